@@ -1,0 +1,5 @@
+"""Values only: what an installation may set."""
+
+from config.settings import Settings, load
+
+__all__ = ["Settings", "load"]

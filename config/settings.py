@@ -1,0 +1,81 @@
+"""Everything that an installation may set, read once from variables named DISPATCHER_*.
+
+An unknown variable is refused: a misspelt limit that silently does nothing is worse than no start.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "DISPATCHER_"
+
+
+class Web(BaseModel):
+    """The process that receives postbacks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8440, ge=1, le=65535)
+    public_url: str | None = None
+    """How providers reach us; default http://host:port."""
+
+
+class Dial(BaseModel):
+    """How a shift dials. The defaults keep each other's order: permit age < deadline < lease."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shift_s: float = Field(default=20, gt=0, le=30)
+    connections: int = Field(default=64, ge=1, le=1000)
+    """Calls that one shift may have on the wire at once."""
+    deadline_s: float = Field(default=12, gt=0, le=12)
+    """Longest time for one POST, all of it."""
+    permit_age_s: float = Field(default=3, gt=0, le=5)
+    """A permit older than this is not used."""
+    lease_s: float = Field(default=30, ge=20, le=300)
+    retry_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of a claim that is kept for people who are to be dialled again."""
+
+
+class Settings(BaseSettings):
+    """All settings; frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    database_url: SecretStr | None = None
+    """postgresql://…; without it PostgreSQL is started from the extra [embedded]."""
+    redis_url: SecretStr | None = None
+    """redis://…, rediss://… or unix://…; without it Valkey is started from the extra [embedded]."""
+    data: Path | None = None
+    """Folder for embedded servers, logs and secrets; default $XDG_DATA_HOME/dispatcher."""
+    secret_key: SecretStr | None = None
+    """Signs the addresses that providers post to; without it one is made in the data folder."""
+    web: Web = Web()
+    dial: Dial = Dial()
+    log_level: str = "INFO"
+
+    @property
+    def data_folder(self) -> Path:
+        """Where we keep things."""
+        if self.data:
+            return self.data.expanduser().absolute()
+        home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+        return Path(home).expanduser().absolute() / "dispatcher"
+
+
+_ALSO = frozenset({"PG_BINDIR", "REDIS_SERVER"})
+"""Read by the embedded launcher: where to find server binaries."""
+
+
+def load() -> Settings:
+    """The settings of this process. Raises ValueError that names what is wrong."""
+    known = {name.upper() for name in Settings.model_fields} | _ALSO
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable.removeprefix(PREFIX).split("__")[0] not in known:
+            raise ValueError(f"{variable} is no setting; known are {', '.join(PREFIX + k for k in sorted(known))}")
+    return Settings()

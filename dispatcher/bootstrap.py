@@ -1,0 +1,160 @@
+"""The one place where objects are built and joined."""
+
+import asyncio
+import os
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+
+from config.celery import celery_settings
+from config.settings import Settings
+from dispatcher.broker import CeleryBroker
+from dispatcher.domain.attempt import write_key
+from dispatcher.domain.errors import ServerError
+from dispatcher.embedded import Embedded
+from dispatcher.limits import RedisLimiter
+from dispatcher.ports import Services, ShiftSettings
+from dispatcher.providers import Registry
+from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, Queue, TaskName
+from dispatcher.store import PostgresStore
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Where the servers are."""
+
+    database: str
+    redis: str
+
+
+def configured_urls(settings: Settings) -> Urls | None:
+    """The servers that the settings name, or None when they are to be embedded. Raises ServerError for half of it."""
+    if not settings.database_url and not settings.redis_url:
+        return None
+    if not settings.database_url or not settings.redis_url:
+        raise ServerError("set both DISPATCHER_DATABASE_URL and DISPATCHER_REDIS_URL, or neither")
+    return Urls(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
+
+
+def running_urls(settings: Settings) -> Urls:
+    """The servers of the settings, or the embedded ones that run already. Raises ServerError."""
+    if urls := configured_urls(settings):
+        return urls
+    servers = Embedded(settings.data_folder).running()
+    if servers is None:
+        raise ServerError("no servers are configured and the embedded ones do not run; start them with: dispatcher up")
+    return Urls(servers.database_url, servers.redis_url)
+
+
+def make_celery(urls: Urls) -> Celery:
+    """The Celery app; tasks are added by `tasks`, and known here by name only."""
+    app = Celery("dispatcher")
+    tick = {
+        "task": TaskName.TICK,
+        "schedule": 1.0,
+        "options": {"queue": QUEUE_OF[TaskName.TICK], "expires": HINT_LIVES_S},
+    }
+    app.config_from_object(celery_settings(urls.redis, [str(q) for q in Queue], {"tick": tick}))
+    return app
+
+
+class SystemClock:
+    """The Clock port."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class RandomIds:
+    """The Ids port."""
+
+    def key(self) -> str:
+        return write_key(secrets.randbits(64))
+
+    def owner(self) -> str:
+        return f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+class SystemRng:
+    """The Rng port."""
+
+    def draw(self) -> float:
+        return random.random()
+
+
+class LoopTasks:
+    """The Tasks port: holds what it started, because the loop itself would not."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings,
+    urls: Urls,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+    celery: Celery | None = None,
+) -> AsyncIterator[Services]:
+    """Everything a process needs, for one event loop. Raises ServerError for servers that cannot be used."""
+    dial = settings.dial
+    store = PostgresStore(urls.database)
+    limiter = RedisLimiter(urls.redis)
+    providers = Registry(dial.connections, dial.deadline_s)
+    try:
+        await store.open()
+        await limiter.open()
+        yield Services(
+            store=store,
+            providers=providers,
+            limiter=limiter,
+            broker=CeleryBroker(celery or make_celery(urls)),
+            clock=SystemClock(),
+            ids=RandomIds(),
+            rng=SystemRng(),
+            tasks=LoopTasks(),
+            stopping=stopping,
+            shift=ShiftSettings(
+                length_s=dial.shift_s,
+                deadline_s=dial.deadline_s,
+                permit_age_s=dial.permit_age_s,
+                lease=timedelta(seconds=dial.lease_s),
+                retry_share=dial.retry_share,
+            ),
+        )
+    finally:
+        await providers.close()
+        await limiter.close()
+        await store.close()
+
+
+def secret_key(settings: Settings) -> bytes:
+    """What signs the addresses that providers post to; made once in the data folder when none is configured."""
+    if settings.secret_key:
+        return settings.secret_key.get_secret_value().encode()
+    path = settings.data_folder / "secret"
+    settings.data_folder.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_hex(32).encode())
+    return path.read_bytes()

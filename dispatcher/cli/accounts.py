@@ -1,0 +1,92 @@
+"""dispatcher account …"""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from dispatcher.bootstrap import secret_key
+from dispatcher.cli.session import call, settings
+from dispatcher.cli.show import account_document, as_json, listing, out
+from dispatcher.domain.account import Account, NewAccount
+from dispatcher.domain.campaign import read_span
+from dispatcher.domain.errors import UsageError
+from dispatcher.ports import Services
+from dispatcher.providers.registry import ADAPTERS, BASE_URLS, read_credentials
+from dispatcher.web.postbacks import hook_secret, hook_url
+
+app = typer.Typer(no_args_is_help=True, help="Provider accounts.")
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
+    provider: Annotated[str, typer.Option(help="One of: " + ", ".join(ADAPTERS))],
+    credentials: Annotated[str, typer.Option(help="env:NAME or file:PATH, holding user:password.")],
+    cps: Annotated[float, typer.Option(help="Calls a second that the provider allows.")],
+    base_url: Annotated[str | None, typer.Option(help="Default: the provider's own address.")] = None,
+    headroom: Annotated[float, typer.Option(help="Share of the limit that is used.")] = 0.98,
+    in_flight: Annotated[int, typer.Option(help="Calls without a result at the same time.")] = 500,
+    in_flight_ttl: Annotated[str, typer.Option(help="How long one call counts as in flight.")] = "2m",
+    shifts: Annotated[int, typer.Option(help="Shifts that dial for it at once.")] = 2,
+) -> None:
+    """Add an account."""
+    if provider not in ADAPTERS:
+        raise UsageError(f"there is no provider '{provider}'; known are {', '.join(ADAPTERS)}")
+    if cps <= 0 or not 0 < headroom <= 1 or in_flight < 1 or not 1 <= shifts <= 64:
+        raise UsageError("cps and in-flight must be more than 0, headroom at most 1, shifts between 1 and 64")
+    if not name.replace("-", "").isalnum() or not name.isascii() or name != name.lower() or name.startswith("-"):
+        raise UsageError(f"'{name}' cannot name an account: use lower-case letters, digits and hyphens")
+    read_credentials(credentials)
+    new = NewAccount(
+        name=name,
+        provider=provider,
+        base_url=base_url or BASE_URLS[provider],
+        credentials=credentials,
+        cps=cps,
+        headroom=headroom,
+        in_flight=in_flight,
+        in_flight_ttl=_span(in_flight_ttl),
+        shifts=shifts,
+    )
+    account = call(lambda services: services.store.add_account(new))
+    out.print(f"account {account.id} '{account.name}' added; its postback address: {_hook_url(account)}")
+
+
+@app.command("list")
+def list_accounts(json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Show all accounts and how they are doing."""
+    accounts = call(lambda services: services.store.accounts())
+    if json:
+        as_json([account_document(a) for a in accounts])
+        return
+    columns = ["id", "name", "provider", "state", "reason", "cps", "rate now", "in flight"]
+    rows = [[a.id, a.name, a.provider, a.state, a.reason, a.cps, f"{a.rate:.2f}", a.in_flight] for a in accounts]
+    out.print(listing(columns, rows) if accounts else "no accounts; add one with: dispatcher account add")
+
+
+@app.command()
+def subscribe(name: str) -> None:
+    """Ask the provider to post results to this installation."""
+
+    async def verb(services: Services) -> Account:
+        account = await services.store.account_named(name)
+        secret = hook_secret(secret_key(settings()), account.name)
+        await services.providers.of(account).subscribe(_hook_url(account), secret)
+        return account
+
+    account = call(verb)
+    out.print(f"account {account.id} '{account.name}' posts to {_hook_url(account)}")
+
+
+def _hook_url(account: Account) -> str:
+    chosen = settings()
+    public = chosen.web.public_url or f"http://{chosen.web.host}:{chosen.web.port}"
+    return hook_url(public, secret_key(chosen), account)
+
+
+def _span(text: str) -> timedelta:
+    try:
+        return read_span(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -1,0 +1,105 @@
+"""How things look on a terminal, and as JSON."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+
+from dispatcher.domain.account import Account
+from dispatcher.domain.campaign import Campaign
+from dispatcher.domain.dnc import DncEntry
+from dispatcher.domain.loading import LoadReport
+from dispatcher.domain.report import Status, Violation
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def as_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, default=str, indent=2) + "\n")
+
+
+def account_document(account: Account) -> dict[str, Any]:
+    return {**asdict(account), "in_flight_ttl": account.in_flight_ttl.total_seconds(), "rate": account.rate}
+
+
+def campaign_document(campaign: Campaign) -> dict[str, Any]:
+    return {
+        "id": campaign.id,
+        "name": campaign.policy.name,
+        "state": campaign.state,
+        "reason": campaign.reason,
+        "account": campaign.policy.account,
+        "created_at": campaign.created_at,
+    }
+
+
+def status_document(status: Status) -> dict[str, Any]:
+    """Counts that add up: `rows` is the number of records that were loaded."""
+    return {
+        **campaign_document(status.campaign),
+        "rows": status.tally.total,
+        "final": status.tally.final,
+        "by_state": status.tally.by_state(),
+        "by_result": status.tally.by_result(),
+        "permits": status.permits,
+        "redials": dict(status.redials),
+        "put_backs": dict(status.put_backs),
+        "next_due_at": status.next_due_at,
+        "blocked_by": status.blocked_by,
+    }
+
+
+def status_table(status: Status) -> Group:
+    """Progress for a person."""
+    tally, campaign = status.tally, status.campaign
+    share = f"{100 * tally.final / tally.total:.1f} %" if tally.total else "-"
+    head = f"campaign {campaign.id} '{campaign.policy.name}': {campaign.state}"
+    head += f" by {campaign.reason}" if campaign.reason else ""
+    lines = [f"{head}, {tally.final} of {tally.total} rows final ({share}), {status.permits} dials"]
+    if status.blocked_by:
+        lines.append(f"blocked: {status.blocked_by}")
+    if status.next_due_at and tally.final < tally.total:
+        wait = (status.next_due_at - datetime.now(UTC)).total_seconds()
+        lines.append(f"next row due {'now' if wait <= 0 else f'in {wait:.0f} s'}")
+    return Group(*lines, counts("rows by state", tally.by_state()), counts("by result", tally.by_result()))
+
+
+def counts(title: str, numbers: Mapping[Any, int], total: bool = False) -> Table:
+    """A small table of counts."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(min_width=26)
+    table.add_column(justify="right")
+    for name, n in numbers.items():
+        table.add_row(str(name), str(n))
+    if total:
+        table.add_row("sum", str(sum(numbers.values())), style="bold")
+    return table
+
+
+def listing(columns: list[str], rows: list[list[Any]]) -> Table:
+    """A plain table."""
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*["-" if value is None else str(value) for value in row])
+    return table
+
+
+def load_lines(report: LoadReport) -> Group:
+    """What a load made of its records."""
+    head = "these records were loaded before; nothing was changed" if report.was_done else "loaded"
+    return Group(f"load {report.load_id}: {head}", counts("records", {str(s): n for s, n in report.rows.items()}, True))
+
+
+def entry_document(entry: DncEntry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in entry.__slots__}
+
+
+def violations(found: list[Violation]) -> Table:
+    return listing(["invariant", "culprit"], [[v.invariant, v.culprit] for v in found])

@@ -1,0 +1,192 @@
+"""dispatcher up, dispatcher down: the whole installation on this machine, run by supervisord."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import config
+from config.settings import Settings
+from dispatcher.bootstrap import Urls, configured_urls, secret_key
+from dispatcher.cli.session import call_on, servers, settings
+from dispatcher.cli.show import out
+from dispatcher.domain.account import NewAccount
+from dispatcher.domain.errors import NotFound, ServerError
+from dispatcher.embedded import Embedded
+from dispatcher.ports import Services
+from dispatcher.web.postbacks import hook_secret, hook_url
+
+SIMULATOR_PORT = 8460
+SIMULATOR_CREDENTIALS = "simulator:simulator"
+_READY_S = 40
+_CONFIG = Path(config.__file__).parent
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running installation."""
+
+    supervisor_pid: int
+    run: str
+    web: str
+    logs: str
+
+
+def start_stack(chosen: Settings, urls: Urls, simulator: str | None) -> Stack:
+    """Start supervisord with web, workers and beat (and a simulator with these arguments); wait until it is ready.
+
+    Raises ServerError.
+    """
+    _require_free(chosen.web.host, chosen.web.port)
+    logs = chosen.data_folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    run = Path(tempfile.mkdtemp(prefix="dsp-run-"))
+    environment = {
+        **os.environ,
+        "DISPATCHER_DATABASE_URL": urls.database,
+        "DISPATCHER_REDIS_URL": urls.redis,
+        "DISPATCHER_DATA": str(chosen.data_folder),
+        "DISPATCHER_WEB__HOST": chosen.web.host,
+        "DISPATCHER_WEB__PORT": str(chosen.web.port),
+        "SUP_BIN": str(Path(sys.executable).parent),
+        "SUP_RUN": str(run),
+        "SUP_LOGS": str(logs),
+        "SUP_INCLUDE": str(_CONFIG / "simulator.conf" if simulator else run / "none.conf"),
+        "SUP_SIMULATOR": simulator or "",
+    }
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(_CONFIG / "supervisord.conf")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=run, check=False)
+    if done.returncode:
+        raise ServerError(f"supervisord did not start: {done.stderr.strip() or done.stdout.strip()}")
+    web = f"http://{chosen.web.host}:{chosen.web.port}"
+    stack = Stack(_pid(run / "supervisord.pid"), str(run), web, str(logs))
+    if not _ready(stack):
+        stop_stack(stack)
+        raise ServerError(f"the web process did not become ready in {_READY_S} s; see {logs}/web.log")
+    return stack
+
+
+def stop_stack(stack: Stack) -> None:
+    """TERM to supervisord, which lets every program end in its own time."""
+    try:
+        os.kill(stack.supervisor_pid, signal.SIGTERM)
+        while True:
+            os.kill(stack.supervisor_pid, 0)
+            time.sleep(0.1)
+    except ProcessLookupError:
+        shutil.rmtree(stack.run, ignore_errors=True)
+
+
+def _pid(path: Path) -> int:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if path.exists() and (text := path.read_text().strip()):
+            return int(text)
+        time.sleep(0.05)
+    raise ServerError(f"supervisord wrote no {path}")
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ServerError(
+                f"{host}:{port} cannot be used ({error.strerror}); set DISPATCHER_WEB__PORT to a free port"
+            ) from None
+
+
+def _ready(stack: Stack) -> bool:
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{stack.web}/readyz", timeout=2):
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    return False
+
+
+def _state_file(chosen: Settings) -> Path:
+    return chosen.data_folder / "up.json"
+
+
+def _running(chosen: Settings) -> Stack | None:
+    try:
+        stack = Stack(**json.loads(_state_file(chosen).read_text()))
+        os.kill(stack.supervisor_pid, 0)
+    except (OSError, ValueError, TypeError):
+        return None
+    return stack
+
+
+def up(
+    simulator: Annotated[bool, typer.Option("--simulator", help="Also a local CallFire and its account.")] = False,
+) -> None:
+    """Start the dispatcher on this machine: web, two dial workers, io worker, beat."""
+    chosen = settings()
+    if stack := _running(chosen):
+        out.print(f"it runs already: {stack.web}")
+        return
+    with servers(chosen) as urls:
+        arguments = simulator_arguments(chosen, SIMULATOR_PORT) if simulator else None
+        stack = start_stack(chosen, urls, arguments)
+        _state_file(chosen).write_text(json.dumps(asdict(stack)))
+        if configured_urls(chosen) is None:
+            Embedded(chosen.data_folder).keep()
+        if simulator:
+            call_on(chosen, urls, lambda services: add_simulator(services, chosen, SIMULATOR_PORT, cps=50))
+    out.print(f"up: postbacks at {stack.web}/hooks, health at {stack.web}/readyz, logs in {stack.logs}", soft_wrap=True)
+    if simulator:
+        out.print("account 'simulator' is ready; try: dispatcher campaign create config/campaigns/example.toml")
+
+
+def down() -> None:
+    """Stop what `up` started; calls on the wire are finished first."""
+    chosen = settings()
+    stack = _running(chosen)
+    if stack:
+        stop_stack(stack)
+        _state_file(chosen).unlink(missing_ok=True)
+    stopped = configured_urls(chosen) is None and Embedded(chosen.data_folder).stop()
+    out.print("stopped" if stack or stopped else "nothing was running")
+
+
+def simulator_arguments(chosen: Settings, port: int, **timing: float) -> str:
+    ledger = chosen.data_folder / "simulator-ledger.jsonl"
+    shortened = " ".join(f"--{name} {seconds}" for name, seconds in timing.items())
+    return f"--port {port} --ledger {ledger} --credentials {SIMULATOR_CREDENTIALS} {shortened}".strip()
+
+
+async def add_simulator(services: Services, chosen: Settings, port: int, *, cps: float) -> None:
+    """The account 'simulator', subscribed to its results."""
+    credentials = chosen.data_folder / "simulator.credentials"
+    credentials.write_text(SIMULATOR_CREDENTIALS)
+    try:
+        account = await services.store.account_named("simulator")
+    except NotFound:
+        account = await services.store.add_account(
+            NewAccount(
+                name="simulator",
+                provider="callfire",
+                base_url=f"http://127.0.0.1:{port}/v2",
+                credentials=f"file:{credentials}",
+                cps=cps,
+            )
+        )
+    secret = secret_key(chosen)
+    public = chosen.web.public_url or f"http://{chosen.web.host}:{chosen.web.port}"
+    await services.providers.of(account).subscribe(hook_url(public, secret, account), hook_secret(secret, account.name))

@@ -1,0 +1,67 @@
+"""One try to reach a destination: its key, and the call that it asks the provider for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dispatcher.domain.states import Phase
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+KEY_LENGTH = 13
+
+
+def write_key(random_64_bits: int) -> str:
+    """The correlation key of an attempt: 13 characters of base32.
+
+    It fits the shortest field of our providers (7-15 characters, seed 001) and is unique for ever.
+    """
+    return "".join(_CROCKFORD[(random_64_bits >> shift) & 31] for shift in range(60, -1, -5))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A destination that a shift holds: an attempt in INTENT, with no permission to dial yet."""
+
+    key: str
+    part: int
+    destination_id: int
+    campaign_id: int
+    fence: int
+    """Which attempt of the destination this is, from 1."""
+    e164: str = field(repr=False)
+    caller_id: str
+    variables: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a provider is asked to do, once."""
+
+    key: str
+    to: str = field(repr=False)
+    caller_id: str
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCall:
+    """A permitted attempt without a result, as the resolver sees it."""
+
+    key: str
+    to: str = field(repr=False)
+    phase: Phase
+    permit_at: datetime
+    provider_call_id: str | None
+    resolve_by: datetime
+    as_of: datetime
+    """PostgreSQL's clock when this was read."""
+
+    @property
+    def is_overdue(self) -> bool:
+        """Has it waited long enough to end as TIMEOUT, once the provider was asked a last time?"""
+        return self.as_of >= self.resolve_by
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Has it waited so long that it ends as TIMEOUT even when the provider cannot be asked?"""
+        return self.as_of >= self.resolve_by + (self.resolve_by - self.permit_at)

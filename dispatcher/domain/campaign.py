@@ -1,0 +1,280 @@
+"""A campaign: one dialling job with its policy. The policy is frozen per version; attempts name theirs."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+import phonenumbers
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+)
+
+from dispatcher.domain.errors import CampaignFileError
+from dispatcher.domain.phone import is_e164
+from dispatcher.domain.results import REACHED, Result, read_result
+from dispatcher.domain.retry import DEFAULT_RULES, RetryPolicy, RetryRule
+from dispatcher.domain.windows import Window, read_days
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def read_span(text: object) -> timedelta:
+    """A length of time as campaign files write it: '90s', '5m', '48h', '1h30m'. Raises ValueError."""
+    if isinstance(text, timedelta):
+        return text
+    parts = _SPAN.findall(str(text))
+    if not parts or "".join(a + b for a, b in parts) != str(text).replace(" ", ""):
+        raise ValueError("write a length of time like '30s', '5m', '48h' or '1h30m'")
+    return timedelta(seconds=sum(float(n) * _UNIT_S[unit] for n, unit in parts))
+
+
+def _write_span(span: timedelta) -> str:
+    return f"{span.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def _positive(span: timedelta) -> timedelta:
+    if span <= timedelta(0):
+        raise ValueError("must be longer than 0")
+    return span
+
+
+Span = Annotated[timedelta, BeforeValidator(read_span), AfterValidator(_positive), PlainSerializer(_write_span)]
+
+
+class Channel(StrEnum):
+    """What is sent to a destination."""
+
+    VOICE = "voice"
+    TEXT = "text"
+
+
+class CampaignState(StrEnum):
+    """DRAFT -> RUNNING <-> PAUSED -> DONE | ABORTED."""
+
+    DRAFT = "DRAFT"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    DONE = "DONE"
+    ABORTED = "ABORTED"
+
+
+CAMPAIGN_MOVES: Mapping[CampaignState, frozenset[CampaignState]] = {
+    CampaignState.RUNNING: frozenset({CampaignState.DRAFT, CampaignState.PAUSED}),
+    CampaignState.PAUSED: frozenset({CampaignState.RUNNING}),
+    CampaignState.ABORTED: frozenset({CampaignState.DRAFT, CampaignState.RUNNING, CampaignState.PAUSED}),
+    CampaignState.DONE: frozenset({CampaignState.RUNNING}),
+}
+"""Which states a campaign may come from, by the state it goes to."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Columns(_Part):
+    """Which column of the file holds what; all other columns become variables of the text."""
+
+    number: str = "phone"
+
+
+class Content(_Part):
+    """What the called person hears."""
+
+    text: str = Field(min_length=1, max_length=2000)
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """The names in braces."""
+        return frozenset(re.findall(r"\{([^{}]*)\}", self.text))
+
+    def render(self, values: Mapping[str, str]) -> str:
+        """The text for one destination."""
+        return re.sub(r"\{([^{}]*)\}", lambda m: values[m[1]], self.text)
+
+
+def _read_time(text: object) -> time:
+    if isinstance(text, time):
+        return text
+    match = re.fullmatch(r"(\d{1,2}):(\d{2})", str(text))
+    if match and str(text) == "24:00":
+        return time.max
+    if not match or int(match[1]) > 23 or int(match[2]) > 59:
+        raise ValueError("write a time of day like '09:00'")
+    return time(int(match[1]), int(match[2]))
+
+
+def _write_time(at: time) -> str:
+    return "24:00" if at == time.max else at.strftime("%H:%M")
+
+
+TimeOfDay = Annotated[time, BeforeValidator(_read_time), PlainSerializer(_write_time)]
+
+
+class WindowPart(_Part):
+    """[window]: when the campaign may ring."""
+
+    timezone: str
+    days: str = "mon-sun"
+    open: TimeOfDay = time(0, 0)
+    close: TimeOfDay = time.max
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("no such time zone; write for example 'America/New_York'") from None
+        return name
+
+    @field_validator("days")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        read_days(text)
+        return text
+
+    @field_validator("close")
+    @classmethod
+    def _after_open(cls, close: time, info: Any) -> time:
+        if close <= info.data.get("open", time(0, 0)):
+            raise ValueError("must be later than open")
+        return close
+
+    @cached_property
+    def window(self) -> Window:
+        return Window(self.timezone, read_days(self.days), self.open, self.close)
+
+
+class RetryRulePart(_Part):
+    """[retry.BUSY] and its like."""
+
+    delays: tuple[Span, ...] = Field(min_length=1)
+    at_most: int | None = Field(default=None, ge=0)
+
+
+class RetryPart(_Part):
+    """[retry]: `max_dials`, `deadline`, `jitter` and one table for each result that is dialled again."""
+
+    max_dials: int = Field(default=3, ge=1, le=20)
+    deadline: Span = timedelta(hours=48)
+    jitter: float = Field(default=0.2, ge=0, le=0.5)
+    rules: Mapping[Result, RetryRulePart] = Field(default_factory=dict)
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _named_results(cls, rules: Mapping[str, Any]) -> dict[Result, Any]:
+        named: dict[Result, Any] = {}
+        for word, rule in rules.items():
+            result = read_result(word)
+            if result is None or (result in REACHED and result is not Result.AM):
+                allowed = ", ".join(sorted(r for r in Result if r not in REACHED or r is Result.AM))
+                raise ValueError(f"'{word}' is no result that can be dialled again; allowed: {allowed}")
+            named[result] = rule
+        return named
+
+    @cached_property
+    def policy(self) -> RetryPolicy:
+        own = {result: RetryRule(part.delays, part.at_most) for result, part in self.rules.items()}
+        return RetryPolicy(self.max_dials, self.deadline, self.jitter, {**DEFAULT_RULES, **own})
+
+
+class Timeouts(_Part):
+    """[timeouts]: how long we wait for news before a destination ends as TIMEOUT."""
+
+    unknown: Span = timedelta(minutes=30)
+    """After a lost answer."""
+    accepted: Span = timedelta(hours=1)
+    """After the provider accepted the call."""
+    provider_retry: Span = timedelta(hours=24)
+    """After the provider said that it will ring again by itself."""
+    take_over: Span | None = None
+    """When set: dial ourselves this long after the provider's own retry began and ended without a result."""
+
+
+def _region(code: str) -> str:
+    if code not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError(f"'{code}' is no region; write two capital letters like 'US', 'CA' or 'DE'")
+    return code
+
+
+Region = Annotated[str, AfterValidator(_region)]
+
+
+def _caller_id(number: str) -> str:
+    if not is_e164(number):
+        raise ValueError("write caller ids in E.164, for example '+12025550199'")
+    return number
+
+
+class Policy(_Part):
+    """A campaign file. Every key has a default unless the design marks it as required."""
+
+    name: str = Field(min_length=1, max_length=200)
+    account: str
+    channel: Literal[Channel.VOICE] = Channel.VOICE
+    region: Region = "US"
+    regions_allowed: frozenset[Region] = Field(min_length=1)
+    caller_ids: tuple[Annotated[str, AfterValidator(_caller_id)], ...] = Field(min_length=1)
+    cps: float = Field(default=10, gt=0, le=10_000)
+    in_flight: int = Field(default=200, ge=1)
+    weight: int = Field(default=1, ge=1, le=100)
+    columns: Columns = Columns()
+    content: Content
+    window: WindowPart | None = None
+    retry: RetryPart = RetryPart()
+    timeouts: Timeouts = Timeouts()
+
+
+def read_policy(document: Mapping[str, Any]) -> Policy:
+    """The policy in a parsed campaign file. Raises CampaignFileError that names each wrong key."""
+    shaped = dict(document)
+    retry = shaped.get("retry")
+    if isinstance(retry, Mapping):
+        rules = {k: v for k, v in retry.items() if isinstance(v, Mapping)}
+        shaped["retry"] = {k: v for k, v in retry.items() if k not in rules} | {"rules": rules}
+    try:
+        return Policy.model_validate(shaped)
+    except ValidationError as error:
+        raise CampaignFileError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(x) for x in item["loc"] if x != "rules")
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "missing":
+            message = "is required"
+        elif item["type"] == "extra_forbidden":
+            message = "is no known key; see config/campaigns/example.toml for all of them"
+        lines.append(f"{key}: {message}")
+    return "the campaign file cannot be used:\n  " + "\n  ".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """A campaign as it stands now, with the newest version of its policy."""
+
+    id: int
+    account_id: int
+    part: int
+    """The partition of its destinations, fixed for life."""
+    state: CampaignState
+    reason: str | None
+    """Who paused it: operator, account or config."""
+    policy_version: int
+    policy: Policy
+    created_at: datetime

@@ -1,0 +1,30 @@
+"""What is known about a destination, for those who explain it. Moves are made by `settling` and the store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dispatcher.domain.results import Result
+from dispatcher.domain.states import FINAL, State
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Rows of a campaign by state and result; the sum is the number of records that were read."""
+
+    rows: Mapping[tuple[State, Result | None], int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.rows.values())
+
+    @property
+    def final(self) -> int:
+        return sum(n for (state, _), n in self.rows.items() if state in FINAL)
+
+    def by_state(self) -> dict[State, int]:
+        """Rows of each state that has any, in the order of the vocabulary."""
+        return {s: n for s in State if (n := sum(v for (state, _), v in self.rows.items() if state is s))}
+
+    def by_result(self) -> dict[Result, int]:
+        """Rows of each final result that has any."""
+        return {r: n for r in Result if (n := sum(v for (_, result), v in self.rows.items() if result is r))}

@@ -1,0 +1,58 @@
+"""A load: one file read into a campaign, and what became of its records."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from dispatcher.domain.campaign import Campaign, Policy
+from dispatcher.domain.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTicket:
+    """The right to fill one load."""
+
+    load_id: int
+    campaign: Campaign
+    is_done: bool
+    """The same records were loaded before: there is nothing to do."""
+    owner: str
+    opened_at: datetime
+    """PostgreSQL's clock: do-not-call entries from then on are screened again at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """Records by what they became; the counts add up to the records of the file."""
+
+    load_id: int
+    was_done: bool
+    rows: Mapping[State, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.rows.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that is not to be dialled, for the reject file."""
+
+    line: int
+    raw: str
+    e164: str | None
+    state: State
+    reason: str
+
+
+def load_identity(content_sha256: str, policy: Policy) -> str:
+    """What makes two loads the same: the bytes, how columns are read, and how numbers are completed."""
+    mapping = {
+        "columns": policy.columns.model_dump(),
+        "variables": sorted(policy.content.variables),
+        "region": policy.region,
+        "allowed": sorted(policy.regions_allowed),
+    }
+    return hashlib.sha256((content_sha256 + json.dumps(mapping, sort_keys=True)).encode()).hexdigest()

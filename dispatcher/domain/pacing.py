@@ -1,0 +1,75 @@
+"""Arithmetic of the pace; `reserve` is the twin of `limits/reserve.lua` (a test holds the two together).
+
+A limit is known by the next instant that is free on it. Booking takes instants at which every limit is free
+and moves each limit on by its own interval, so no two calls are nearer than the interval of any of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+LATE_S = 0.020
+"""A slot later than this is forfeited: sending late calls together would be a burst."""
+FIRST_AFTER_LOSS_S = 1.0
+"""A limit without memory (first use, or Redis lost it) opens only after this, so that nothing is doubled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit: its name, the seconds between two calls, and the next free instant (None: forgotten)."""
+
+    name: str
+    interval_s: float
+    next_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What was booked: delays in seconds from now, ascending; or none, which limit said so, and for how long."""
+
+    delays_s: tuple[float, ...] = ()
+    blocked_by: str | None = None
+    wait_s: float = 0.0
+
+
+def reserve(limits: list[Limit], n: int, horizon_s: float, now: float) -> tuple[Booking, list[Limit]]:
+    """Book up to `n` instants within the horizon; if even the first lies beyond it, book nothing."""
+    free = {x.name: _next_free(x, now) for x in limits}
+    delays: list[float] = []
+    for _ in range(n):
+        at = max(now, *free.values())
+        if at > now + horizon_s:
+            break
+        delays.append(at - now)
+        for limit in limits:
+            free[limit.name] = at + limit.interval_s
+    if delays:
+        return Booking(tuple(delays)), [replace(x, next_at=free[x.name]) for x in limits]
+    last = max(limits, key=lambda x: free[x.name])
+    kept = [replace(x, next_at=free[x.name]) for x in limits]
+    return Booking(blocked_by=last.name, wait_s=free[last.name] - now), kept
+
+
+def _next_free(limit: Limit, now: float) -> float:
+    if limit.next_at is None:
+        return now + max(FIRST_AFTER_LOSS_S, limit.interval_s)
+    return limit.next_at
+
+
+def slots_to_book(rate: float, window_s: float = 0.2) -> int:
+    """How many slots to book at once: enough for a fifth of a second, so that a crash wastes no more."""
+    return max(1, int(rate * window_s))
+
+
+class Wheel:
+    """Turns among campaigns by weight, smoothly: 3 to 1 gives A A B A and not A A A B."""
+
+    def __init__(self) -> None:
+        self._credit: dict[int, int] = {}
+
+    def choose(self, weights: Mapping[int, int]) -> int:
+        """One of the campaigns (id -> weight) that have work now."""
+        credit = {name: self._credit.get(name, 0) + weight for name, weight in weights.items()}
+        chosen = max(sorted(credit), key=credit.__getitem__)
+        credit[chosen] -= sum(weights.values())
+        self._credit = credit
+        return chosen

@@ -1,0 +1,79 @@
+"""What a phone number is, and why a text is none.
+
+Strict on purpose (reliability S37-S40): libphonenumber alone turns Arabic digits into a valid number, drops
+extensions and cuts '+1212555121O' (letter O) short; we refuse what a person would have to guess.
+"""
+
+import re
+from dataclasses import dataclass
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumberType
+
+_ALLOWED = re.compile(r"[0-9 +().\-]*")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_EMERGENCY = re.compile(r"(\+?1?(911|112|999|000|110|100|101|102|108|988|933|[2-8]11))|0*112")
+_NOT_GEOGRAPHIC = ("+979", "+808", "+870", "+878", "+881", "+882", "+883", "+888", "+800")
+_EXPENSIVE = frozenset({PhoneNumberType.PREMIUM_RATE, PhoneNumberType.SHARED_COST, PhoneNumberType.PAGER})
+
+
+@dataclass(frozen=True, slots=True)
+class Phone:
+    """A number that may be dialled: E.164 with '+', and the region it belongs to (ISO 3166, by area code)."""
+
+    e164: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAPhone:
+    """Why a text is no number that we may dial."""
+
+    reason: str
+    e164: str | None = None
+
+
+def normalise(raw: str, default_region: str, allowed: frozenset[str]) -> Phone | NotAPhone:
+    """Read one number as it stands in a file.
+
+    `default_region` completes numbers without a country code; `allowed` are the regions that a campaign may
+    dial: NANP is split by area code, so +1 876 is JM and not US.
+    """
+    text = raw.strip()
+    if not text:
+        return NotAPhone("EMPTY")
+    if not _ALLOWED.fullmatch(text):
+        return NotAPhone("BAD_CHARACTERS")
+    if _EMERGENCY.fullmatch(re.sub(r"[ ().\-]", "", text)):
+        return NotAPhone("EMERGENCY")
+    try:
+        parsed = phonenumbers.parse(text, default_region)
+    except NumberParseException:
+        return NotAPhone("NOT_A_NUMBER")
+    e164 = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    if not _E164.fullmatch(e164):
+        return NotAPhone("NOT_A_NUMBER")
+    return _policy(parsed, e164, allowed)
+
+
+def _policy(parsed: phonenumbers.PhoneNumber, e164: str, allowed: frozenset[str]) -> Phone | NotAPhone:
+    if e164.startswith(_NOT_GEOGRAPHIC):
+        return NotAPhone("SATELLITE_OR_PREMIUM", e164)
+    if not phonenumbers.is_valid_number(parsed):
+        return NotAPhone("IMPOSSIBLE", e164)
+    if phonenumbers.number_type(parsed) in _EXPENSIVE:
+        return NotAPhone("PREMIUM", e164)
+    region = phonenumbers.region_code_for_number(parsed) or "ZZ"
+    if region not in allowed:
+        return NotAPhone("REGION_NOT_ALLOWED", e164)
+    return Phone(e164, region)
+
+
+def is_e164(text: str) -> bool:
+    """Is this an E.164 number with '+', ASCII digits only?"""
+    return _E164.fullmatch(text) is not None
+
+
+def mask(e164: str) -> str:
+    """A number as logs may show it: '+1202***0142'."""
+    return f"{e164[:5]}***{e164[-4:]}" if len(e164) > 9 else "***"

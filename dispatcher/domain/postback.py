@@ -1,0 +1,62 @@
+"""A provider's message as it came in: stored raw before it is believed."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class PostbackState(StrEnum):
+    """What became of a postback."""
+
+    NEW = "NEW"
+    APPLIED = "APPLIED"
+    IGNORED = "IGNORED"
+    """Well-formed, but about no call of ours (an inbound call, a campaign event)."""
+    UNMATCHED = "UNMATCHED"
+    """About a call that we do not know yet: tried again."""
+    QUARANTINED = "QUARANTINED"
+    """Cannot be read; kept for a person, half applied never."""
+    DEAD = "DEAD"
+    """Never matched."""
+
+
+_WAITS_S = (1, 2, 4, 8, 16, 32, 64, 128, 256, 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawPostback:
+    """What came in over HTTP."""
+
+    account_id: int
+    content_type: str
+    body: bytes = field(repr=False)
+    source_ip: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Postback:
+    """A stored one, taken for processing."""
+
+    id: int
+    account_id: int
+    content_type: str
+    body: bytes = field(repr=False)
+    tries: int
+    """How often it was taken, this time included."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostbackMark:
+    """What became of it."""
+
+    id: int
+    state: PostbackState
+    note: str | None = None
+    wait_s: float = 0
+
+
+def unmatched(postback: Postback) -> PostbackMark:
+    """Try again later, or give up: the call it names never became ours."""
+    if postback.tries > len(_WAITS_S):
+        return PostbackMark(postback.id, PostbackState.DEAD, "matches no call of ours")
+    wait = _WAITS_S[postback.tries - 1]
+    return PostbackMark(postback.id, PostbackState.UNMATCHED, "matches no call of ours yet", wait)

@@ -1,0 +1,152 @@
+"""What happened on the line (Result), what it means for us (Disposition), and both together (Outcome)."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from dispatcher.domain.states import Actor, State
+
+
+class Result(StrEnum):
+    """What happened on the line: CallFire's codes (seeds 000, 003) and the ones found in its clients."""
+
+    LA = "LA"
+    AM = "AM"
+    BUSY = "BUSY"
+    DNC = "DNC"
+    XFER = "XFER"
+    XFER_LEG = "XFER_LEG"
+    NO_ANS = "NO_ANS"
+    UNDIALED = "UNDIALED"
+    SENT = "SENT"
+    RECEIVED = "RECEIVED"
+    DNT = "DNT"
+    TOO_BIG = "TOO_BIG"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    CARRIER_ERROR = "CARRIER_ERROR"
+    CARRIER_TEMP_ERROR = "CARRIER_TEMP_ERROR"
+    SD = "SD"
+    POSTPONED = "POSTPONED"
+    ABANDONED = "ABANDONED"
+    SKIPPED = "SKIPPED"
+    INVALID_NUMBER = "INVALID_NUMBER"
+    REATTEMPT_SCHEDULED = "REATTEMPT_SCHEDULED"
+
+
+REACHED = frozenset({Result.LA, Result.AM, Result.XFER, Result.SD, Result.DNC})
+"""After one of these nobody rings this person again in the campaign."""
+
+_LONG_NAMES = {  # seed 000 writes results in words
+    "LIVE_ANSWER": Result.LA,
+    "ANSWERING_MACHINE": Result.AM,
+    "DO_NOT_CALL": Result.DNC,
+    "TRANSFER": Result.XFER,
+    "TRANSFER_LEG": Result.XFER_LEG,
+    "NO_ANSWER": Result.NO_ANS,
+    "MSG_TOO_BIG": Result.TOO_BIG,
+    "DO_NOT_TEXT": Result.DNT,
+    "RECOVERABLE_CARRIER_ERROR": Result.CARRIER_TEMP_ERROR,
+}
+
+
+def read_result(word: str) -> Result | None:
+    """The Result named by a code or a long name of seed 000 (any case, spaces or underscores), else None."""
+    name = "_".join(word.replace("_", " ").upper().split())
+    return _LONG_NAMES.get(name) or Result.__members__.get(name)
+
+
+class Disposition(StrEnum):
+    """What news about an attempt means: the class that decides what happens next."""
+
+    FINAL_SUCCESS = "final-success"
+    FINAL_FAILURE = "final-failure"
+    """Over, unless the campaign's policy lists the result for a retry."""
+    RETRYABLE = "retryable-by-us"
+    PROVIDER_RETRY = "provider-will-retry"
+    """The provider or the carrier rings again by itself: we wait, and may not dial."""
+    SCREENED = "screened"
+    """The provider will not ring this number: `Outcome.state` says DNC or INVALID."""
+    ACCOUNT_STOP = "account-stop"
+    CONFIG_STOP = "config-stop"
+    THROTTLE = "throttle"
+    IN_FLIGHT = "in-flight"
+    HOLD = "hold"
+    """The provider paused it; it comes back there."""
+    RECONCILE = "reconcile"
+    """The answer was lost or proves nothing: it may be ringing. Ask, never resend."""
+    UNKNOWN = "unknown"
+    """A word we do not know: kept raw, waited on, alerted once, never guessed."""
+    NOT_SENT = "not-sent"
+    """Not a byte left."""
+    LEASE_OVER = "lease-over"
+    """The worker that held it is gone."""
+    OVERDUE = "overdue"
+    """No news in time, after asking."""
+
+
+UNREACHABLE = "PROVIDER_UNREACHABLE"
+"""`Outcome.detail` of a call that was not sent because nothing answers at the provider's address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What we learnt about one attempt, in our words, with the provider's own words kept beside them."""
+
+    disposition: Disposition
+    state: State | None = None
+    result: Result | None = None
+    provider_call_id: str | None = None
+    raw_state: str | None = None
+    raw_result: str | None = None
+    detail: str | None = None
+    """Why, for `explain` and logs: an HTTP status, an exception's name. Never a number or a body."""
+    retry_after: timedelta | None = None
+    answered_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration_s: float | None = None
+    cost: float | None = None
+
+
+class Source(StrEnum):
+    """Where news came from."""
+
+    SUBMIT = "submit"
+    POSTBACK = "postback"
+    LOOKUP = "lookup"
+    REAPER = "reaper"
+    RESOLVER = "resolver"
+
+    @property
+    def actor(self) -> Actor:
+        return _ACTORS[self]
+
+
+_ACTORS = {
+    Source.SUBMIT: Actor.SENDER,
+    Source.POSTBACK: Actor.RESULT,
+    Source.LOOKUP: Actor.RESULT,
+    Source.REAPER: Actor.REAPER,
+    Source.RESOLVER: Actor.RESOLVER,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """An outcome, the attempt it is about (its correlation key) and where it came from."""
+
+    key: str
+    outcome: Outcome
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A provider's report about a call, before it is matched to an attempt."""
+
+    outcome: Outcome
+    key: str | None = None
+    """Our correlation key, where the provider gives it back."""
+    to: str | None = None
+    """E.164 with '+'."""
+    created_at: datetime | None = None
+    inbound: bool = False

@@ -1,0 +1,332 @@
+"""The one door: what becomes of a destination and its attempt, given news. Pure; `store` writes what it says.
+
+Transitions T5-T19 are those of reliability 2.4. Two rules stand above all others here: an attempt that may have
+rung is never dialled over (it waits, asks, and ends as TIMEOUT), and somebody who was reached, or is on a
+do-not-call list, is never put back.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from dispatcher.domain.campaign import CampaignState, Policy
+from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
+from dispatcher.domain.states import OPEN, WAITING, Actor, Phase, RetryOwner, State
+
+MAX_PERMITS = 20
+"""No destination gets more permits than this, whatever put it back."""
+MAX_CRASHES = 3
+"""So many workers may die holding a row before it is called poison."""
+THROTTLED_WAIT = timedelta(seconds=5)
+STOPPED_WAIT = timedelta(seconds=10)
+_NO_ATTEMPT_NEEDED = frozenset({Disposition.NOT_SENT, Disposition.LEASE_OVER})
+_LOOKS: Mapping[Phase, tuple[float, ...]] = {
+    # shares of the phase's timeout between two lookups; the last one repeats
+    Phase.UNKNOWN: (1 / 60, 1 / 15, 1 / 5),
+    Phase.ACCEPTED: (1 / 12, 1 / 6, 1 / 4),
+}
+_LOOKS_WHILE_PROVIDER_RETRIES = (1 / 48, 1 / 24, 1 / 12)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything about an attempt that a decision needs, read under the row's lock."""
+
+    key: str
+    campaign_id: int
+    phase: Phase
+    is_latest: bool
+    permit_at: datetime | None
+    lease_over: bool
+    looks: int
+    resolve_by: datetime | None
+    attempt_result: Result | None
+    state: State
+    retry_owner: RetryOwner
+    permits: int
+    charged: int
+    crashes: int
+    due_at: datetime
+    first_dialled_at: datetime | None
+    campaign_state: CampaignState
+    policy: Policy
+    on_dnc: bool
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """To a final state."""
+
+    state: State
+    result: Result | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Redial:
+    """To CALLBACK, ours, due later. The dial stays charged."""
+
+    due_at: datetime
+    result: Result | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Nothing rang: to READY, or to CALLBACK if it rang before; a charge for this attempt is taken back."""
+
+    due_at: datetime
+    reason: str
+    crashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """The attempt stays open: wait for news, ask at `look_at`, give up after `resolve_by`."""
+
+    owner: RetryOwner
+    look_at: datetime
+    resolve_by: datetime
+    looks: int
+    """How often the provider was asked in this wait."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Nothing changes but, perhaps, what the attempt's history says."""
+
+    why: str
+
+
+Step = Finish | Redial | PutBack | Await | Ignore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A step, the phase that the attempt goes to, and who moved it."""
+
+    key: str
+    campaign_id: int
+    step: Step
+    phase: Phase
+    actor: Actor
+    outcome: Outcome
+    result: Result | None = field(default=None)
+    """The attempt's own result, set exactly when `phase` is RESULT."""
+
+
+def next_step(news: News, at: Situation, draw: float) -> Decision:
+    """Decide what becomes of a destination. `draw` in [0, 1) is the retry's jitter."""
+    outcome = news.outcome
+    if at.permit_at is None and outcome.disposition not in _NO_ATTEMPT_NEEDED:
+        return _ignore(news, at, "IMPOSSIBLE")
+    if at.phase not in OPEN:
+        return _late(news, at)
+    return _HANDLERS[outcome.disposition](news, at, draw)
+
+
+def _decide(news: News, at: Situation, step: Step, phase: Phase, result: Result | None = None) -> Decision:
+    actor = news.source.actor
+    if isinstance(step, Finish) and step.state is State.TIMEOUT:
+        actor = Actor.RESOLVER
+    elif at.state is not State.SELECTED and actor is Actor.SENDER:
+        actor = Actor.RESULT  # the answer to the POST came after other news: it is one more report
+    return Decision(
+        key=news.key,
+        campaign_id=at.campaign_id,
+        step=step,
+        phase=phase,
+        actor=actor,
+        outcome=news.outcome,
+        result=(result or Result.UNDIALED) if phase is Phase.RESULT else None,
+    )
+
+
+def _ignore(news: News, at: Situation, why: str) -> Decision:
+    return Decision(
+        key=news.key,
+        campaign_id=at.campaign_id,
+        step=Ignore(why),
+        phase=at.phase,
+        actor=news.source.actor,
+        outcome=news.outcome,
+        result=at.attempt_result,
+    )
+
+
+def _final(news: News, at: Situation, draw: float) -> Decision:
+    outcome = news.outcome
+    if outcome.state is State.TIMEOUT:
+        return _lost_at_provider(news, at)
+    if outcome.disposition is Disposition.FINAL_FAILURE and at.policy.retry.policy.covers(outcome.result):
+        return _retryable(news, at, draw)
+    return _decide(news, at, Finish(State.FINISHED, outcome.result), Phase.RESULT, outcome.result)
+
+
+def _lost_at_provider(news: News, at: Situation) -> Decision:
+    """The provider dialled and does not know the result. T19 only if the campaign asks for it."""
+    take_over = at.policy.timeouts.take_over
+    provider_owned = at.retry_owner is RetryOwner.PROVIDER and at.state is State.CALLBACK
+    if provider_owned and take_over and at.permit_at and news.source is Source.LOOKUP:
+        allowed = at.charged < at.policy.retry.max_dials and not at.on_dnc
+        if at.now >= at.permit_at + take_over and allowed and at.campaign_state is not CampaignState.ABORTED:
+            return _decide(news, at, Redial(at.now, None, "TAKEN_OVER"), Phase.ABANDONED)
+    return _decide(news, at, Finish(State.TIMEOUT, None, "PROVIDER_TIMEOUT"), Phase.ABANDONED)
+
+
+def _retryable(news: News, at: Situation, draw: float) -> Decision:
+    result = news.outcome.result
+    if result is Result.UNDIALED and at.state is State.SELECTED:
+        return _put_back(news, at, at.now + STOPPED_WAIT, "UNDIALED", Phase.RESULT)
+    if at.on_dnc:
+        return _decide(news, at, Finish(State.DNC, result, "DNC_BEFORE_RETRY"), Phase.RESULT, result)
+    if at.campaign_state is CampaignState.ABORTED:
+        return _decide(news, at, Finish(State.FINISHED, result, "ABORTED"), Phase.RESULT, result)
+    if at.permits >= MAX_PERMITS:
+        return _decide(news, at, Finish(State.FINISHED, result, "PUT_BACK_LIMIT"), Phase.RESULT, result)
+    due = at.policy.retry.policy.due_after(
+        result,
+        charged=at.charged,
+        first_dialled_at=at.first_dialled_at or at.now,
+        now=at.now,
+        draw=draw,
+    )
+    if isinstance(due, str):
+        return _decide(news, at, Finish(State.FINISHED, result, due), Phase.RESULT, result)
+    return _decide(news, at, Redial(due, result, str(result)), Phase.RESULT, result)
+
+
+def _screened(news: News, at: Situation, draw: float) -> Decision:
+    state = news.outcome.state or State.INVALID
+    return _decide(news, at, Finish(state, news.outcome.result, "PROVIDER_SCREENED"), Phase.RESULT, news.outcome.result)
+
+
+def _rejected(news: News, at: Situation, draw: float) -> Decision:
+    """Throttle, account stop, wrong configuration: nobody rang, nobody is charged."""
+    if at.phase not in (Phase.SENDING, Phase.UNKNOWN):
+        return _ignore(news, at, "CONFLICT")
+    outcome = news.outcome
+    wait = THROTTLED_WAIT if outcome.disposition is Disposition.THROTTLE else STOPPED_WAIT
+    due = at.now + (outcome.retry_after or wait)
+    return _put_back(news, at, due, outcome.disposition.name, Phase.REJECTED)
+
+
+def _not_sent(news: News, at: Situation, draw: float) -> Decision:
+    if at.phase is Phase.ACCEPTED:
+        return _ignore(news, at, "CONFLICT")
+    reason = news.outcome.detail or "NOT_SENT"
+    wait = news.outcome.retry_after
+    return _put_back(news, at, at.now + wait if wait else at.due_at, reason, Phase.NOT_SENT)
+
+
+def _put_back(news: News, at: Situation, due_at: datetime, reason: str, phase: Phase) -> Decision:
+    result = news.outcome.result
+    if at.on_dnc:
+        return _decide(news, at, Finish(State.DNC, None, "DNC_BEFORE_RETRY"), phase, result)
+    if at.campaign_state is CampaignState.ABORTED:
+        return _decide(news, at, Finish(State.FINISHED, Result.UNDIALED, "ABORTED"), phase, result)
+    if at.permits >= MAX_PERMITS:
+        return _decide(news, at, Finish(State.FINISHED, Result.UNDIALED, "PUT_BACK_LIMIT"), phase, result)
+    crashed = news.source is Source.REAPER
+    return _decide(news, at, PutBack(due_at, reason, crashed), phase, result)
+
+
+def _in_flight(news: News, at: Situation, draw: float) -> Decision:
+    return _decide(news, at, _await(at, Phase.ACCEPTED, at.retry_owner, news), Phase.ACCEPTED)
+
+
+def _unknown_word(news: News, at: Situation, draw: float) -> Decision:
+    return _decide(news, at, _await(at, Phase.ACCEPTED, at.retry_owner, news, "UNKNOWN_WORD"), Phase.ACCEPTED)
+
+
+def _provider_retry(news: News, at: Situation, draw: float) -> Decision:
+    if at.on_dnc:
+        return _decide(news, at, Finish(State.DNC, news.outcome.result, "DNC_BEFORE_RETRY"), Phase.ABANDONED)
+    reason = str(news.outcome.result or "PROVIDER_RETRY")
+    return _decide(news, at, _await(at, Phase.ACCEPTED, RetryOwner.PROVIDER, news, reason), Phase.ACCEPTED)
+
+
+def _reconcile(news: News, at: Situation, draw: float) -> Decision:
+    """The answer is lost, or a lookup found nothing: proves nothing, so keep what is known and ask again."""
+    if news.source is Source.SUBMIT and at.phase is not Phase.SENDING:
+        return _ignore(news, at, "LATE")
+    phase = Phase.UNKNOWN if at.phase is Phase.SENDING else at.phase
+    return _decide(news, at, _await(at, phase, at.retry_owner, news, news.outcome.detail), phase)
+
+
+def _await(at: Situation, phase: Phase, owner: RetryOwner, news: News, reason: str | None = None) -> Await:
+    timeouts = at.policy.timeouts
+    looks: tuple[float, ...]
+    if owner is RetryOwner.PROVIDER:
+        span, looks = timeouts.provider_retry, _LOOKS_WHILE_PROVIDER_RETRIES
+    else:
+        span = timeouts.unknown if phase is Phase.UNKNOWN else timeouts.accepted
+        looks = _LOOKS[phase]
+    same_wait = at.resolve_by is not None and phase is at.phase and owner is at.retry_owner
+    resolve_by = at.resolve_by if same_wait and at.resolve_by else at.now + span
+    made = at.looks + 1 if same_wait and news.source is Source.LOOKUP else 0
+    look_at = at.now + span * looks[min(made, len(looks) - 1)]
+    return Await(owner, min(look_at, max(resolve_by, at.now)), resolve_by, made, reason)
+
+
+def _lease_over(news: News, at: Situation, draw: float) -> Decision:
+    """The worker is gone. INTENT is provably unsent; SENDING may have rung."""
+    if not at.lease_over or at.phase not in (Phase.INTENT, Phase.SENDING):
+        return _ignore(news, at, "LEASE_ALIVE")
+    if at.phase is Phase.SENDING:
+        return _decide(news, at, _await(at, Phase.UNKNOWN, at.retry_owner, news, "WORKER_LOST"), Phase.UNKNOWN)
+    if at.crashes + 1 >= MAX_CRASHES:
+        return _decide(news, at, Finish(State.INVALID, None, "POISON"), Phase.NOT_SENT)
+    return _put_back(news, at, at.due_at, "LEASE_OVER", Phase.NOT_SENT)
+
+
+def _overdue(news: News, at: Situation, draw: float) -> Decision:
+    if at.phase not in (Phase.UNKNOWN, Phase.ACCEPTED) or at.resolve_by is None or at.now < at.resolve_by:
+        return _ignore(news, at, "NOT_OVERDUE")
+    return _decide(news, at, Finish(State.TIMEOUT, None, "NO_NEWS"), Phase.ABANDONED)
+
+
+_HANDLERS: Mapping[Disposition, Callable[[News, Situation, float], Decision]] = {
+    Disposition.FINAL_SUCCESS: _final,
+    Disposition.FINAL_FAILURE: _final,
+    Disposition.RETRYABLE: _retryable,
+    Disposition.PROVIDER_RETRY: _provider_retry,
+    Disposition.SCREENED: _screened,
+    Disposition.ACCOUNT_STOP: _rejected,
+    Disposition.CONFIG_STOP: _rejected,
+    Disposition.THROTTLE: _rejected,
+    Disposition.IN_FLIGHT: _in_flight,
+    Disposition.HOLD: _in_flight,
+    Disposition.RECONCILE: _reconcile,
+    Disposition.UNKNOWN: _unknown_word,
+    Disposition.NOT_SENT: _not_sent,
+    Disposition.LEASE_OVER: _lease_over,
+    Disposition.OVERDUE: _overdue,
+}
+assert set(_HANDLERS) == set(Disposition)
+
+_TELLS_A_RESULT = frozenset(
+    {
+        Disposition.FINAL_SUCCESS,
+        Disposition.FINAL_FAILURE,
+        Disposition.RETRYABLE,
+        Disposition.SCREENED,
+    }
+)
+
+
+def _late(news: News, at: Situation) -> Decision:
+    """News about a closed attempt: it amends TIMEOUT or a row not yet dialled again; it never causes a dial."""
+    outcome = news.outcome
+    if outcome.disposition not in _TELLS_A_RESULT or outcome.state is State.TIMEOUT:
+        return _ignore(news, at, "LATE")
+    if at.phase is Phase.RESULT:
+        return _ignore(news, at, "DUPLICATE" if outcome.result is at.attempt_result else "CONFLICT")
+    if at.phase is Phase.NOT_SENT:
+        return _ignore(news, at, "IMPOSSIBLE")
+    final = outcome.state if outcome.disposition is Disposition.SCREENED and outcome.state else State.FINISHED
+    amends = at.is_latest and (at.state is State.TIMEOUT or at.state in WAITING)
+    step: Step = Finish(final, outcome.result, "LATE_RESULT") if amends else Ignore("RECORDED")
+    return _decide(news, at, step, Phase.RESULT, outcome.result)

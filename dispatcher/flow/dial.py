@@ -1,0 +1,68 @@
+"""Dial: bounded shifts that stream reserve, claim, permit, POST and record, without a barrier between them."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from dispatcher.domain.results import Disposition
+from dispatcher.flow.lane import AccountLane
+from dispatcher.flow.settle import Recorder
+from dispatcher.ports import Services, Task
+
+log = logging.getLogger(__name__)
+
+MOST_ACCOUNTS = 50
+_ADOPT_EVERY_S = 1.0
+_LOOK_EVERY_S = 0.1
+_SLACK_S = 10
+
+
+@dataclass(slots=True)
+class ShiftSummary:
+    """What flower shows of a shift."""
+
+    accounts: list[int] = field(default_factory=list)
+    outcomes: Counter[Disposition] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{n} {disposition}" for disposition, n in sorted(self.outcomes.items()))
+        return f"accounts {', '.join(map(str, self.accounts)) or '-'}: {counts or 'nothing to dial'}"
+
+
+async def run_shift(account_id: int, services: Services) -> ShiftSummary:
+    """Dial for an account, and for others that wait, until the shift ends, the work does, or we are to stop."""
+    clock = services.clock
+    end = clock.now() + services.shift.length_s
+    summary = ShiftSummary()
+    crew: dict[int, Task] = {account_id: services.tasks.spawn(_serve(account_id, end, summary, services))}
+    next_look = clock.now() + _ADOPT_EVERY_S
+    while crew:
+        await clock.sleep(_LOOK_EVERY_S)
+        for done in [i for i, task in crew.items() if task.done()]:
+            await crew.pop(done)
+        if crew and clock.now() >= next_look and clock.now() < end and not services.stopping():
+            next_look = clock.now() + _ADOPT_EVERY_S
+            for other in await services.store.missing_shifts():
+                if other not in crew and len(crew) < MOST_ACCOUNTS:
+                    crew[other] = services.tasks.spawn(_serve(other, end, summary, services))
+    return summary
+
+
+async def _serve(account_id: int, end: float, summary: ShiftSummary, services: Services) -> None:
+    """Hold one of the account's shift slots and dial in it; without a free slot there is nothing to do."""
+    owner = services.ids.owner()
+    lease = timedelta(seconds=services.shift.length_s + services.shift.deadline_s + _SLACK_S)
+    slot = await services.store.take_shift(account_id, owner, lease)
+    if slot is None:
+        return
+    summary.accounts.append(account_id)
+    recorder = Recorder(account_id, services)
+    writing = services.tasks.spawn(recorder.run())
+    try:
+        await AccountLane(account_id, owner, end, recorder, services).run()
+    finally:
+        recorder.close()
+        await writing
+        summary.outcomes.update(recorder.outcomes)
+        await services.store.leave_shift(account_id, slot, owner)

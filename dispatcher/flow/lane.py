@@ -1,0 +1,270 @@
+"""One account's part of a shift: reserve slots, claim rows for them, permit them in groups, send each at its slot."""
+
+import logging
+import math
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
+
+from dispatcher.domain.account import Account, AccountState
+from dispatcher.domain.attempt import Call, Claimed
+from dispatcher.domain.errors import DispatcherError, ServerError
+from dispatcher.domain.pacing import LATE_S, Limit, Wheel, slots_to_book
+from dispatcher.domain.permitting import HOLDS_ALL
+from dispatcher.domain.results import Disposition, News, Outcome, Source
+from dispatcher.domain.settling import PutBack
+from dispatcher.domain.tick import DueWork
+from dispatcher.flow.settle import Recorder
+from dispatcher.ports import Services, Task
+
+log = logging.getLogger(__name__)
+
+HORIZON_S = 2.0
+SPARE = 1.2
+"""Rows claimed for each slot in hand: some are refused at the permit, and their slots go to the next ones."""
+MOST_SLOTS = 300
+GROUP_S = 0.05
+"""Attempts whose slots come up within this time are permitted in one transaction."""
+PERMIT_LEAD_S = 0.06
+FEED_LEAD_S = 0.15
+_REST_S = 0.5
+_NAP_S = 0.25
+FAILING_AFTER = 10
+"""So many answers in a row that nobody understands stop the account: each one leaves a person in doubt."""
+
+Place = tuple[int, str]
+"""Slots and rows go together by campaign and caller id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Slots in hand (instants of our monotonic clock, ascending) and the rows claimed for them."""
+
+    work: DueWork
+    account: Account
+    caller_id: str
+    slots: deque[float]
+    rows: deque[Claimed]
+
+
+class AccountLane:
+    """Dials for one account until `end`. Everything it holds when it stops is put back unsent."""
+
+    def __init__(self, account_id: int, owner: str, end: float, recorder: Recorder, services: Services) -> None:
+        self._account_id = account_id
+        self._owner = owner
+        self._end = end
+        self._recorder = recorder
+        self._services = services
+        self._clock = services.clock
+        self._wheel = Wheel()
+        self._spare: dict[Place, deque[Claimed]] = {}
+        self._rest_until: dict[int, float] = {}
+        self._turns: dict[int, int] = {}
+        self._running: set[Task] = set()
+        self._on_wire = 0
+        self._misunderstood = 0
+
+    async def run(self) -> None:
+        """Feed batches while there is work, then finish what is on the wire."""
+        try:
+            while not self._is_over() and await self._feed():
+                pass
+        except ServerError:
+            log.exception("shift ends early", extra={"account_id": self._account_id})
+        finally:
+            await self._finish()
+
+    def _is_over(self) -> bool:
+        return self._services.stopping() or self._clock.now() >= self._end
+
+    async def _feed(self) -> bool:
+        """One batch: False when the account has nothing to do in this shift any more."""
+        account = await self._services.store.account(self._account_id)
+        if account.state is not AccountState.OPEN or account.is_throttled:
+            return False
+        work = await self._choose()
+        if work is None:
+            return False
+        if self._clock.now() < self._rest_until.get(work.campaign_id, 0):
+            await self._nap(_NAP_S)
+            return True
+        return await self._book(work, account)
+
+    async def _choose(self) -> DueWork | None:
+        due = await self._services.store.due_work(self._account_id, MOST_SLOTS)
+        now = self._clock.now()
+        awake = [w for w in due if self._rest_until.get(w.campaign_id, 0) <= now]
+        chosen = self._wheel.choose({w.campaign_id: w.weight for w in awake}) if awake else None
+        return next((w for w in due if chosen in (None, w.campaign_id)), None)
+
+    async def _book(self, work: DueWork, account: Account) -> bool:
+        rate = min(account.rate, work.policy.cps)
+        n = min(slots_to_book(rate), work.due, MOST_SLOTS)
+        caller_id = self._next_caller_id(work)
+        horizon = min(HORIZON_S, max(0.0, self._end - self._clock.now()))
+        booking = await self._services.limiter.reserve(_limits(work, account), n, horizon)
+        if not booking.delays_s:
+            return await self._wait_for_slot(booking.wait_s)
+        now = self._clock.now()
+        slots = deque(now + delay for delay in booking.delays_s)
+        rows = await self._claim(work, caller_id, len(slots))
+        if not rows:
+            self._rest_until[work.campaign_id] = now + _REST_S
+            return True
+        self._spawn(Batch(work, account, caller_id, slots, rows))
+        await self._nap(slots[-1] - FEED_LEAD_S - self._clock.now())
+        return True
+
+    def _next_caller_id(self, work: DueWork) -> str:
+        turn = self._turns.get(work.campaign_id, 0)
+        self._turns[work.campaign_id] = turn + 1
+        return work.policy.caller_ids[turn % len(work.policy.caller_ids)]
+
+    async def _wait_for_slot(self, wait_s: float) -> bool:
+        if wait_s <= HORIZON_S:
+            await self._nap(wait_s)
+            return True
+        await self._services.store.next_slot_in(self._account_id, timedelta(seconds=wait_s))
+        return False
+
+    async def _claim(self, work: DueWork, caller_id: str, slots: int) -> deque[Claimed]:
+        rows = self._spare.pop((work.campaign_id, caller_id), deque())
+        wanted = math.ceil(slots * SPARE) - len(rows)
+        if wanted > 0:
+            rows.extend(
+                await self._services.store.claim(
+                    work,
+                    self._account_id,
+                    [self._services.ids.key() for _ in range(wanted)],
+                    caller_id=caller_id,
+                    retries=math.ceil(wanted * self._services.shift.retry_share),
+                    owner=self._owner,
+                    lease=self._services.shift.lease,
+                )
+            )
+        return rows
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep, but notice within a quarter of a second that the shift is over."""
+        until = self._clock.now() + seconds
+        while not self._is_over() and (left := until - self._clock.now()) > 0:
+            await self._clock.sleep(min(left, _NAP_S))
+
+    def _spawn(self, batch: Batch) -> None:
+        self._running = {t for t in self._running if not t.done()}
+        self._running.add(self._services.tasks.spawn(self._send_batch(batch)))
+
+    async def _send_batch(self, batch: Batch) -> None:
+        place = (batch.work.campaign_id, batch.caller_id)
+        try:
+            while batch.slots and batch.rows and not self._is_over():
+                await self._clock.sleep(max(0.0, batch.slots[0] - PERMIT_LEAD_S - self._clock.now()))
+                if self._is_over() or not await self._send_group(batch):
+                    break
+        finally:
+            self._spare.setdefault(place, deque()).extend(batch.rows)
+
+    async def _send_group(self, batch: Batch) -> bool:
+        """Permit the rows whose slots come up next and start them; False when the whole campaign is held."""
+        while batch.slots and batch.slots[0] < self._clock.now() - LATE_S:
+            batch.slots.popleft()  # forfeited: late calls sent together would be a burst
+        room = self._services.providers.of(batch.account).free - self._on_wire
+        if not batch.slots or room <= 0:
+            await self._clock.sleep(LATE_S)
+            return True
+        until = batch.slots[0] + GROUP_S
+        wanted = min(room, sum(slot <= until for slot in batch.slots))
+        held = False
+        while wanted > 0 and batch.rows and not held:
+            group = [batch.rows.popleft() for _ in range(min(wanted, len(batch.rows)))]
+            asked_at = self._clock.now()
+            granted, held = await self._permit(batch, group)
+            for row in granted:
+                wanted -= 1
+                slot = batch.slots.popleft() if batch.slots else asked_at
+                self._running.add(self._services.tasks.spawn(self._send(batch, row, slot, asked_at)))
+        return not held
+
+    async def _permit(self, batch: Batch, group: list[Claimed]) -> tuple[list[Claimed], bool]:
+        """The granted rows, and whether something holds the whole campaign back."""
+        try:
+            granted, refused = await self._services.store.permit(
+                self._account_id, group, owner=self._owner, lease=self._services.shift.lease
+            )
+        except ServerError:
+            # granted or not, nobody knows: we are alive, so we dial nobody and say so
+            log.warning("permit lost", extra={"account_id": self._account_id, "n": len(group)})
+            for row in group:
+                self._withdraw(row, "PERMIT_LOST")
+            return [], True
+        held = any(isinstance(step, PutBack) and step.reason in HOLDS_ALL for step in refused.values())
+        if held:
+            self._rest_until[batch.work.campaign_id] = self._clock.now() + _REST_S
+        return [row for row in group if row.key in granted], held
+
+    async def _send(self, batch: Batch, row: Claimed, slot: float, permitted_at: float) -> None:
+        self._on_wire += 1
+        try:
+            await self._clock.sleep(max(0.0, slot - self._clock.now()))
+            dies_at = permitted_at + self._services.shift.permit_age_s
+            if self._clock.now() - slot > LATE_S and not await self._catch_another_slot(batch, dies_at):
+                self._withdraw(row, "SLOT_MISSED")
+                return
+        finally:
+            self._on_wire -= 1
+        call = Call(
+            key=row.key,
+            to=row.e164,
+            caller_id=row.caller_id,
+            text=batch.work.policy.content.render(row.variables),
+        )
+        outcome = await self._services.providers.of(batch.account).submit(
+            call, lambda: not self._services.stopping() and self._clock.now() < dies_at
+        )
+        self._recorder.add(News(row.key, outcome, Source.SUBMIT))
+        await self._watch(outcome)
+
+    async def _catch_another_slot(self, batch: Batch, dies_at: float) -> bool:
+        """Our slot passed while we were busy: take a new one, if it comes before the permit is too old."""
+        limits = _limits(batch.work, batch.account)
+        while (left := dies_at - self._clock.now()) > 0 and not self._services.stopping():
+            booking = await self._services.limiter.reserve(limits, 1, left)
+            if not booking.delays_s:
+                return False
+            slot = self._clock.now() + booking.delays_s[0]
+            await self._clock.sleep(booking.delays_s[0])
+            if self._clock.now() - slot <= LATE_S:
+                return True
+        return False
+
+    async def _watch(self, outcome: Outcome) -> None:
+        """Stop the account when answer after answer is lost: better nobody than a row of people in doubt."""
+        self._misunderstood = self._misunderstood + 1 if outcome.disposition is Disposition.RECONCILE else 0
+        if self._misunderstood >= FAILING_AFTER:
+            self._misunderstood = 0
+            if await self._services.store.stop_account(self._account_id, "PROVIDER_FAILING"):
+                log.error("account stopped: its answers are lost", extra={"account_id": self._account_id})
+
+    def _withdraw(self, row: Claimed, why: str) -> None:
+        unsent = Outcome(disposition=Disposition.NOT_SENT, detail=why)
+        self._recorder.add(News(row.key, unsent, Source.SUBMIT))
+
+    async def _finish(self) -> None:
+        """Wait for what is on the wire (each POST has its deadline), put the rest back."""
+        while self._running:
+            try:
+                await self._running.pop()
+            except DispatcherError:
+                # what it held is settled by its lease; the others must still be waited for
+                log.exception("part of a shift failed", extra={"account_id": self._account_id})
+        for rows in self._spare.values():
+            for row in rows:
+                self._withdraw(row, "SHIFT_OVER")
+
+
+def _limits(work: DueWork, account: Account) -> list[Limit]:
+    return [
+        Limit(f"account:{account.id}", 1 / account.rate),
+        Limit(f"campaign:{work.campaign_id}", 1 / (work.policy.cps * account.headroom)),
+    ]

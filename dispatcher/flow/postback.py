@@ -1,0 +1,76 @@
+"""Postbacks: stored first, then read, matched and settled; in any order, any number of times."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+
+from dispatcher.domain.account import Account
+from dispatcher.domain.errors import PayloadError
+from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback, unmatched
+from dispatcher.domain.results import News, Sighting, Source
+from dispatcher.flow.settle import settle
+from dispatcher.ports import Services
+
+log = logging.getLogger(__name__)
+
+GROUP = 500
+_BY_NUMBER_FROM_TRY = 3
+"""A sighting that matches no key and no call id is matched by its number only after the POST's answer had its time."""
+
+
+async def receive(raws: Sequence[RawPostback], services: Services) -> None:
+    """Store a group of postbacks durably; only then may they be answered. Raises ServerError."""
+    await services.store.save_postbacks(raws)
+
+
+async def settle_postbacks(services: Services) -> int:
+    """Read and settle what waits in the inbox; how many were taken."""
+    taken = 0
+    while not services.stopping():
+        postbacks = await services.store.take_postbacks(GROUP)
+        by_account: dict[int, list[Postback]] = defaultdict(list)
+        for postback in postbacks:
+            by_account[postback.account_id].append(postback)
+        for account_id, group in by_account.items():
+            account = await services.store.account(account_id)
+            await services.store.mark_postbacks(await _settle_group(account, group, services))
+        taken += len(postbacks)
+        if len(postbacks) < GROUP:
+            break
+    return taken
+
+
+async def _settle_group(account: Account, group: list[Postback], services: Services) -> list[PostbackMark]:
+    provider = services.providers.of(account)
+    marks: dict[int, PostbackMark] = {}
+    sightings: list[tuple[Postback, Sighting]] = []
+    for postback in group:
+        try:
+            seen = provider.read_postback(postback.content_type, postback.body)
+        except PayloadError as error:
+            log.warning("postback quarantined", extra={"postback_id": postback.id, "error": str(error)})
+            marks[postback.id] = PostbackMark(postback.id, PostbackState.QUARANTINED, str(error))
+            continue
+        outbound = [(postback, s) for s in seen if not s.inbound]
+        sightings += outbound
+        marks[postback.id] = PostbackMark(postback.id, PostbackState.APPLIED if outbound else PostbackState.IGNORED)
+    keys = await _match(account, sightings, services)
+    news = []
+    for (postback, sighting), key in zip(sightings, keys, strict=True):
+        if key is None:
+            marks[postback.id] = unmatched(postback)
+        else:
+            news.append(News(key, sighting.outcome, Source.POSTBACK))
+    if news:
+        await settle(account.id, news, services)
+    return list(marks.values())
+
+
+async def _match(account: Account, sightings: list[tuple[Postback, Sighting]], services: Services) -> list[str | None]:
+    keys = await services.store.match(account.id, [s for _, s in sightings])
+    late = [i for i, (p, _) in enumerate(sightings) if keys[i] is None and p.tries >= _BY_NUMBER_FROM_TRY]
+    if late:
+        found = await services.store.match_by_number(account.id, [sightings[i][1] for i in late])
+        for i, key in zip(late, found, strict=True):
+            keys[i] = key
+    return keys

@@ -1,0 +1,69 @@
+"""Reconcile: what has waited too long is asked about; what cannot be learnt ends as TIMEOUT, never as a new dial."""
+
+import logging
+import math
+
+from dispatcher.domain.account import Account
+from dispatcher.domain.attempt import OpenCall
+from dispatcher.domain.results import Disposition, News, Outcome, Source
+from dispatcher.flow.settle import settle
+from dispatcher.ports import Services
+
+log = logging.getLogger(__name__)
+
+SHARE_OF_PACE = 0.1
+"""Lookups use at most this share of the account's pace."""
+_LEAST = 5
+_REAP = 500
+
+
+async def reap(services: Services) -> int:
+    """Attempts whose worker is gone: unsent ones go back to the queue, the others become UNKNOWN; how many."""
+    news = await services.store.expired_leases(_REAP)
+    if news:
+        await settle(None, news, services)
+        log.warning("leases over", extra={"n": len(news)})
+    return len(news)
+
+
+async def reconcile(account_id: int, services: Services) -> int:
+    """Ask the provider about calls of one account that are due to be asked about; how many."""
+    account = await services.store.account(account_id)
+    calls = await services.store.due_lookups(account.id, _quota(account))
+    if not calls:
+        return 0
+    answers = await services.providers.of(account).lookup(calls)
+    news = [item for call in calls if (item := _news(call, answers.get(call.key)))]
+    await settle(account.id, news, services)
+    return len(calls)
+
+
+def _quota(account: Account) -> int:
+    return max(_LEAST, math.floor(account.rate * SHARE_OF_PACE))
+
+
+def _news(call: OpenCall, answer: Outcome | None) -> News | None:
+    """What an answer means for a call that has waited: at the deadline only a result counts."""
+    nothing_new = answer is None or answer.disposition in (
+        Disposition.RECONCILE,
+        Disposition.IN_FLIGHT,
+        Disposition.HOLD,
+        Disposition.PROVIDER_RETRY,
+        Disposition.UNKNOWN,
+    )
+    asked_in_vain = answer is not None or call.is_hopeless
+    if nothing_new and call.is_overdue and asked_in_vain:
+        return News(call.key, Outcome(disposition=Disposition.OVERDUE), Source.RESOLVER)
+    if answer is None:
+        answer = Outcome(disposition=Disposition.RECONCILE, detail="NOT_ASKED")
+    return News(call.key, answer, Source.LOOKUP)
+
+
+async def probe_accounts(services: Services) -> None:
+    """Ask stopped accounts whether they work again; open those that do."""
+    for account in await services.store.accounts_to_probe():
+        if await services.providers.of(account).probe():
+            if await services.store.reopen_account(account.id):
+                log.warning("account works again", extra={"account_id": account.id})
+        else:
+            await services.store.put_off_probe(account)

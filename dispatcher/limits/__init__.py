@@ -1,0 +1,5 @@
+"""Redis: the pace, kept over all workers."""
+
+from dispatcher.limits.limiter import RedisLimiter
+
+__all__ = ["RedisLimiter"]

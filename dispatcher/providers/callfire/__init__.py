@@ -1,0 +1,1 @@
+"""CallFire, API v2 (JSON)."""

@@ -1,0 +1,40 @@
+"""What a provider truly dialled: one JSON line each, on disk before anybody is told."""
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+
+
+class Ledger:
+    """Append-only and fsynced in groups. The oracle of every test: never our own tables."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")
+        self._path = path
+        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def write(self, *, key: str, number: str, result: str, provider_retry: bool) -> None:
+        """Returns when the line is on disk."""
+        line = {"key": key, "number": number, "at": time.time(), "result": result, "provider_retry": provider_retry}
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((json.dumps(line).encode() + b"\n", done))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        await done
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            self._file.write(b"".join(line for line, _ in group))
+            self._file.flush()
+            await asyncio.to_thread(os.fsync, self._file.fileno())
+            for _, done in group:
+                done.set_result(None)
+        self._flushing = None
+
+    def read(self) -> bytes:
+        """All lines."""
+        return self._path.read_bytes()

@@ -1,0 +1,1 @@
+"""Alembic's environment: `dispatcher migrate` runs it, one process at a time."""

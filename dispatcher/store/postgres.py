@@ -1,0 +1,32 @@
+"""PostgresStore: the Store port on PostgreSQL, one module for each aggregate."""
+
+from dispatcher.domain.campaign import Policy
+from dispatcher.store.accounts import Accounts
+from dispatcher.store.campaigns import Campaigns
+from dispatcher.store.database import Database
+from dispatcher.store.dialling import Dialling
+from dispatcher.store.dnc import Dnc
+from dispatcher.store.loads import Loads
+from dispatcher.store.postbacks import Postbacks
+from dispatcher.store.reports import Reports
+
+
+class PostgresStore(Accounts, Campaigns, Loads, Dialling, Postbacks, Dnc, Reports):
+    """Opened in the event loop that uses it; never shared across a fork."""
+
+    def __init__(self, url: str, pool_size: int = 8) -> None:
+        self.db = Database(url, pool_size)
+        self._policies: dict[tuple[int, int], Policy] = {}
+
+    async def open(self) -> None:
+        """Connect and refuse a server that may forget a commit. Raises ServerError."""
+        await self.db.open()
+        await self.db.check_server()
+
+    async def close(self) -> None:
+        await self.db.close()
+
+    async def ping(self) -> None:
+        """Raises ServerError when PostgreSQL is away."""
+        async with self.db.transaction() as tx:
+            await tx.connection.execute("SELECT 1")

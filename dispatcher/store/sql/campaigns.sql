@@ -1,0 +1,122 @@
+-- Campaigns, their policies, and the tick that keeps them.
+
+-- create --
+INSERT INTO campaign (account_id, name, channel, weight, request_id)
+VALUES (%(account_id)s, %(name)s, %(channel)s, %(weight)s, %(request_id)s)
+ON CONFLICT (request_id) DO NOTHING
+RETURNING id;
+
+-- by_request --
+SELECT id FROM campaign WHERE request_id = %(request_id)s;
+
+-- add_policy --
+INSERT INTO campaign_policy (campaign_id, version, body) VALUES (%(campaign_id)s, %(version)s, %(body)s);
+
+-- by_id --
+SELECT c.*, p.body AS policy FROM campaign AS c
+  JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version
+ WHERE c.id = %(id)s;
+
+-- all --
+SELECT c.*, p.body AS policy FROM campaign AS c
+  JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version
+ ORDER BY c.id;
+
+-- policy --
+SELECT body FROM campaign_policy WHERE campaign_id = %(campaign_id)s AND version = %(version)s;
+
+-- lock --
+SELECT state FROM campaign WHERE id = %(id)s FOR UPDATE;
+
+-- move --
+UPDATE campaign
+   SET state = %(state)s, reason = %(reason)s,
+       started_at = CASE WHEN %(state)s = 'RUNNING' THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
+       finished_at = CASE WHEN %(state)s IN ('DONE', 'ABORTED') THEN clock_timestamp() END
+ WHERE id = %(id)s;
+
+-- due_heads --
+-- For every running campaign: when its first row is due, and whether anything of it is still open.
+SELECT c.id, c.account_id, c.policy_version, clock_timestamp() AS now,
+       least((SELECT d.due_at FROM destination AS d
+               WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'READY' AND d.retry_owner = 'US'
+               ORDER BY d.due_at LIMIT 1),
+             (SELECT d.due_at FROM destination AS d
+               WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'CALLBACK' AND d.retry_owner = 'US'
+               ORDER BY d.due_at LIMIT 1)) AS due_at,
+       EXISTS (SELECT 1 FROM open_attempt AS o WHERE o.account_id = c.account_id AND o.campaign_id = c.id) AS has_open,
+       EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'OPEN') AS has_open_load,
+       EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'DONE') AS has_load
+  FROM campaign AS c WHERE c.state = 'RUNNING' ORDER BY c.id;
+
+-- set_due --
+INSERT INTO campaign_due AS k (campaign_id, account_id, next_due_at, blocked_by)
+SELECT * FROM unnest(%(campaigns)s::bigint[], %(accounts)s::bigint[], %(due)s::timestamptz[], %(blocked)s::text[])
+ON CONFLICT (campaign_id) DO UPDATE SET next_due_at = excluded.next_due_at, blocked_by = excluded.blocked_by
+  WHERE k.next_due_at IS DISTINCT FROM excluded.next_due_at OR k.blocked_by IS DISTINCT FROM excluded.blocked_by;
+
+-- due_work --
+-- The campaigns of one account that have rows to dial now; `due` stops counting at n.
+SELECT c.id, c.part, c.weight, c.policy_version, p.body AS policy,
+       (SELECT count(*) FROM (
+          SELECT 1 FROM destination AS d
+           WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'READY' AND d.retry_owner = 'US'
+             AND d.due_at <= statement_timestamp() LIMIT %(n)s) AS fresh)
+     + (SELECT count(*) FROM (
+          SELECT 1 FROM destination AS d
+           WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'CALLBACK' AND d.retry_owner = 'US'
+             AND d.due_at <= statement_timestamp() LIMIT %(n)s) AS retries) AS due
+  FROM campaign_due AS k
+  JOIN campaign AS c ON c.id = k.campaign_id AND c.state = 'RUNNING'
+  JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version
+ WHERE k.account_id = %(account_id)s AND k.next_due_at <= statement_timestamp()
+ ORDER BY k.next_due_at, c.id LIMIT 50;
+
+-- is_over --
+-- Asked under the campaign's row lock, so that no load can begin meanwhile.
+SELECT NOT EXISTS (SELECT 1 FROM destination AS d
+                    WHERE d.part = c.part AND d.campaign_id = c.id AND d.state IN ('READY', 'CALLBACK')
+                      AND d.retry_owner = 'US')
+   AND NOT EXISTS (SELECT 1 FROM open_attempt AS o WHERE o.account_id = c.account_id AND o.campaign_id = c.id)
+   AND NOT EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'OPEN')
+   AND EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'DONE') AS is_over
+  FROM campaign AS c WHERE c.id = %(id)s AND c.state = 'RUNNING';
+
+-- abort_waiting --
+-- READY | CALLBACK (ours) of aborted campaigns -> FINISHED, in batches.
+WITH picked AS (
+  SELECT d.part, d.id, d.campaign_id, d.state FROM campaign AS c
+    JOIN destination AS d ON d.part = c.part AND d.campaign_id = c.id
+   WHERE c.state = 'ABORTED' AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
+   LIMIT %(n)s FOR UPDATE OF d SKIP LOCKED
+), moved AS (
+  UPDATE destination AS d
+     SET state = 'FINISHED', result = coalesce(d.result, 'UNDIALED'), reason = 'ABORTED',
+         finished_at = clock_timestamp(), moved_by = 'abort'
+    FROM picked AS p WHERE d.part = p.part AND d.id = p.id
+  RETURNING d.campaign_id, p.state AS was, d.result
+), counted AS (
+  INSERT INTO counter_delta (campaign_id, measure, label, n)
+  SELECT campaign_id, 'row', was, -count(*) FROM moved GROUP BY campaign_id, was
+  UNION ALL SELECT campaign_id, 'row', 'FINISHED ' || result, count(*) FROM moved GROUP BY campaign_id, result
+)
+SELECT count(*) AS n FROM moved;
+
+-- fold_counters --
+WITH taken AS (
+  DELETE FROM counter_delta
+   WHERE id IN (SELECT id FROM counter_delta ORDER BY id LIMIT 20000 FOR UPDATE SKIP LOCKED)
+  RETURNING campaign_id, measure, label, n
+)
+INSERT INTO counter AS c (campaign_id, measure, label, n)
+SELECT campaign_id, measure, label, sum(n) FROM taken GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+ON CONFLICT (campaign_id, measure, label) DO UPDATE SET n = c.n + excluded.n;
+
+-- audit --
+INSERT INTO audit (actor, act, subject, detail) VALUES (%(actor)s, %(act)s, %(subject)s, %(detail)s);
+
+-- alert_once --
+INSERT INTO audit (actor, act, subject, detail)
+SELECT 'system', %(act)s, %(subject)s, %(detail)s
+ WHERE NOT EXISTS (SELECT 1 FROM audit WHERE subject = %(subject)s AND act = %(act)s)
+RETURNING id;

@@ -1,0 +1,99 @@
+-- A load: records are COPYed into a table of their own, classified in one statement, and kept for ever.
+
+-- lock_campaign --
+SELECT pg_advisory_xact_lock(%(space)s, %(campaign_id)s::int);
+
+-- find --
+SELECT *, lease_until > clock_timestamp() AS is_alive FROM load
+ WHERE campaign_id = %(campaign_id)s AND identity = %(identity)s;
+
+-- begin --
+INSERT INTO load (campaign_id, identity, source, state, owner, lease_until)
+VALUES (%(campaign_id)s, %(identity)s, %(source)s, 'OPEN', %(owner)s, clock_timestamp() + %(lease)s)
+ON CONFLICT (campaign_id, identity) DO UPDATE
+   SET state = 'OPEN', owner = excluded.owner, lease_until = excluded.lease_until, error = NULL, finished_at = NULL
+RETURNING id, clock_timestamp() AS opened_at;
+
+-- heartbeat --
+UPDATE load SET lease_until = clock_timestamp() + %(lease)s
+ WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
+
+-- classify --
+-- The staging table is named by {staging}. INVALID before DUP before DNC; the first line of a number wins.
+WITH numbered AS (
+  SELECT s.*, first_value(line) OVER same_number AS first_line
+    FROM {staging} AS s WINDOW same_number AS (PARTITION BY e164, reason IS NULL ORDER BY line)
+), judged AS (
+  SELECT n.*,
+         CASE WHEN n.reason IS NOT NULL THEN NULL
+              WHEN n.first_line < n.line THEN 'LINE ' || n.first_line
+              ELSE (SELECT 'LOAD ' || d.load_id || ' LINE ' || d.line FROM destination AS d
+                     WHERE d.part = %(part)s AND d.campaign_id = %(campaign_id)s AND d.channel = %(channel)s
+                       AND d.e164 = n.e164 AND d.state NOT IN ('DUP', 'INVALID')) END AS dup_of
+    FROM numbered AS n
+), screened AS (
+  SELECT j.*,
+         CASE WHEN j.reason IS NULL AND j.dup_of IS NULL THEN (
+           SELECT 'LIST ' || e.list FROM dnc_entry AS e
+            WHERE e.ended_at IS NULL AND e.channel IN ('all', %(channel)s)
+              AND (e.expires_at IS NULL OR e.expires_at > clock_timestamp())
+              AND (e.scope = 'global' OR (e.scope = 'account' AND e.scope_id = %(account_id)s)
+                   OR (e.scope = 'campaign' AND e.scope_id = %(campaign_id)s))
+              AND ((NOT e.is_prefix AND e.number = j.e164)
+                   OR (e.is_prefix AND e.number = ANY (
+                         ARRAY(SELECT left(j.e164, n) FROM generate_series(2, length(j.e164)) AS n))))
+            LIMIT 1) END AS dnc_list
+    FROM judged AS j
+), inserted AS (
+  INSERT INTO destination (part, campaign_id, load_id, line, raw, channel, e164, variables, state, reason, finished_at)
+  SELECT %(part)s, %(campaign_id)s, %(load_id)s, line, raw, %(channel)s, e164, variables,
+         CASE WHEN reason IS NOT NULL THEN 'INVALID' WHEN dup_of IS NOT NULL THEN 'DUP'
+              WHEN dnc_list IS NOT NULL THEN 'DNC' ELSE 'READY' END,
+         coalesce(reason, dup_of, dnc_list),
+         CASE WHEN coalesce(reason, dup_of, dnc_list) IS NOT NULL THEN clock_timestamp() END
+    FROM screened ORDER BY line
+  ON CONFLICT DO NOTHING
+  RETURNING state
+), counted AS (
+  INSERT INTO counter_delta (campaign_id, measure, label, n)
+  SELECT %(campaign_id)s, 'row', state, count(*) FROM inserted GROUP BY state
+)
+SELECT state, count(*)::bigint AS n FROM inserted GROUP BY state;
+
+-- staged --
+SELECT count(*)::bigint AS n FROM {staging};
+
+-- drop_staging --
+DROP TABLE IF EXISTS {staging};
+
+-- create_staging --
+CREATE UNLOGGED TABLE {staging} (line bigint NOT NULL, raw text NOT NULL, e164 text, reason text, variables jsonb);
+
+-- copy_staging --
+COPY {staging} (line, raw, e164, reason, variables) FROM STDIN;
+
+-- finish --
+UPDATE load SET state = 'DONE', rows_read = %(rows_read)s, lease_until = NULL, finished_at = clock_timestamp()
+ WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
+
+-- fail --
+UPDATE load SET state = 'FAILED', error = %(error)s, lease_until = NULL, finished_at = clock_timestamp()
+ WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s;
+
+-- fail_dead --
+-- A loader that died: its rows were never visible; the file may be loaded again.
+UPDATE load SET state = 'FAILED', error = 'the loader stopped before the end; load the file again', lease_until = NULL,
+                finished_at = clock_timestamp()
+ WHERE state = 'OPEN' AND lease_until < clock_timestamp() RETURNING id;
+
+-- report --
+-- What the load made of its records; what happened to them since does not count.
+SELECT CASE WHEN moved_by = 'loader' THEN state ELSE 'READY' END AS state, count(*)::bigint AS n FROM destination
+ WHERE part = %(part)s AND campaign_id = %(campaign_id)s AND load_id = %(load_id)s GROUP BY 1;
+
+-- rejects --
+-- One row for each record that was not READY when it was loaded.
+SELECT line, raw, e164, state, reason FROM destination
+ WHERE part = %(part)s AND campaign_id = %(campaign_id)s AND load_id = %(load_id)s
+   AND moved_by = 'loader' AND state IN ('INVALID', 'DUP', 'DNC')
+ ORDER BY line;

@@ -1,0 +1,1 @@
+"""The process that providers post to."""

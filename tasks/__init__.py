@@ -1,0 +1,1 @@
+"""The Celery edge: an id comes in, one flow verb is called."""

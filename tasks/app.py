@@ -1,0 +1,51 @@
+"""The Celery app of workers and beat: celery -A tasks.app worker -Q dial | worker -Q io | beat."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_shutting_down
+
+import config
+from config.logging import configure
+from dispatcher.bootstrap import make_celery, running_urls
+from dispatcher.ports import Services
+from tasks.runner import Runner, StopFlag
+
+T = TypeVar("T")
+
+settings = config.load()
+urls = running_urls(settings)
+app = make_celery(urls)
+app.conf.include = ["tasks.dial", "tasks.upkeep"]
+stop = StopFlag()
+_runner: Runner | None = None
+
+
+def run(work: Callable[[Services], Awaitable[T]]) -> T:
+    """Do one flow verb in this process's loop."""
+    global _runner
+    if _runner is None:
+        _runner = Runner(settings, urls, stop, app)
+    return _runner.run(work)
+
+
+@setup_logging.connect
+def _log(**_: Any) -> None:
+    configure(settings.log_level)
+
+
+@worker_shutting_down.connect
+def _stop(**_: Any) -> None:
+    stop.set()
+
+
+@worker_process_init.connect
+def _forget(**_: Any) -> None:
+    global _runner
+    _runner = None  # whatever the parent had does not survive a fork
+
+
+@worker_process_shutdown.connect
+def _close(**_: Any) -> None:
+    if _runner is not None:
+        _runner.close()

@@ -1,0 +1,23 @@
+"""What must happen although nobody asks."""
+
+from dispatcher.flow import postback, reconcile, tick
+from dispatcher.queues import TaskName
+from tasks.app import app, run
+
+
+@app.task(name=TaskName.TICK)
+def tick_once() -> str:
+    """Reap, fold, mark, start what is missing."""
+    return f"{run(tick.tick)} shifts asked for"
+
+
+@app.task(name=TaskName.SETTLE_POSTBACKS)
+def settle_postbacks() -> str:
+    """Empty the inbox."""
+    return f"{run(postback.settle_postbacks)} postbacks"
+
+
+@app.task(name=TaskName.RECONCILE)
+def reconcile_account(account_id: int) -> str:
+    """Ask about calls that have waited."""
+    return f"{run(lambda services: reconcile.reconcile(account_id, services))} asked about"
