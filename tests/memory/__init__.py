@@ -1,0 +1,12 @@
+"""MemoryStore: the Store port in memory, on the same pure decisions. The contract suite proves it equal."""
+
+from tests.memory.campaigns import Campaigns
+from tests.memory.dialling import Dialling
+from tests.memory.lists import Lists
+
+
+class MemoryStore(Campaigns, Dialling, Lists):
+    """The Store port."""
+
+    async def ping(self) -> None: ...
+    async def close(self) -> None: ...

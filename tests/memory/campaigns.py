@@ -1,0 +1,193 @@
+"""Accounts and campaigns in memory."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from dispatcher.domain.account import Account, AccountState, NewAccount, probe_after, slowed, stops_now
+from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, Policy
+from dispatcher.domain.errors import NotAllowed, NotFound
+from dispatcher.domain.results import Result
+from dispatcher.domain.states import Actor, State
+from dispatcher.domain.tick import DueHead, DueMark, DueWork
+from tests.memory.tables import Tables
+
+
+class Campaigns(Tables):
+    """Accounts and campaigns in memory."""
+
+    async def add_account(self, new: NewAccount) -> Account:
+        if any(a.name == new.name for a in self.accounts_.values()):
+            raise NotAllowed(new.name)
+        values = {name: getattr(new, name) for name in NewAccount.__slots__}
+        account = Account(
+            **values,
+            id=next(self.ids),
+            state=AccountState.OPEN,
+            reason=None,
+            pace=1,
+            throttled_at=None,
+            throttled_until=None,
+            stops=0,
+            stopped_at=None,
+            as_of=self.clock(),
+        )
+        self.accounts_[account.id] = account
+        return account
+
+    async def accounts(self) -> list[Account]:
+        return [await self.account(i) for i in self.accounts_]
+
+    async def account(self, account_id: int) -> Account:
+        if account_id not in self.accounts_:
+            raise NotFound(str(account_id))
+        return replace(self.accounts_[account_id], as_of=self.clock())
+
+    async def account_named(self, name: str) -> Account:
+        for account in self.accounts_.values():
+            if account.name == name:
+                return await self.account(account.id)
+        raise NotFound(name)
+
+    async def slow_account(self, account_id: int, retry_after: timedelta) -> None:
+        account = await self.account(account_id)
+        pace, until, at = slowed(account, retry_after)
+        self.accounts_[account_id] = replace(account, pace=pace, throttled_until=until, throttled_at=at)
+
+    async def stop_account(self, account_id: int, reason: str) -> bool:
+        account = await self.account(account_id)
+        if account.state is AccountState.STOPPED:
+            return False
+        stops, now = stops_now(account), self.clock()
+        self.accounts_[account_id] = replace(
+            account, state=AccountState.STOPPED, reason=reason, stops=stops, stopped_at=now
+        )
+        self.probe_at[account_id] = now + probe_after(stops)
+        return True
+
+    async def reopen_account(self, account_id: int) -> bool:
+        account = await self.account(account_id)
+        self.accounts_[account_id] = replace(account, state=AccountState.OPEN, reason=None)
+        return account.state is AccountState.STOPPED
+
+    async def put_off_probe(self, account: Account) -> None:
+        self.accounts_[account.id] = replace(account, stops=account.stops + 1)
+        self.probe_at[account.id] = self.clock() + probe_after(account.stops + 1)
+
+    async def accounts_to_probe(self) -> list[Account]:
+        now = self.clock()
+        stopped = [a for a in self.accounts_.values() if a.state is AccountState.STOPPED]
+        return [await self.account(a.id) for a in stopped if self.probe_at[a.id] <= now]
+
+    async def next_slot_in(self, account_id: int, wait: timedelta) -> None:
+        self.next_slot[account_id] = self.clock() + wait
+
+    async def take_shift(self, account_id: int, owner: str, lease: timedelta) -> int | None:
+        account, now = await self.account(account_id), self.clock()
+        for slot in range(1, account.shifts + 1):
+            held = self.shifts.get((account_id, slot))
+            if account.state is AccountState.OPEN and (held is None or held[1] <= now):
+                self.shifts[account_id, slot] = (owner, now + lease)
+                return slot
+        return None
+
+    async def leave_shift(self, account_id: int, slot: int, owner: str) -> None:
+        if self.shifts.get((account_id, slot), ("", None))[0] == owner:
+            del self.shifts[account_id, slot]
+
+    async def missing_shifts(self) -> dict[int, int]:
+        now, missing = self.clock(), {}
+        for account in await self.accounts():
+            live = sum(1 for (a, _), (_, until) in self.shifts.items() if a == account.id and until > now)
+            due = any(
+                m.next_due_at and m.next_due_at <= now and self.campaigns_[i].state is CampaignState.RUNNING
+                for i, m in self.marks.items()
+                if m.account_id == account.id
+            )
+            waits = self.next_slot.get(account.id, now) > now + timedelta(seconds=1)
+            able = account.state is AccountState.OPEN and not waits and not account.is_throttled
+            if able and due and account.shifts > live:
+                missing[account.id] = account.shifts - live
+        return missing
+
+    async def create_campaign(self, account_id: int, policy: Policy, request_id: str | None = None) -> Campaign:
+        if request_id in self.requests:
+            return self.campaigns_[self.requests[request_id or ""]]
+        campaign = Campaign(
+            id=next(self.ids),
+            account_id=account_id,
+            part=0,
+            state=CampaignState.DRAFT,
+            reason=None,
+            policy_version=1,
+            policy=policy,
+            created_at=self.clock(),
+        )
+        self.campaigns_[campaign.id] = campaign
+        if request_id:
+            self.requests[request_id] = campaign.id
+        return campaign
+
+    async def campaign(self, campaign_id: int) -> Campaign:
+        if campaign_id not in self.campaigns_:
+            raise NotFound(str(campaign_id))
+        return self.campaigns_[campaign_id]
+
+    async def campaigns(self) -> list[Campaign]:
+        return list(self.campaigns_.values())
+
+    async def move_campaign(
+        self, campaign_id: int, to: CampaignState, *, actor: str, reason: str | None = None
+    ) -> Campaign:
+        campaign = await self.campaign(campaign_id)
+        if campaign.state not in CAMPAIGN_MOVES[to]:
+            raise NotAllowed(f"{campaign.state} -> {to}")
+        self.campaigns_[campaign_id] = replace(campaign, state=to, reason=reason)
+        return self.campaigns_[campaign_id]
+
+    async def due_heads(self) -> list[DueHead]:
+        heads = []
+        for campaign in self.campaigns_.values():
+            if campaign.state is not CampaignState.RUNNING:
+                continue
+            due = min((r.due_at for r in self._waiting(campaign.id)), default=None)
+            idle = not any(a.row.campaign_id == campaign.id for a in self._open())
+            mine = [t for (c, _), t in self.loads.items() if c == campaign.id]
+            idle = idle and all(t.is_done for t in mine) and bool(mine)
+            heads.append(DueHead(campaign.id, campaign.account_id, campaign.policy.window, due, idle, self.clock()))
+        return heads
+
+    async def mark_due(self, marks: list[DueMark]) -> None:
+        self.marks |= {m.campaign_id: m for m in marks}
+
+    async def due_work(self, account_id: int, n: int) -> list[DueWork]:
+        now, work = self.clock(), []
+        for mark in self.marks.values():
+            campaign = self.campaigns_[mark.campaign_id]
+            ready = campaign.state is CampaignState.RUNNING and mark.account_id == account_id
+            if ready and mark.next_due_at and mark.next_due_at <= now:
+                due = sum(r.due_at <= now for r in self._waiting(campaign.id))
+                if due:
+                    work.append(DueWork(campaign.id, 0, campaign.policy.weight, 1, campaign.policy, min(due, n)))
+        return work
+
+    async def finish_campaign(self, campaign_id: int) -> bool:
+        head = next((h for h in await self.due_heads() if h.campaign_id == campaign_id), None)
+        if head is None or head.due_at is not None or not head.is_idle:
+            return False
+        self.campaigns_[campaign_id] = replace(self.campaigns_[campaign_id], state=CampaignState.DONE)
+        return True
+
+    async def abort_waiting(self, n: int) -> int:
+        aborted = [c.id for c in self.campaigns_.values() if c.state is CampaignState.ABORTED]
+        waiting = [r for i in aborted for r in self._waiting(i)][:n]
+        for row in waiting:
+            self._move(row, State.FINISHED, Actor.ABORT, "ABORTED", row.result or Result.UNDIALED)
+        return len(waiting)
+
+    async def fold_counters(self) -> None: ...
+
+    async def alert_once(self, act: str, subject: str, detail: dict[str, Any]) -> bool:
+        new = (act, subject) not in self.alerts
+        self.alerts.add((act, subject))
+        return new

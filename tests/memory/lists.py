@@ -1,0 +1,131 @@
+"""Lists, postbacks and reports in memory."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.destination import Tally
+from dispatcher.domain.dnc import DncAdd, DncEntry, DncReport
+from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback
+from dispatcher.domain.report import AttemptKey, Status, Violation
+from dispatcher.domain.states import FINAL, Actor, Phase, RetryOwner, State
+from tests.memory.tables import Inbox, Tables
+
+
+class Lists(Tables):
+    """Lists, postbacks and reports in memory."""
+
+    async def dnc_add(self, new: DncAdd) -> DncReport:
+        added = 0
+        for number in new.numbers:
+            if not any((e.number, e.list) == (number, new.list) for e in self.entries):
+                added += 1
+                self.entries.append(
+                    DncEntry(
+                        number=number,
+                        is_prefix=False,
+                        scope=new.scope,
+                        scope_id=new.scope_id,
+                        channel=new.channel,
+                        list=new.list,
+                        source=new.source,
+                        effective_at=self.clock(),
+                        expires_at=new.expires_at,
+                    )
+                )
+        out = sorted(a.key for a in self._open() if a.row.e164 in new.numbers and a.phase is not Phase.INTENT)
+        return DncReport(added, self._screen(), tuple(out))
+
+    def _screen(self) -> int:
+        moved = 0
+        for campaign in self.campaigns_.values():
+            for row in self._waiting(campaign.id):
+                if campaign.state is not CampaignState.DONE and self._on_list(row.e164 or "", campaign):
+                    self._move(row, State.DNC, Actor.SCREEN, "DNC_ADDED")
+                    moved += 1
+        return moved
+
+    async def dnc_add_called(self, keys: Sequence[str], list_name: str, source: str) -> None:
+        numbers = tuple(a.row.e164 or "" for k in keys if (a := self.attempts.get(k)) and a.permit_at)
+        if numbers:
+            await self.dnc_add(DncAdd(numbers=numbers, list=list_name, source=source))
+
+    async def dnc_rescreen(self, since: datetime) -> int:
+        return self._screen()
+
+    async def dnc_remove(self, numbers: Sequence[str], list_name: str) -> int:
+        before = len(self.entries)
+        self.entries = [e for e in self.entries if not (e.number in numbers and e.list == list_name)]
+        return before - len(self.entries)
+
+    async def dnc_check(self, number: str) -> list[DncEntry]:
+        return [e for e in self.entries if e.number == number]
+
+    async def save_postbacks(self, raws: Sequence[RawPostback]) -> None:
+        for raw in raws:
+            digest = (raw.account_id, hashlib.sha256(raw.body).digest())
+            if not any(i.digest == digest for i in self.inbox.values()):
+                new = Postback(
+                    id=next(self.ids),
+                    account_id=raw.account_id,
+                    content_type=raw.content_type,
+                    body=raw.body,
+                    tries=0,
+                )
+                self.inbox[new.id] = Inbox(new, PostbackState.NEW, self.clock(), digest)
+
+    async def postbacks_wait(self) -> bool:
+        return bool(self._takeable())
+
+    def _takeable(self) -> list[Inbox]:
+        now, open_states = self.clock(), (PostbackState.NEW, PostbackState.UNMATCHED)
+        return [i for i in self.inbox.values() if i.state in open_states and i.next_at <= now]
+
+    async def take_postbacks(self, n: int) -> list[Postback]:
+        taken = self._takeable()[:n]
+        for item in taken:
+            item.postback = replace(item.postback, tries=item.postback.tries + 1)
+            item.next_at = self.clock() + timedelta(seconds=30)
+        return [i.postback for i in taken]
+
+    async def mark_postbacks(self, marks: Sequence[PostbackMark]) -> None:
+        for mark in marks:
+            self.inbox[mark.id].state = mark.state
+            self.inbox[mark.id].next_at = self.clock() + timedelta(seconds=mark.wait_s)
+
+    async def status(self, campaign: Campaign) -> Status:
+        rows = Counter((r.state, r.result if r.state in FINAL else None) for r in self._mine(campaign.id))
+        mark = self.marks.get(campaign.id)
+        return Status(
+            campaign=campaign,
+            tally=Tally(rows),
+            permits=sum(bool(a.permit_at) for a in self.attempts.values() if a.row.campaign_id == campaign.id),
+            redials={why: n for (c, why), n in self.redials.items() if c == campaign.id},
+            put_backs={why: n for (c, why), n in self.put_backs.items() if c == campaign.id},
+            next_due_at=mark.next_due_at if mark else None,
+            blocked_by=mark.blocked_by if mark else None,
+        )
+
+    async def attempt_keys(self, campaign: Campaign) -> list[AttemptKey]:
+        mine = [a for a in self.attempts.values() if a.row.campaign_id == campaign.id]
+        return [
+            AttemptKey(
+                key=a.key,
+                permitted=a.permit_at is not None,
+                was_dialled=a.phase is Phase.ACCEPTED or (a.phase is Phase.RESULT and not a.screened),
+            )
+            for a in mine
+        ]
+
+    async def verify(self) -> list[Violation]:
+        people = Counter(a.row.e164 for a in self._open())
+        found = [Violation("I02", str(p)) for p, n in people.items() if n > 1]
+        for row in self.rows.values():
+            holds = sum(a.row is row for a in self._open())
+            wanted = row.state is State.SELECTED or row.retry_owner is RetryOwner.PROVIDER
+            if holds != wanted:
+                found.append(Violation("I09", str(row.id)))
+        return found

@@ -1,0 +1,117 @@
+"""What MemoryStore keeps."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from dispatcher.domain.account import Account
+from dispatcher.domain.campaign import Campaign
+from dispatcher.domain.dnc import DncEntry, Scope
+from dispatcher.domain.loading import LoadTicket
+from dispatcher.domain.postback import Postback, PostbackState
+from dispatcher.domain.results import Result
+from dispatcher.domain.screening import Screened
+from dispatcher.domain.states import FINAL, LEGAL_MOVES, OPEN, WAITING, Actor, Phase, RetryOwner, State
+from dispatcher.domain.tick import DueMark
+
+
+@dataclass
+class Row:
+    id: int
+    campaign_id: int
+    load_id: int
+    line: int
+    raw: str
+    e164: str | None
+    variables: dict[str, str]
+    state: State
+    reason: str | None
+    due_at: datetime
+    result: Result | None = None
+    permits: int = 0
+    charged: int = 0
+    crashes: int = 0
+    fence: int = 0
+    retry_owner: RetryOwner = RetryOwner.US
+    first_dialled_at: datetime | None = None
+    moved_by: str = "loader"
+
+
+@dataclass
+class Attempt:
+    key: str
+    row: Row
+    campaign: Campaign
+    account_id: int
+    caller_id: str
+    fence: int
+    owner: str
+    lease_until: datetime
+    phase: Phase = Phase.INTENT
+    permit_at: datetime | None = None
+    provider_owned: bool = False
+    provider_call_id: str | None = None
+    look_at: datetime | None = None
+    resolve_by: datetime | None = None
+    looks: int = 0
+    result: Result | None = None
+    screened: bool = False
+
+
+@dataclass
+class Inbox:
+    postback: Postback
+    state: PostbackState
+    next_at: datetime
+    digest: tuple[int, bytes]
+
+
+@dataclass
+class Tables:
+    """Everything in dictionaries; `clock` gives the instant."""
+
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    accounts_: dict[int, Account] = field(default_factory=dict)
+    probe_at: dict[int, datetime] = field(default_factory=dict)
+    next_slot: dict[int, datetime] = field(default_factory=dict)
+    shifts: dict[tuple[int, int], tuple[str, datetime]] = field(default_factory=dict)
+    campaigns_: dict[int, Campaign] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
+    rows: dict[int, Row] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    entries: list[DncEntry] = field(default_factory=list)
+    loads: dict[tuple[int, str], LoadTicket] = field(default_factory=dict)
+    staged: dict[int, list[Screened]] = field(default_factory=dict)
+    inbox: dict[int, Inbox] = field(default_factory=dict)
+    marks: dict[int, DueMark] = field(default_factory=dict)
+    redials: Counter[tuple[int, str]] = field(default_factory=Counter)
+    put_backs: Counter[tuple[int, str]] = field(default_factory=Counter)
+    alerts: set[tuple[str, str]] = field(default_factory=set)
+    ids: Any = field(default_factory=lambda: itertools.count(1))
+
+    def _mine(self, campaign_id: int) -> list[Row]:
+        return [r for r in self.rows.values() if r.campaign_id == campaign_id]
+
+    def _waiting(self, campaign_id: int) -> list[Row]:
+        return [r for r in self._mine(campaign_id) if r.state in WAITING and r.retry_owner is RetryOwner.US]
+
+    def _open(self) -> list[Attempt]:
+        return [a for a in self.attempts.values() if a.phase in OPEN]
+
+    def _move(self, row: Row, to: State, actor: Actor, reason: str | None = None, result: Result | None = None) -> None:
+        assert row.state is to or (row.state, to, actor) in LEGAL_MOVES, (row.state, to, actor)
+        row.state, row.reason, row.moved_by = to, reason, actor
+        if to in FINAL:
+            row.result, row.retry_owner = result, RetryOwner.US
+
+    def _on_list(self, number: str, campaign: Campaign) -> DncEntry | None:
+        for e in self.entries:
+            scoped = e.scope is Scope.GLOBAL or e.scope_id == (
+                campaign.account_id if e.scope is Scope.ACCOUNT else campaign.id
+            )
+            if e.number == number and scoped and e.channel in ("all", campaign.policy.channel):
+                return e
+        return None
