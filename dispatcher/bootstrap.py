@@ -22,8 +22,13 @@ from dispatcher.embedded import Embedded
 from dispatcher.limits import RedisLimiter
 from dispatcher.ports import Services, ShiftSettings
 from dispatcher.providers import Registry
+from dispatcher.providers.registry import BASE_URLS, read_credentials
 from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, Queue, TaskName
 from dispatcher.store import PostgresStore
+from dispatcher.store import migrate as schema
+
+PROVIDERS = BASE_URLS
+"""The known providers and their own addresses."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,21 @@ def running_urls(settings: Settings) -> Urls:
     if servers is None:
         raise ServerError("no servers are configured and the embedded ones do not run; start them with: dispatcher up")
     return Urls(servers.database_url, servers.redis_url)
+
+
+def migrate(urls: Urls) -> tuple[str | None, str]:
+    """Bring the database to our schema; gives (revision before, revision now). Raises ServerError."""
+    return schema.migrate(urls.database)
+
+
+def require_schema(urls: Urls) -> None:
+    """Refuse a database that this version was not made for. Raises ServerError."""
+    schema.require_newest(urls.database)
+
+
+def check_credentials(reference: str) -> None:
+    """Raises UsageError when 'env:NAME' or 'file:PATH' holds no user:password."""
+    read_credentials(reference)
 
 
 def make_celery(urls: Urls) -> Celery:

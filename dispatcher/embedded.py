@@ -83,6 +83,7 @@ class Embedded:
         self._gid = self._user.pw_gid if self._user else None
         self._groups: list[str | int] | None = [] if self._user else None
         self._state = folder / "servers.json"
+        self._children: list[subprocess.Popen[bytes]] = []
 
     @contextmanager
     def borrowed(self) -> Iterator[Servers]:
@@ -154,6 +155,9 @@ class Embedded:
             return False
         stopped = _end(servers.valkey_pid, ("valkey", "redis"), signal.SIGTERM)
         stopped |= _end(servers.postgres_pid, ("postgres",), signal.SIGINT)
+        for child in self._children:
+            child.wait(timeout=5)
+        self._children.clear()
         shutil.rmtree(servers.sockets, ignore_errors=True)
         self._state.unlink(missing_ok=True)
         return stopped
@@ -172,7 +176,8 @@ class Embedded:
                 process.wait()
             shutil.rmtree(sockets, ignore_errors=True)
             raise
-        return Servers(*postgres[:1], *valkey[:1], postgres[1], valkey[1], str(sockets))
+        self._children += started
+        return Servers(postgres[0], valkey[0], postgres[1], valkey[1], str(sockets))
 
     def _start_postgres(self, sockets: Path, started: list[subprocess.Popen[bytes]]) -> tuple[str, int]:
         home, binaries = self._postgres_home(), self._postgres_binaries()

@@ -5,15 +5,14 @@ from typing import Annotated
 
 import typer
 
-from dispatcher.bootstrap import secret_key
+from dispatcher.bootstrap import PROVIDERS, check_credentials, secret_key
 from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import account_document, as_json, listing, out
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.campaign import read_span
 from dispatcher.domain.errors import UsageError
+from dispatcher.domain.hooks import hook_secret, hook_url
 from dispatcher.ports import Services
-from dispatcher.providers.registry import ADAPTERS, BASE_URLS, read_credentials
-from dispatcher.web.postbacks import hook_secret, hook_url
 
 app = typer.Typer(no_args_is_help=True, help="Provider accounts.")
 
@@ -21,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="Provider accounts.")
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
-    provider: Annotated[str, typer.Option(help="One of: " + ", ".join(ADAPTERS))],
+    provider: Annotated[str, typer.Option(help="One of: " + ", ".join(PROVIDERS))],
     credentials: Annotated[str, typer.Option(help="env:NAME or file:PATH, holding user:password.")],
     cps: Annotated[float, typer.Option(help="Calls a second that the provider allows.")],
     base_url: Annotated[str | None, typer.Option(help="Default: the provider's own address.")] = None,
@@ -31,17 +30,17 @@ def add(
     shifts: Annotated[int, typer.Option(help="Shifts that dial for it at once.")] = 2,
 ) -> None:
     """Add an account."""
-    if provider not in ADAPTERS:
-        raise UsageError(f"there is no provider '{provider}'; known are {', '.join(ADAPTERS)}")
+    if provider not in PROVIDERS:
+        raise UsageError(f"there is no provider '{provider}'; known are {', '.join(PROVIDERS)}")
     if cps <= 0 or not 0 < headroom <= 1 or in_flight < 1 or not 1 <= shifts <= 64:
         raise UsageError("cps and in-flight must be more than 0, headroom at most 1, shifts between 1 and 64")
     if not name.replace("-", "").isalnum() or not name.isascii() or name != name.lower() or name.startswith("-"):
         raise UsageError(f"'{name}' cannot name an account: use lower-case letters, digits and hyphens")
-    read_credentials(credentials)
+    check_credentials(credentials)
     new = NewAccount(
         name=name,
         provider=provider,
-        base_url=base_url or BASE_URLS[provider],
+        base_url=base_url or PROVIDERS[provider],
         credentials=credentials,
         cps=cps,
         headroom=headroom,

@@ -19,7 +19,7 @@ from rich.live import Live
 
 import dispatcher
 from config.settings import Settings, Web
-from dispatcher.bootstrap import Urls
+from dispatcher.bootstrap import Urls, migrate
 from dispatcher.cli.campaigns import load_file, read_campaign_file
 from dispatcher.cli.session import call_on
 from dispatcher.cli.show import counts, load_lines, out, status_table, violations
@@ -31,7 +31,6 @@ from dispatcher.domain.report import Status, Violation
 from dispatcher.embedded import Embedded
 from dispatcher.flow import control
 from dispatcher.ports import Services
-from dispatcher.store.migrate import migrate
 
 CPS = 100
 _LONGEST_S = 300
@@ -58,7 +57,7 @@ def _installation(keep: Path | None) -> Iterator[tuple[Settings, Urls, int]]:
     try:
         with embedded.borrowed() as servers:
             urls = Urls(servers.database_url, servers.redis_url)
-            migrate(urls.database)
+            migrate(urls)
             chosen = Settings(
                 data=folder,
                 database_url=SecretStr(urls.database),
@@ -99,9 +98,7 @@ async def _campaign(services: Services, chosen: Settings, port: int) -> tuple[St
         listed = [row["phone"] for row in csv.DictReader(file)]
     await control.dnc_add(listed, "US", "demo", "examples/demo-dnc.csv", services)
     campaign = await control.create(read_campaign_file(examples / "demo.toml"), services)
-    report, _ = await load_file(
-        services, campaign.id, examples / "demo.csv", chosen.data_folder / "demo.rejects.csv"
-    )
+    report, _ = await load_file(services, campaign.id, examples / "demo.csv", chosen.data_folder / "demo.rejects.csv")
     out.print(load_lines(report))
     await control.start(campaign.id, services)
     status = await _watch(services, campaign.id)

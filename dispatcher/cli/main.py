@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from dispatcher import __version__
-from dispatcher.bootstrap import configured_urls
+from dispatcher.bootstrap import Urls, configured_urls
+from dispatcher.bootstrap import migrate as migrate_database
 from dispatcher.cli import accounts, campaigns, dnc, stack
 from dispatcher.cli.demo import demo
 from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import as_json, err, out, violations
 from dispatcher.domain.errors import DispatcherError, UsageError
 from dispatcher.embedded import Embedded
-from dispatcher.store.migrate import migrate as migrate_database
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,10 +35,10 @@ def migrate() -> None:
     """Bring the database to the schema of this version."""
     chosen = settings()
     if urls := configured_urls(chosen):
-        before, after = migrate_database(urls.database)
+        before, after = migrate_database(urls)
     else:
         with Embedded(chosen.data_folder).borrowed() as servers:
-            before, after = migrate_database(servers.database_url)
+            before, after = migrate_database(Urls(servers.database_url, servers.redis_url))
     out.print(f"the schema is {after} already" if before == after else f"schema {before or '(empty)'} -> {after}")
 
 

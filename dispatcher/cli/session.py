@@ -7,11 +7,10 @@ from typing import TypeVar
 
 import config
 from config.settings import Settings
-from dispatcher.bootstrap import Urls, configured_urls, open_services
+from dispatcher.bootstrap import Urls, configured_urls, migrate, open_services, require_schema
 from dispatcher.domain.errors import UsageError
 from dispatcher.embedded import Embedded
 from dispatcher.ports import Services
-from dispatcher.store.migrate import migrate, require_newest
 
 T = TypeVar("T")
 
@@ -28,12 +27,12 @@ def settings() -> Settings:
 def servers(chosen: Settings) -> Iterator[Urls]:
     """The configured servers; or the embedded ones, brought to our schema. Raises ServerError."""
     if urls := configured_urls(chosen):
-        require_newest(urls.database)
+        require_schema(urls)
         yield urls
         return
     with Embedded(chosen.data_folder).borrowed() as embedded:
         urls = Urls(embedded.database_url, embedded.redis_url)
-        migrate(urls.database)
+        migrate(urls)
         yield urls
 
 

@@ -24,9 +24,9 @@ from dispatcher.cli.session import call_on, servers, settings
 from dispatcher.cli.show import out
 from dispatcher.domain.account import NewAccount
 from dispatcher.domain.errors import NotFound, ServerError
+from dispatcher.domain.hooks import hook_secret, hook_url
 from dispatcher.embedded import Embedded
 from dispatcher.ports import Services
-from dispatcher.web.postbacks import hook_secret, hook_url
 
 SIMULATOR_PORT = 8460
 SIMULATOR_CREDENTIALS = "simulator:simulator"

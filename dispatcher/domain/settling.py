@@ -131,7 +131,7 @@ def _decide(news: News, at: Situation, step: Step, phase: Phase, result: Result 
     actor = news.source.actor
     if isinstance(step, Finish) and step.state is State.TIMEOUT:
         actor = Actor.RESOLVER
-    elif at.state is not State.SELECTED and actor is Actor.SENDER:
+    elif at.state is not State.SELECTED:
         actor = Actor.RESULT  # the answer to the POST came after other news: it is one more report
     return Decision(
         key=news.key,

@@ -26,7 +26,7 @@ class Window:
     def next_opening(self, at: datetime) -> datetime:
         """The first instant from `at` on when it is open, in the zone of `at`.
 
-        Looks minute by minute around the opening hour, because a change of clocks can skip it.
+        Looks around the opening hour too, because a change of clocks can skip it.
         """
         if self.is_open(at):
             return at
@@ -34,7 +34,7 @@ class Window:
         for days in range(9):
             date = local.date() + timedelta(days=days)
             opening = datetime.combine(date, self.opens, tzinfo=_zone(self.timezone)).astimezone(at.tzinfo)
-            for minutes in range(0, 181, 15):
+            for minutes in range(-180, 181, 15):
                 candidate = opening + timedelta(minutes=minutes)
                 if candidate > at and self.is_open(candidate):
                     return candidate

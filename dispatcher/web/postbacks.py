@@ -1,7 +1,6 @@
 """The postback door: authenticate, cap, store raw, answer 200. It decides nothing."""
 
 import asyncio
-import hashlib
 import hmac
 import logging
 
@@ -9,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.errors import NotFound, ServerError
+from dispatcher.domain.hooks import hook_secret, hook_token
 from dispatcher.domain.postback import RawPostback
 from dispatcher.ports import Services
 from dispatcher.web.inbox import Inbox
@@ -20,21 +20,6 @@ MOST_BYTES = 64 * 1024
 READ_DEADLINE_S = 5
 _TYPES = ("application/json", "text/json", "application/xml", "text/xml")
 _REMEMBER_S = 5
-
-
-def hook_token(secret: bytes, account: str) -> str:
-    """The secret part of an account's postback address."""
-    return hmac.new(secret, f"hook|{account}".encode(), hashlib.sha256).hexdigest()[:40]
-
-
-def hook_secret(secret: bytes, account: str) -> str:
-    """What the provider signs postbacks with, where it can."""
-    return hmac.new(secret, f"sign|{account}".encode(), hashlib.sha256).hexdigest()[:40]
-
-
-def hook_url(public_url: str, secret: bytes, account: Account) -> str:
-    """Where a provider posts the results of an account's calls."""
-    return f"{public_url.rstrip('/')}/hooks/{account.provider}/{account.name}/{hook_token(secret, account.name)}"
 
 
 class Door:

@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# the first Python that is new enough
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help demo test test-fast check format lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(READY) ## dial 2,000 records against a simulated provider, and prove the result
+	@$(BIN)/dispatcher demo
+
+test: $(READY) ## run every test, on real servers and processes
+	@$(BIN)/python -m pytest
+
+test-fast: $(READY) ## run the tests that start no workers
+	@$(BIN)/python -m pytest -m "not acceptance"
+
+check: $(READY) ## style, types, and the rules about who may import whom
+	@$(BIN)/ruff check config dispatcher tasks tests
+	@$(BIN)/ruff format --check config dispatcher tasks tests
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_rules.py
+
+format: $(READY) ## write the code as `make check` wants it
+	@$(BIN)/ruff check --fix config dispatcher tasks tests
+	@$(BIN)/ruff format config dispatcher tasks tests
+
+lock: ## resolve the dependencies anew (needs uv)
+	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--all-extras --group dev --no-header --no-annotate --upgrade -q -o requirements.lock
+
+clean: ## remove the virtual environment and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; install it, or say: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "the venv module is needed (Debian: apt install python3-venv)" >&2; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

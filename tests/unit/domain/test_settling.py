@@ -1,0 +1,211 @@
+"""The one door: every news in every situation, and the promises that hold in all of them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.results import REACHED, Disposition, News, Outcome, Result, Source
+from dispatcher.domain.settling import Await, Decision, Finish, Ignore, PutBack, Redial, Situation, next_step
+from dispatcher.domain.states import FINAL, LEGAL_MOVES, OPEN, WAITING, Phase, RetryOwner, State
+from tests.factories import make_policy
+
+D = Disposition
+NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
+KEY = "0123456789abc"
+SENT = Situation(
+    key=KEY,
+    campaign_id=1,
+    phase=Phase.SENDING,
+    is_latest=True,
+    permit_at=NOW - timedelta(seconds=1),
+    lease_over=False,
+    looks=0,
+    resolve_by=None,
+    attempt_result=None,
+    state=State.SELECTED,
+    retry_owner=RetryOwner.US,
+    permits=1,
+    charged=1,
+    crashes=0,
+    due_at=NOW - timedelta(hours=1),
+    first_dialled_at=NOW - timedelta(seconds=1),
+    campaign_state=CampaignState.RUNNING,
+    policy=make_policy(),
+    on_dnc=False,
+    now=NOW,
+)
+ACCEPTED = replace(SENT, phase=Phase.ACCEPTED, resolve_by=NOW + timedelta(hours=1))
+UNKNOWN = replace(SENT, phase=Phase.UNKNOWN, resolve_by=NOW + timedelta(minutes=30))
+THEIRS = replace(ACCEPTED, state=State.CALLBACK, retry_owner=RetryOwner.PROVIDER)
+INTENT = replace(SENT, phase=Phase.INTENT, permit_at=None, permits=0, charged=0)
+ABANDONED = replace(SENT, phase=Phase.ABANDONED, state=State.TIMEOUT)
+
+
+def decide(
+    at: Situation, disposition: D, result: Result | None = None, source: Source = Source.POSTBACK, **details: object
+) -> Decision:
+    outcome = Outcome(disposition=disposition, result=result, **details)  # type: ignore[arg-type]
+    return next_step(News(KEY, outcome, source), at, 0.5)
+
+
+def named(decision: Decision) -> str:
+    match decision.step:
+        case Finish(state, result, reason):
+            return f"{state} {result} {reason}"
+        case Redial(due_at):
+            return f"Redial in {(due_at - NOW).total_seconds():g} s"
+        case PutBack(due_at, reason):
+            return f"PutBack {reason} in {(due_at - NOW).total_seconds():g} s"
+        case Await(owner, look_at, resolve_by):
+            return (
+                f"Await {owner} look {(look_at - NOW).total_seconds():g} until {(resolve_by - NOW).total_seconds():g}"
+            )
+        case Ignore(why):
+            return f"Ignore {why}"
+
+
+@pytest.mark.parametrize(
+    ("at", "disposition", "result", "source", "step", "phase"),
+    [
+        (SENT, D.IN_FLIGHT, None, Source.SUBMIT, "Await US look 300 until 3600", Phase.ACCEPTED),
+        (SENT, D.HOLD, None, Source.SUBMIT, "Await US look 300 until 3600", Phase.ACCEPTED),
+        (SENT, D.UNKNOWN, None, Source.LOOKUP, "Await US look 300 until 3600", Phase.ACCEPTED),
+        (SENT, D.RECONCILE, None, Source.SUBMIT, "Await US look 30 until 1800", Phase.UNKNOWN),
+        (UNKNOWN, D.RECONCILE, None, Source.LOOKUP, "Await US look 120 until 1800", Phase.UNKNOWN),
+        (UNKNOWN, D.IN_FLIGHT, None, Source.LOOKUP, "Await US look 300 until 3600", Phase.ACCEPTED),
+        (ACCEPTED, D.RECONCILE, None, Source.SUBMIT, "Ignore LATE", Phase.ACCEPTED),
+        (ACCEPTED, D.FINAL_SUCCESS, Result.LA, Source.POSTBACK, "FINISHED LA None", Phase.RESULT),
+        (ACCEPTED, D.FINAL_FAILURE, Result.NO_ANS, Source.POSTBACK, "FINISHED NO_ANS None", Phase.RESULT),
+        (ACCEPTED, D.RETRYABLE, Result.BUSY, Source.POSTBACK, "Redial in 300 s", Phase.RESULT),
+        (ACCEPTED, D.RETRYABLE, Result.CARRIER_TEMP_ERROR, Source.LOOKUP, "Redial in 900 s", Phase.RESULT),
+        (ACCEPTED, D.RETRYABLE, Result.UNDIALED, Source.POSTBACK, "PutBack UNDIALED in 10 s", Phase.RESULT),
+        (ACCEPTED, D.PROVIDER_RETRY, None, Source.LOOKUP, "Await PROVIDER look 1800 until 86400", Phase.ACCEPTED),
+        (THEIRS, D.IN_FLIGHT, None, Source.LOOKUP, "Await PROVIDER look 3600 until 3600", Phase.ACCEPTED),
+        (THEIRS, D.FINAL_SUCCESS, Result.LA, Source.POSTBACK, "FINISHED LA None", Phase.RESULT),
+        (THEIRS, D.RETRYABLE, Result.BUSY, Source.POSTBACK, "Redial in 300 s", Phase.RESULT),
+        (SENT, D.THROTTLE, None, Source.SUBMIT, "PutBack THROTTLE in 5 s", Phase.REJECTED),
+        (SENT, D.ACCOUNT_STOP, None, Source.SUBMIT, "PutBack ACCOUNT_STOP in 10 s", Phase.REJECTED),
+        (SENT, D.CONFIG_STOP, None, Source.SUBMIT, "PutBack CONFIG_STOP in 10 s", Phase.REJECTED),
+        (ACCEPTED, D.THROTTLE, None, Source.SUBMIT, "Ignore CONFLICT", Phase.ACCEPTED),
+        (SENT, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
+        (UNKNOWN, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
+        (INTENT, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
+        (INTENT, D.FINAL_SUCCESS, Result.LA, Source.POSTBACK, "Ignore IMPOSSIBLE", Phase.INTENT),
+        (ABANDONED, D.FINAL_SUCCESS, Result.LA, Source.POSTBACK, "FINISHED LA LATE_RESULT", Phase.RESULT),
+        (ABANDONED, D.RETRYABLE, Result.BUSY, Source.POSTBACK, "FINISHED BUSY LATE_RESULT", Phase.RESULT),
+        (ABANDONED, D.IN_FLIGHT, None, Source.POSTBACK, "Ignore LATE", Phase.ABANDONED),
+    ],
+)
+def test_the_table(
+    at: Situation, disposition: D, result: Result | None, source: Source, step: str, phase: Phase
+) -> None:
+    decision = decide(at, disposition, result, source)
+    assert (named(decision), decision.phase) == (step, phase)
+
+
+def test_the_providers_timeout_is_final_unless_the_campaign_takes_over() -> None:
+    lost = {"disposition": D.FINAL_FAILURE, "state": State.TIMEOUT, "source": Source.LOOKUP}
+    assert named(decide(ACCEPTED, **lost)) == "TIMEOUT None PROVIDER_TIMEOUT"  # type: ignore[arg-type]
+    assert named(decide(THEIRS, **lost)) == "TIMEOUT None PROVIDER_TIMEOUT"  # type: ignore[arg-type]
+    eager = replace(THEIRS, policy=make_policy(timeouts={"take_over": "1s"}))
+    taken = decide(eager, **lost)  # type: ignore[arg-type]
+    assert (named(taken), taken.phase) == ("Redial in 0 s", Phase.ABANDONED)
+    early = replace(eager, policy=make_policy(timeouts={"take_over": "2s"}))
+    for at in (early, replace(eager, charged=3), replace(eager, on_dnc=True)):
+        assert isinstance(decide(at, **lost).step, Finish)  # type: ignore[arg-type]
+
+
+def test_the_reaper_never_puts_back_what_was_sent() -> None:
+    over = replace(SENT, lease_over=True)
+    assert isinstance(decide(over, D.LEASE_OVER, source=Source.REAPER).step, Await)
+    unsent = decide(replace(INTENT, lease_over=True), D.LEASE_OVER, source=Source.REAPER).step
+    assert unsent == PutBack(INTENT.due_at, "LEASE_OVER", crashed=True)
+    third = decide(replace(INTENT, lease_over=True, crashes=2), D.LEASE_OVER, source=Source.REAPER)
+    assert named(third) == "INVALID None POISON"
+
+
+SITUATIONS = st.builds(
+    Situation,
+    key=st.just(KEY),
+    campaign_id=st.just(1),
+    phase=st.sampled_from(Phase),
+    is_latest=st.booleans(),
+    permit_at=st.sampled_from([None, NOW - timedelta(seconds=1), NOW - timedelta(days=2)]),
+    lease_over=st.booleans(),
+    looks=st.integers(0, 9),
+    resolve_by=st.sampled_from([None, NOW - timedelta(1), NOW + timedelta(1)]),
+    attempt_result=st.sampled_from([None, Result.LA, Result.BUSY]),
+    state=st.sampled_from([State.SELECTED, State.CALLBACK, State.READY, State.TIMEOUT, State.FINISHED, State.DNC]),
+    retry_owner=st.sampled_from(RetryOwner),
+    permits=st.integers(0, 20),
+    charged=st.integers(0, 5),
+    crashes=st.integers(0, 3),
+    due_at=st.just(NOW - timedelta(hours=1)),
+    first_dialled_at=st.sampled_from([None, NOW - timedelta(hours=49), NOW]),
+    campaign_state=st.sampled_from(CampaignState),
+    policy=st.sampled_from([make_policy(), make_policy(timeouts={"take_over": "1s"})]),
+    on_dnc=st.booleans(),
+    now=st.just(NOW),
+)
+NEWS = st.builds(
+    lambda d, r, s, state: News(KEY, Outcome(disposition=d, result=r, state=state), s),
+    st.sampled_from(Disposition),
+    st.sampled_from([None, *Result]),
+    st.sampled_from(Source),
+    st.sampled_from([None, State.DNC, State.INVALID, State.TIMEOUT]),
+).filter(
+    lambda n: (
+        (n.source is Source.REAPER) == (n.outcome.disposition is D.LEASE_OVER)
+        and (n.source is Source.RESOLVER) == (n.outcome.disposition is D.OVERDUE)
+    )
+)
+
+
+def can_be(at: Situation) -> bool:
+    """Situations that the database lets exist."""
+    open_phase = at.phase in OPEN
+    theirs = at.retry_owner is RetryOwner.PROVIDER
+    return (
+        (at.permit_at is None) == (at.phase is Phase.INTENT or (at.phase is Phase.NOT_SENT and at.permits == 0))
+        and (not open_phase or at.is_latest)
+        and (not open_phase or (at.state is State.CALLBACK and theirs) or (at.state is State.SELECTED and not theirs))
+        and (not theirs or (at.state is State.CALLBACK and (not open_phase or at.phase is Phase.ACCEPTED)))
+        and (at.phase not in (Phase.UNKNOWN, Phase.ACCEPTED) or at.resolve_by is not None)
+        and (at.attempt_result is not None) == (at.phase is Phase.RESULT)
+    )
+
+
+@given(NEWS, SITUATIONS.filter(can_be), st.floats(0, 1, exclude_max=True))
+def test_promises_that_hold_whatever_we_hear(news: News, at: Situation, draw: float) -> None:
+    decision = next_step(news, at, draw)
+    step = decision.step
+    dials_again = isinstance(step, Redial | PutBack)
+    if at.phase not in OPEN:
+        assert not dials_again, "news about a closed attempt never causes a dial"
+    if dials_again:
+        assert decision.phase not in OPEN, "nobody is dialled again over an open attempt"
+        assert not at.on_dnc
+        assert at.campaign_state is not CampaignState.ABORTED
+        assert news.outcome.result not in REACHED - {Result.AM} or isinstance(step, PutBack)
+        assert at.permits < 20
+    if isinstance(step, PutBack) and at.phase is Phase.SENDING:
+        unrung = {D.NOT_SENT, D.THROTTLE, D.ACCOUNT_STOP, D.CONFIG_STOP, D.RETRYABLE}
+        assert news.outcome.disposition in unrung, "what may have rung is not put back"
+    if isinstance(step, Finish):
+        assert step.state in FINAL
+        assert at.state is step.state or (at.state, step.state, decision.actor) in LEGAL_MOVES
+        assert at.state not in FINAL - {State.TIMEOUT}
+    if isinstance(step, PutBack):
+        assert at.state is State.SELECTED
+        assert all((State.SELECTED, to, decision.actor) in LEGAL_MOVES for to in WAITING)
+    if isinstance(step, Redial) and at.state is State.SELECTED:
+        assert (State.SELECTED, State.CALLBACK, decision.actor) in LEGAL_MOVES
+    if isinstance(step, Await):
+        assert at.phase in OPEN
+        assert decision.phase in OPEN
+        assert step.look_at >= NOW
+    assert (decision.result is not None) == (decision.phase is Phase.RESULT)
