@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.domain.campaign import CampaignState
@@ -179,6 +179,7 @@ def can_be(at: Situation) -> bool:
     )
 
 
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.filter_too_much])
 @given(NEWS, SITUATIONS.filter(can_be), st.floats(0, 1, exclude_max=True))
 def test_promises_that_hold_whatever_we_hear(news: News, at: Situation, draw: float) -> None:
     decision = next_step(news, at, draw)

@@ -1,0 +1,319 @@
+"""The adapter against a provider that misbehaves in every way, over real HTTP."""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dispatcher.domain.attempt import Call, OpenCall
+from dispatcher.domain.errors import PayloadError, ServerError
+from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome, Result
+from dispatcher.domain.states import Phase, State
+from dispatcher.providers.callfire.client import CallFire
+from dispatcher.providers.callfire.outcomes import RESULTS, STATES
+
+D = Disposition
+CALL = Call(key="0123456789abc", to="+12025550142", caller_id="+12025550199", text="Hello")
+ACTION = {"id": 13394, "toNumber": "12025550142", "state": "READY", "inbound": False, "created": 1443373382000}
+
+
+def http(status: int, body: bytes | dict[str, Any], *headers: str) -> bytes:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(data)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + data
+
+
+@asynccontextmanager
+async def provider(answer: Callable[[bytes], bytes], **settings: Any) -> AsyncIterator[tuple[CallFire, list[bytes]]]:
+    """A server that reads whole requests and answers raw bytes; b'' closes, b'...' hangs."""
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(
+                    (int(x.split(b":")[1]) for x in head.split(b"\r\n") if x.lower().startswith(b"content-length")), 0
+                )
+                seen.append(head + await reader.readexactly(length))
+                data = answer(seen[-1])
+                if data == b"...":
+                    await asyncio.sleep(30)
+                writer.write(data)
+                await writer.drain()
+                if not data or b"Content-Length: 9999" in data:
+                    break
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = CallFire(f"http://127.0.0.1:{port}/v2", ("user", "pass"), settings.get("connections", 2), 1.0)
+    try:
+        yield client, seen
+    finally:
+        await client.close()
+        server.close()
+
+
+def error(message: str) -> dict[str, Any]:
+    return {"httpStatusCode": 100, "message": message}
+
+
+@pytest.mark.parametrize(
+    ("answer", "disposition", "detail"),
+    [
+        (http(200, {"items": [ACTION]}), D.IN_FLIGHT, None),
+        (http(201, {"items": [ACTION]}), D.IN_FLIGHT, None),
+        (http(200, {"items": [{**ACTION, "state": "INVALID"}]}), D.SCREENED, None),
+        (http(200, {"items": [{**ACTION, "state": "DNC"}]}), D.SCREENED, None),
+        (http(200, {"items": []}), D.RECONCILE, "UNREADABLE_ANSWER"),
+        (http(200, {"items": [ACTION, ACTION]}), D.RECONCILE, "UNREADABLE_ANSWER"),
+        (http(200, b"<html>ok</html>"), D.RECONCILE, "UNREADABLE_ANSWER"),
+        (http(200, b""), D.RECONCILE, "UNREADABLE_ANSWER"),
+        (http(200, {"items": [{"toNumber": "1"}]}), D.RECONCILE, "UNREADABLE_ANSWER"),
+        (http(200, b"x" * 70_000), D.RECONCILE, "TooLong"),
+        (http(400, error("1234 is not a valid from number")), D.CONFIG_STOP, "HTTP 400"),
+        (http(400, error("Insufficient credit")), D.ACCOUNT_STOP, "INSUFFICIENT_CREDIT"),
+        (http(400, error("Account suspended")), D.ACCOUNT_STOP, "ACCOUNT_SUSPENDED"),
+        (http(400, b"nonsense"), D.RECONCILE, "HTTP 400"),
+        (http(401, b""), D.ACCOUNT_STOP, "HTTP 401"),
+        (http(403, error("no")), D.ACCOUNT_STOP, "HTTP 403"),
+        (http(404, error("no campaign")), D.CONFIG_STOP, "HTTP 404"),
+        (http(429, b"", "Retry-After: 30"), D.THROTTLE, "HTTP 429"),
+        (http(307, b"", "Location: http://127.0.0.1:1/"), D.RECONCILE, "HTTP 307"),
+        (http(408, b""), D.RECONCILE, "HTTP 408"),
+        (http(500, error("boom")), D.RECONCILE, "HTTP 500"),
+        (http(503, b""), D.RECONCILE, "HTTP 503"),
+        (b"", D.RECONCILE, "RemoteProtocolError"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", D.RECONCILE, "RemoteProtocolError"),
+        (b"garbage\r\n\r\n", D.RECONCILE, "RemoteProtocolError"),
+        (b"...", D.RECONCILE, "TimeoutError"),
+    ],
+)
+async def test_every_answer_to_a_post_is_classified_and_nothing_is_sent_twice(
+    answer: bytes, disposition: D, detail: str | None
+) -> None:
+    async with provider(lambda request: answer) as (client, seen):
+        outcome = await client.submit(CALL, lambda: True)
+        assert (outcome.disposition, outcome.detail) == (disposition, detail)
+        assert len(seen) == 1
+        if disposition is D.THROTTLE:
+            assert outcome.retry_after == timedelta(seconds=30)
+
+
+async def test_what_is_posted() -> None:
+    async with provider(lambda request: http(200, {"items": [ACTION]})) as (client, seen):
+        outcome = await client.submit(CALL, lambda: True)
+        assert outcome.provider_call_id == "13394"
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v2/calls HTTP/1.1")
+    assert b"authorization: basic " + b64encode(b"user:pass").lower() in head.lower()
+    assert b"accept-encoding: identity" in head.lower()
+    assert json.loads(body) == [
+        {
+            "phoneNumber": "12025550142",
+            "fromNumber": "12025550199",
+            "liveMessage": "Hello",
+            "machineMessage": "Hello",
+            "attributes": {"dispatcher_key": "0123456789abc"},
+        }
+    ]
+
+
+async def test_a_veto_in_the_last_instant_sends_no_byte() -> None:
+    async with provider(lambda request: http(200, {"items": [ACTION]})) as (client, seen):
+        outcome = await client.submit(CALL, lambda: False)
+        assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, "VETO")
+        assert seen == []
+        assert client.free == 2
+
+
+async def test_nobody_there_is_not_sent() -> None:
+    client = CallFire("http://127.0.0.1:1/v2", ("u", "p"), 1, 1.0)
+    outcome = await client.submit(CALL, lambda: True)
+    assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, UNREACHABLE)
+    assert not await client.probe()
+    with pytest.raises(ServerError, match="no webhook"):
+        await client.subscribe("http://x", "s")
+    await client.close()
+
+
+async def test_a_client_waits_for_a_lane_and_gives_up_unsent() -> None:
+    async with provider(lambda request: b"...", connections=1) as (client, seen):
+        first, second = await asyncio.gather(*[client.submit(CALL, lambda: True) for _ in range(2)])
+        assert {first.disposition, second.disposition} == {D.RECONCILE, D.NOT_SENT}
+        assert len(seen) == 1
+
+
+def open_call(call_id: str | None = None) -> OpenCall:
+    now = datetime.now(UTC)
+    return OpenCall(
+        key=CALL.key,
+        to=CALL.to,
+        phase=Phase.UNKNOWN,
+        permit_at=now,
+        provider_call_id=call_id,
+        resolve_by=now,
+        as_of=now,
+    )
+
+
+async def looked_up(answers: list[bytes], call_id: str | None = None) -> tuple[Outcome | None, list[bytes]]:
+    left = iter(answers)
+    async with provider(lambda request: next(left)) as (client, seen):
+        return (await client.lookup([open_call(call_id)])).get(CALL.key), seen
+
+
+async def test_a_known_call_is_asked_for_by_its_id() -> None:
+    finished = {**ACTION, "state": "FINISHED", "finalCallResult": "BUSY"}
+    outcome, seen = await looked_up([http(200, finished)], "13394")
+    assert outcome
+    assert (outcome.disposition, outcome.result) == (D.RETRYABLE, Result.BUSY)
+    assert seen[0].startswith(b"GET /v2/calls/13394 ")
+
+
+async def test_a_lost_call_is_looked_for_on_all_pages_by_number_and_compared_by_key() -> None:
+    other = {**ACTION, "attributes": {"dispatcher_key": "another000000"}}
+    ours = {**ACTION, "attributes": {"dispatcher_key": CALL.key}}
+    outcome, seen = await looked_up([http(200, {"items": [other] * 100}), http(200, {"items": [other, ours]})])
+    assert outcome
+    assert outcome.disposition is D.IN_FLIGHT
+    assert b"toNumber=12025550142" in seen[0]
+    assert b"offset=100" in seen[1]
+
+
+@pytest.mark.parametrize("items", [[], [ACTION]])
+async def test_not_finding_it_proves_nothing(items: list[Any]) -> None:
+    outcome, _ = await looked_up([http(200, {"items": items})])
+    assert outcome
+    assert (outcome.disposition, outcome.detail) == (D.RECONCILE, "NOT_FOUND")
+    gone, _ = await looked_up([http(404, error("no such call"))], "13394")
+    assert gone
+    assert gone.disposition is D.RECONCILE
+
+
+@pytest.mark.parametrize("answer", [http(500, b""), http(200, b"<html>"), b"", http(401, b"")])
+async def test_a_lookup_that_fails_says_nothing(answer: bytes) -> None:
+    assert (await looked_up([answer]))[0] is None
+    assert (await looked_up([answer], "13394"))[0] is None
+
+
+def webhook(**changes: Any) -> dict[str, Any]:
+    """The published sample, with a fictional number."""
+    resource = {
+        "id": 13394,
+        "fromNumber": "12025550199",
+        "toNumber": "12025550170",
+        "state": "FINISHED",
+        "campaignId": 405,
+        "batchId": 6,
+        "inbound": False,
+        "created": 1469565220000,
+        "modified": 1469565232000,
+        "finalCallResult": "AM",
+        "agentCall": False,
+        "records": [{"id": 571, "billedAmount": 1, "finishTime": 1469565233000, "result": "AM", "duration": 6}],
+        **changes,
+    }
+    event = {"webhookId": 3749, "resourceType": "OutboundCall", "eventType": "Finished", "resource": resource}
+    return {"timestamp": 1469565233500, "webhookName": "calls", "resourceType": "OutboundCall", "events": [event]}
+
+
+def read(document: Any) -> Any:
+    client = CallFire("http://127.0.0.1:1", ("u", "p"), 1, 1.0)
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return client.read_postback("application/json", body)
+
+
+def test_a_webhook_is_read() -> None:
+    (seen,) = read(webhook())
+    assert (seen.to, seen.key, seen.inbound) == ("+12025550170", None, False)
+    outcome = seen.outcome
+    assert (outcome.disposition, outcome.result, outcome.provider_call_id) == (D.FINAL_SUCCESS, Result.AM, "13394")
+    assert (outcome.duration_s, outcome.cost) == (6, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "disposition", "result", "state"),
+    [
+        *[({"state": "FINISHED", "finalCallResult": str(r)}, d, r, s) for r, (d, s) in RESULTS.items()],
+        *[({"state": w, "finalCallResult": None, "records": []}, d, r, s) for w, (d, s, r) in STATES.items()],
+        ({"finalCallResult": None, "records": [{"callResult": "LIVE ANSWER"}]}, D.FINAL_SUCCESS, Result.LA, None),
+        (
+            {"state": "SELECTED", "finalCallResult": "CARRIER_TEMP_ERROR"},
+            D.PROVIDER_RETRY,
+            Result.CARRIER_TEMP_ERROR,
+            None,
+        ),
+        ({"state": "SELECTED", "finalCallResult": None, "records": []}, D.IN_FLIGHT, None, None),
+        ({"state": "WEIRD"}, D.UNKNOWN, Result.AM, None),
+        ({"finalCallResult": "WEIRD"}, D.UNKNOWN, None, None),
+        ({"finalCallResult": None, "records": []}, D.UNKNOWN, None, None),
+    ],
+)
+def test_every_word_has_its_meaning(
+    changes: dict[str, Any], disposition: D, result: Result | None, state: State | None
+) -> None:
+    outcome = read(webhook(**changes))[0].outcome
+    assert (outcome.disposition, outcome.result, outcome.state) == (disposition, result, state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "to"),
+    [
+        ({"toNumber": 12025550170}, "+12025550170"),
+        ({"toNumber": "2025550170"}, "+12025550170"),
+        ({"toNumber": "x"}, None),
+    ],
+)
+def test_spellings_of_a_number(changes: dict[str, Any], to: str | None) -> None:
+    assert read(webhook(**changes))[0].to == to
+
+
+def test_an_id_above_two_to_the_fifty_third() -> None:
+    assert read(webhook(id=9007199254740993))[0].outcome.provider_call_id == "9007199254740993"
+
+
+def test_other_events_are_none_of_ours() -> None:
+    assert read({"events": [{"resourceType": "CallBroadcast", "resource": {"id": 1}}]}) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"events": [}',
+        b"\xff\xfe",
+        b'{"events": NaN}',
+        b'{"events": [], "events": []}',
+        b'{"events": "\\ud800"}',
+        b'{"a": "\\u0000", "events": []}',
+        b'{"events": ' + b"[" * 60_000 + b"]" * 5_000 + b"}",
+        b'{"events": [{"resourceType": "OutboundCall", "resource": {}}]}',
+        b'{"id": ' + b"9" * 21 + b"}",
+        b" " * 70_000,
+        b"[]",
+    ],
+)
+def test_bodies_that_cannot_be_read(body: bytes) -> None:
+    with pytest.raises(PayloadError):
+        read(body)
+
+
+@pytest.mark.parametrize("encode", [lambda d: d.hex(), lambda d: b64encode(d).decode()])
+def test_signatures(encode: Callable[[bytes], str]) -> None:
+    client = CallFire("http://127.0.0.1:1", ("u", "p"), 1, 1.0)
+    right = encode(hmac.new(b"secret", b"body", hashlib.sha1).digest())
+    assert client.is_authentic({"x-callfire-signature": right}, b"body", "secret")
+    assert not client.is_authentic({"x-callfire-signature": right}, b"body2", "secret")
+    assert not client.is_authentic({"x-callfire-signature": right}, b"body", "other")
+    assert not client.is_authentic({}, b"body", "secret")
