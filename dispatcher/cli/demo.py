@@ -52,7 +52,7 @@ def demo(
 def _installation(keep: Path | None) -> Iterator[tuple[Settings, Urls, int]]:
     """Servers, supervisord and a simulator of the demo's own, whatever else runs on this machine."""
     folder = keep.absolute() if keep else Path(tempfile.mkdtemp(prefix="dsp-demo-"))
-    port = _free_port()
+    port = free_port()
     embedded = Embedded(folder)
     try:
         with embedded.borrowed() as servers:
@@ -62,7 +62,7 @@ def _installation(keep: Path | None) -> Iterator[tuple[Settings, Urls, int]]:
                 data=folder,
                 database_url=SecretStr(urls.database),
                 redis_url=SecretStr(urls.redis),
-                web=Web(port=_free_port()),
+                web=Web(port=free_port()),
             )
             arguments = simulator_arguments(chosen, port, ring=0.5, lag=1, throttle=2, reattempt=4)
             out.print("starting web, two dial workers, io worker, beat and a simulated CallFire …")
@@ -77,7 +77,7 @@ def _installation(keep: Path | None) -> Iterator[tuple[Settings, Urls, int]]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -89,11 +89,12 @@ class CallFire:
             return Response(200, self._ledger.read(), {"Content-Type": "application/x-ndjson"})
         if request.headers.get("authorization") != self._authorization:
             return _problem(401, "Unauthorized")
+        arrived_at = time.time()
         await asyncio.sleep(self._timing.latency)
         path = request.path.removeprefix("/v2")
         match request.method, path.strip("/").split("/"):
             case "POST", ["calls"]:
-                return await self._send_calls(request)
+                return await self._send_calls(request, arrived_at)
             case "GET", ["calls"]:
                 return self._find(request)
             case "GET", ["calls", call_id] if call_id.isdigit() and int(call_id) in self._calls:
@@ -104,9 +105,8 @@ class CallFire:
                 return self._subscriptions(request, rest)
         return _problem(404, "Not found")
 
-    async def _send_calls(self, request: Request) -> Response:
+    async def _send_calls(self, request: Request, now: float) -> Response:
         wanted = request.json()
-        now = time.time()
         if now < self._no_credit_until:
             return _problem(400, "Insufficient credit to place the call")
         script = script_of(wanted[0]["phoneNumber"])
@@ -147,15 +147,16 @@ class CallFire:
             call.state = script.trick.name
             return call
         result = script.result(len(before))
-        await self._dial(call, "BUSY" if script.trick is Trick.OWN_RETRY else result, provider_retry=False)
+        await self._dial(call, "BUSY" if script.trick is Trick.OWN_RETRY else result, now, provider_retry=False)
         task = asyncio.create_task(self._play(call, script, result))
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
         return call
 
-    async def _dial(self, call: SimulatedCall, result: str, *, provider_retry: bool) -> None:
+    async def _dial(self, call: SimulatedCall, result: str, at: float, *, provider_retry: bool) -> None:
         key = call.attributes.get("dispatcher_key", "")
-        await self._ledger.write(key=key, number=f"+{call.to}", result=result, provider_retry=provider_retry)
+        number = f"+{call.to}"
+        await self._ledger.write(key=key, number=number, at=at, result=result, provider_retry=provider_retry)
 
     async def _play(self, call: SimulatedCall, script: Script, result: str) -> None:
         call.state = "SELECTED"
@@ -172,7 +173,7 @@ class CallFire:
             if script.trick is Trick.OWN_RETRY_SILENT:
                 return
             await asyncio.sleep(self._timing.reattempt)
-            await self._dial(call, result, provider_retry=True)
+            await self._dial(call, result, time.time(), provider_retry=True)
             await asyncio.sleep(self._timing.ring)
         stale = call.document(with_attributes=False)
         call.state, call.final = "FINISHED", result

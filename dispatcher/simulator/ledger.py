@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import time
 from pathlib import Path
 
 
@@ -16,9 +15,9 @@ class Ledger:
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    async def write(self, *, key: str, number: str, result: str, provider_retry: bool) -> None:
+    async def write(self, *, key: str, number: str, at: float, result: str, provider_retry: bool) -> None:
         """Returns when the line is on disk."""
-        line = {"key": key, "number": number, "at": time.time(), "result": result, "provider_retry": provider_retry}
+        line = {"key": key, "number": number, "at": at, "result": result, "provider_retry": provider_retry}
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((json.dumps(line).encode() + b"\n", done))
         if self._flushing is None:

@@ -1,0 +1,118 @@
+"""A whole installation as processes: supervisord, web, workers, beat, a simulator, on servers of the test run."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from config.settings import Settings, Web
+from dispatcher.bootstrap import Urls, open_services
+from dispatcher.cli.demo import free_port
+from dispatcher.cli.stack import Stack, add_simulator, simulator_arguments, start_stack, stop_stack
+from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
+from dispatcher.domain.phone import Phone, normalise
+from dispatcher.ports import Services
+from tests.factories import load, make_policy
+
+GIVE_UP_S = 240
+
+
+@dataclass
+class Installation:
+    """What a test can do to it."""
+
+    services: Services
+    settings: Settings
+    stack: Stack
+    port: int
+
+    async def campaign(self, numbers: Sequence[str], **changes: Any) -> Campaign:
+        """Create, load and start."""
+        account = await self.services.store.account_named(changes.get("account", "simulator"))
+        values = {"account": account.name, "content": {"text": "Hello"}, "cps": 1000, "in_flight": 10_000, **changes}
+        campaign = await self.services.store.create_campaign(account.id, make_policy(**values))
+        await load(self.services.store, campaign, numbers)
+        return await self.services.store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator")
+
+    async def until_done(self, campaign: Campaign) -> None:
+        await self.until(lambda c: c.state is CampaignState.DONE, campaign)
+
+    async def until(self, condition: Callable[[Campaign], bool], campaign: Campaign) -> None:
+        deadline = time.monotonic() + GIVE_UP_S
+        while not condition(await self.services.store.campaign(campaign.id)):
+            assert time.monotonic() < deadline, await self.services.store.status(campaign)
+            await asyncio.sleep(0.2)
+
+    async def until_final(self, campaign: Campaign, rows: int) -> None:
+        """Wait until so many rows are final."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while (status := await self.services.store.status(campaign)).tally.final < rows:
+            assert time.monotonic() < deadline, status
+            await asyncio.sleep(0.1)
+
+    def ledger(self) -> list[LedgerLine]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ledger", timeout=30) as answer:
+            return [LedgerLine(**json.loads(line)) for line in answer.read().splitlines()]
+
+    async def check(self, *campaigns: Campaign) -> LedgerCheck:
+        """The provider's ledger against the attempts of all campaigns."""
+        attempts = [a for c in campaigns for a in await self.services.store.attempt_keys(c)]
+        return check_ledger(self.ledger(), attempts)
+
+    def supervisorctl(self, *words: str) -> str:
+        """Speak to the real supervisord."""
+        command = [sys.executable, "-m", "supervisor.supervisorctl", "-s", f"unix://{self.stack.run}/supervisor.sock"]
+        return subprocess.run([*command, *words], capture_output=True, text=True, check=False).stdout
+
+    def pid(self, program: str) -> int | None:
+        """The main process of a program, if it runs."""
+        text = self.supervisorctl("pid", f"dispatcher:{program}").strip()
+        return int(text) if text.isdigit() and text != "0" else None
+
+    def log(self, program: str) -> str:
+        return (Path(self.stack.logs) / f"{program}.log").read_text()
+
+
+def answered(n: int) -> list[str]:
+    """So many fictional numbers that are answered at once (their last two digits say so)."""
+    numbers = (f"+1{area}55501{digits:02d}" for area in range(202, 990) for digits in range(40))
+    return list(islice((x for x in numbers if isinstance(normalise(x, "US", frozenset({"US"})), Phone)), n))
+
+
+def children_of(pid: int) -> list[int]:
+    """The pool processes of a worker."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+@asynccontextmanager
+async def installation(
+    urls: Urls, folder: Path, *, cps: float = 100, environment: dict[str, str] | None = None, **timing: float
+) -> AsyncIterator[Installation]:
+    """Everything up, with an account 'simulator'; stopped at the end whatever happened."""
+    settings = Settings(data=folder, web=Web(port=free_port()))
+    port = free_port()
+    timing = {"ring": 0.5, "lag": 1, "throttle": 2, "reattempt": 3, **timing}
+    before = dict(os.environ)
+    os.environ.update(environment or {})
+    try:
+        stack = await asyncio.to_thread(start_stack, settings, urls, simulator_arguments(settings, port, **timing))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    try:
+        async with open_services(settings, urls) as services:
+            await add_simulator(services, settings, port, cps=cps)
+            yield Installation(services, settings, stack, port)
+    finally:
+        await asyncio.to_thread(stop_stack, stack)
