@@ -134,12 +134,13 @@ def _report(status: Status, check: LedgerCheck, found: list[Violation], seconds:
     out.print(counts("rows by state and result", final, total=True))
     out.print(counts("dialled again, by reason", status.redials, total=True))
     out.print(counts("put back uncharged, by reason", status.put_backs, total=True))
+    undialled = {f"permits without a dial: {fate}": n for fate, n in check.undialled.items()}
+    out.print(counts("permits", {"dials in the ledger": check.dials, **undialled}, total=True))
     out.print(
         counts(
             "the provider's ledger against our attempts",
             {
                 "permits granted": status.permits,
-                "dials in the ledger": check.dials,
                 "provider's own reattempts": check.provider_retries,
                 "dials without a permit": len(check.unknown_keys),
                 "keys dialled twice": len(check.doubled_keys),

@@ -73,8 +73,8 @@ def status_table(status: Status) -> Group:
 
 def counts(title: str, numbers: Mapping[Any, int], total: bool = False) -> Table:
     """A small table of counts."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(min_width=26)
+    table = Table(title=title, title_justify="left", min_width=len(title), show_header=False, box=None, pad_edge=False)
+    table.add_column(min_width=26, no_wrap=True)
     table.add_column(justify="right")
     for name, n in numbers.items():
         table.add_row(str(name), str(n))

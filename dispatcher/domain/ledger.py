@@ -1,7 +1,7 @@
 """A provider's own record of what it dialled, held against our attempts: the oracle."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dispatcher.domain.report import AttemptKey
@@ -33,6 +33,8 @@ class LedgerCheck:
     """Keys of dials to somebody who had been reached before."""
     missing: tuple[str, ...]
     """Attempts with a result of a call that the provider never placed (L3)."""
+    undialled: Mapping[str, int]
+    """Permits that the provider has no dial of, by what became of them; with `dials` they are all permits."""
     worst_second: int
     """Most dials of ours in any half-open second."""
 
@@ -55,6 +57,7 @@ def check_ledger(lines: Iterable[LedgerLine], attempts: Iterable[AttemptKey]) ->
         doubled_keys=tuple(sorted(key for key, n in counts.items() if n > 1)),
         after_final=tuple(_after_final(ours)),
         missing=tuple(sorted(k for k, a in permitted.items() if a.was_dialled and k not in dialled)),
+        undialled=Counter(a.fate for k, a in sorted(permitted.items()) if k not in dialled),
         worst_second=worst_second([line.at for line in ours]),
     )
 

@@ -39,3 +39,5 @@ class AttemptKey:
     permitted: bool
     was_dialled: bool
     """The provider said that it placed this call."""
+    fate: str
+    """What became of it: its disposition, or the phase that it is in."""

@@ -115,6 +115,7 @@ class Lists(Tables):
             AttemptKey(
                 key=a.key,
                 permitted=a.permit_at is not None,
+                fate=a.phase.lower(),
                 was_dialled=a.phase is Phase.ACCEPTED or (a.phase is Phase.RESULT and not a.screened),
             )
             for a in mine

@@ -15,6 +15,7 @@ SELECT k.next_due_at, k.blocked_by, a.state AS account_state, a.reason AS accoun
 
 -- keys_of --
 SELECT key, permit_at IS NOT NULL AS permitted,
+       coalesce(disposition, lower(phase)) AS fate,
        phase = 'ACCEPTED' OR (phase = 'RESULT' AND disposition <> 'screened') AS was_dialled
   FROM any_attempt
  WHERE part = %(part)s AND campaign_id = %(campaign_id)s;
