@@ -33,6 +33,9 @@ _HINT = (
 _SHARED_HOME = Path("/var/lib/dispatcher")
 """Where root keeps what the database's own user must reach."""
 
+_OUTLIVE_US: list[subprocess.Popen[bytes]] = []
+"""Servers that we started and that others may use after us: never collected, so never complained about."""
+
 
 @dataclass(frozen=True)
 class Servers:
@@ -83,7 +86,6 @@ class Embedded:
         self._gid = self._user.pw_gid if self._user else None
         self._groups: list[str | int] | None = [] if self._user else None
         self._state = folder / "servers.json"
-        self._children: list[subprocess.Popen[bytes]] = []
 
     @contextmanager
     def borrowed(self) -> Iterator[Servers]:
@@ -155,9 +157,6 @@ class Embedded:
             return False
         stopped = _end(servers.valkey_pid, ("valkey", "redis"), signal.SIGTERM)
         stopped |= _end(servers.postgres_pid, ("postgres",), signal.SIGINT)
-        for child in self._children:
-            child.wait(timeout=5)
-        self._children.clear()
         shutil.rmtree(servers.sockets, ignore_errors=True)
         self._state.unlink(missing_ok=True)
         return stopped
@@ -176,7 +175,7 @@ class Embedded:
                 process.wait()
             shutil.rmtree(sockets, ignore_errors=True)
             raise
-        self._children += started
+        _OUTLIVE_US.extend(started)
         return Servers(postgres[0], valkey[0], postgres[1], valkey[1], str(sockets))
 
     def _start_postgres(self, sockets: Path, started: list[subprocess.Popen[bytes]]) -> tuple[str, int]:

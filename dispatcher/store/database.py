@@ -51,6 +51,7 @@ class Database:
     """The pool. Made and used in one event loop of one process, never across a fork."""
 
     def __init__(self, url: str, size: int = 8) -> None:
+        self._url = url
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
             url,
             connection_class=AsyncConnection[DictRow],
@@ -65,6 +66,8 @@ class Database:
     async def open(self) -> None:
         """Connect. Raises ServerError."""
         try:
+            # the pool would only say that it took too long; one connection says why
+            await (await AsyncConnection.connect(self._url, connect_timeout=5)).close()
             await self._pool.open(wait=True, timeout=15)
         except (psycopg.Error, PoolTimeout) as error:
             await self._pool.close()

@@ -1,0 +1,199 @@
+"""The command line by hand: what is typed, what is shown, which exit code; never a traceback."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dispatcher.cli.main import main
+from dispatcher.embedded import Servers
+from tests.factories import number
+
+FILE = """
+name = "spring"
+account = "main"
+regions_allowed = ["US"]
+caller_ids = ["+12025550199"]
+[content]
+text = "Hello {name}"
+"""
+Typed = tuple[int, str, str]
+Type = Callable[..., Typed]
+
+
+@pytest.fixture
+def typed(
+    database_url: str,
+    servers: Servers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Type:
+    """Type a command: gives exit code, stdout and stderr."""
+    monkeypatch.setenv("DISPATCHER_DATABASE_URL", database_url)
+    monkeypatch.setenv("DISPATCHER_REDIS_URL", servers.redis_url)
+    monkeypatch.setenv("DISPATCHER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("CREDENTIALS", "user:pass")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Typed:
+        monkeypatch.setattr(sys, "argv", ["dispatcher", *words])
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.out + shown.err
+        return code, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def campaign(typed: Type, tmp_path: Path) -> None:
+    """Account main, campaign 1 in DRAFT, and a file."""
+    add = ("account", "add", "main", "--provider", "callfire", "--credentials", "env:CREDENTIALS", "--cps", "5")
+    assert typed(*add)[0] == 0
+    (tmp_path / "c.toml").write_text(FILE)
+    assert typed("campaign", "create", "c.toml")[0] == 0
+    (tmp_path / "d.csv").write_text(f"phone,name\n{number(1)},Ada\nn/a,Bob\n{number(1)},Eve\n")
+
+
+@pytest.mark.usefixtures("campaign")
+def test_a_campaign_by_hand(typed: Type, tmp_path: Path) -> None:
+    code, out, _ = typed("campaign", "load", "1", "d.csv", "--json")
+    assert (code, json.loads(out)["rows"]) == (0, {"READY": 1, "INVALID": 1, "DUP": 1})
+    rejects = (tmp_path / "d.rejects.csv").read_text().splitlines()
+    assert rejects == [
+        "line,raw,e164,state,reason",
+        "3,n/a,,INVALID,BAD_CHARACTERS",
+        f"4,'{number(1)},{number(1)},DUP,LINE 2",
+    ]
+    assert "loaded before" in typed("campaign", "load", "1", "d.csv")[1]
+    assert "RUNNING" in typed("campaign", "start", "1")[1]
+    code, out, _ = typed("campaign", "status", "1", "--json")
+    status = json.loads(out)
+    assert (status["rows"], status["by_state"]) == (3, {"READY": 1, "DUP": 1, "INVALID": 1})
+    assert "1 waiting destinations are DNC now" in typed("dnc", "add", number(1))[1]
+    assert typed("dnc", "check", number(1))[0] == 1
+    assert "1 removed" in typed("dnc", "remove", number(1))[1]
+    assert typed("dnc", "check", number(1)) == (0, "on no list\n", "")
+    assert "PAUSED" in typed("campaign", "pause", "1")[1]
+    assert "RUNNING" in typed("campaign", "resume", "1")[1]
+    assert "ABORTED" in typed("campaign", "abort", "1")[1]
+    assert json.loads(typed("campaign", "list", "--json")[1])[0]["state"] == "ABORTED"
+    assert json.loads(typed("account", "list", "--json")[1])[0]["credentials"] == "env:CREDENTIALS"
+    assert "3 of 3 rows final" in typed("campaign", "status", "1")[1]
+    assert typed("verify") == (0, "every invariant holds\n", "")
+
+
+@pytest.mark.usefixtures("campaign")
+def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
+    ids = [json.loads(typed("campaign", "create", "c.toml", "--request-id", "r", "--json")[1])["id"] for _ in "ab"]
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.usefixtures("campaign")
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["campaign", "load", "1", "missing.csv"], 2, "missing.csv cannot be read: No such file"),
+        (["campaign", "load", "1", "."], 2, "cannot be read: Is a directory"),
+        (["campaign", "load", "9", "d.csv"], 1, "there is no campaign 9; see: dispatcher campaign list"),
+        (["campaign", "load", "1", "c.toml"], 2, "no column 'name', 'phone'"),
+        (["campaign", "create", "d.csv"], 2, "is no TOML file"),
+        (["campaign", "create", "missing.toml"], 2, "missing.toml cannot be read"),
+        (["campaign", "pause", "1"], 1, "only a campaign that is RUNNING can become PAUSED"),
+        (["campaign", "status", "9"], 1, "there is no campaign 9"),
+        (["dnc", "add", "hello"], 2, "number 1 cannot be read"),
+        (["dnc", "add", number(1), "911"], 2, "number 2 cannot be read"),
+        (
+            ["account", "add", "x", "--provider", "acme", "--credentials", "env:X", "--cps", "1"],
+            2,
+            "known are callfire",
+        ),
+        (["account", "add", "x", "--provider", "callfire", "--credentials", "env:NO", "--cps", "1"], 2, "NO with"),
+        (["account", "add", "x", "--provider", "callfire", "--credentials", "a:b", "--cps", "1"], 2, "env:NAME"),
+        (
+            ["account", "add", "main", "--provider", "callfire", "--credentials", "env:CREDENTIALS", "--cps", "1"],
+            1,
+            "already",
+        ),
+        (
+            ["account", "add", "X!", "--provider", "callfire", "--credentials", "env:CREDENTIALS", "--cps", "1"],
+            2,
+            "lower-case",
+        ),
+        (
+            ["account", "add", "x", "--provider", "callfire", "--credentials", "env:CREDENTIALS", "--cps", "0"],
+            2,
+            "more than 0",
+        ),
+        (["account", "subscribe", "nobody"], 1, "there is no account 'nobody'"),
+    ],
+)
+def test_bad_input(typed: Type, words: list[str], code: int, said: str) -> None:
+    found, out, err = typed(*words)
+    assert (found, out) == (code, "")
+    assert said in err
+    assert err.startswith("error: ")
+
+
+@pytest.mark.usefixtures("campaign")
+@pytest.mark.parametrize(
+    "content", [b"", b"phone,name\n", b"\x89PNG\r\n\x1a\n\x00", b"phone,name\n1,\xfc\n", b'phone,name\n"']
+)
+def test_a_file_that_cannot_be_loaded_leaves_nothing(typed: Type, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.csv").write_bytes(content)
+    code, out, err = typed("campaign", "load", "1", "bad.csv")
+    assert (code, out) == (2, "")
+    assert "error: " in err
+    assert json.loads(typed("campaign", "status", "1", "--json")[1])["rows"] == 0
+    assert json.loads(typed("campaign", "load", "1", "d.csv", "--json")[1])["rows"]["READY"] == 1
+
+
+def test_a_misspelt_setting_is_refused(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPATCHER_DATABSE_URL", "x")
+    code, _, err = typed("campaign", "list")
+    assert (code, "DISPATCHER_DATABSE_URL is no setting" in err) == (2, True)
+
+
+def test_one_url_without_the_other(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPATCHER_REDIS_URL")
+    assert typed("campaign", "list")[0] == 1
+
+
+def test_a_database_that_was_not_migrated(typed: Type, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'old'")
+    code, _, err = typed("campaign", "list")
+    assert (code, "run: dispatcher migrate" in err) == (1, True)
+
+
+def test_servers_that_are_away(typed: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str) -> None:
+    monkeypatch.setenv("DISPATCHER_REDIS_URL", f"unix://{tmp_path}/none?db=0")
+    code, _, err = typed("campaign", "list")
+    assert (code, "DISPATCHER_REDIS_URL" in err) == (1, True)
+    monkeypatch.setenv("DISPATCHER_DATABASE_URL", f"postgresql://dispatcher@/postgres?host={tmp_path}")
+    code, _, err = typed("campaign", "list")
+    assert (code, "DISPATCHER_DATABASE_URL" in err) == (1, True)
+
+
+def test_verify_names_the_culprit(typed: Type, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("INSERT INTO counter VALUES (77, 'row', 'READY', 1)")
+    code, out, _ = typed("verify")
+    assert code == 1
+    assert "I15" in out
+    assert "campaign 77 READY" in out
+
+
+def test_migrate_says_what_it_did(typed: Type) -> None:
+    assert typed("migrate") == (0, "the schema is 0001 already\n", "")
+    assert typed("version")[0] == 0
