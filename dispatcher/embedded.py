@@ -33,9 +33,6 @@ _HINT = (
 _SHARED_HOME = Path("/var/lib/dispatcher")
 """Where root keeps what the database's own user must reach."""
 
-_OUTLIVE_US: list[subprocess.Popen[bytes]] = []
-"""Servers that we started and that others may use after us: never collected, so never complained about."""
-
 
 @dataclass(frozen=True)
 class Servers:
@@ -175,7 +172,8 @@ class Embedded:
                 process.wait()
             shutil.rmtree(sockets, ignore_errors=True)
             raise
-        _OUTLIVE_US.extend(started)
+        for process in started:
+            process.returncode = 0  # detached: it may outlive us, and is stopped by its pid, by whoever comes last
         return Servers(postgres[0], valkey[0], postgres[1], valkey[1], str(sockets))
 
     def _start_postgres(self, sockets: Path, started: list[subprocess.Popen[bytes]]) -> tuple[str, int]:

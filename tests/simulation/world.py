@@ -8,7 +8,6 @@ import asyncio
 import heapq
 import json
 import random
-import selectors
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,6 +30,7 @@ from dispatcher.flow.tick import tick
 from dispatcher.ports import Services
 from tests.factories import make_account, make_campaign, number
 from tests.memory import MemoryStore
+from tests.simulation.machinery import Mortal, MortalProviders, VirtualClock, VirtualLoop, Worker
 
 D = Disposition
 EPOCH = datetime(2026, 1, 5, 15, tzinfo=UTC)
@@ -45,27 +45,6 @@ MEANING = {
     "NO_ANS": (D.FINAL_FAILURE, Result.NO_ANS),
     "RETRY": (D.PROVIDER_RETRY, Result.REATTEMPT_SCHEDULED),
 }
-
-
-class _Jump(selectors.DefaultSelector):
-    """Instead of waiting, lets the clock of its loop jump."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        self.now += timeout or 0
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop in which an hour takes a moment."""
-
-    def __init__(self) -> None:
-        self._jump = _Jump()
-        super().__init__(self._jump)
-
-    def time(self) -> float:
-        return float(self._jump.now)
 
 
 @dataclass
@@ -170,50 +149,6 @@ class Exchange:
         return self
 
 
-class Mortal:
-    """Wraps a port for one worker: once the worker is dead, every call waits for ever, before or after its effect."""
-
-    def __init__(self, inner: Any, worker: "Worker") -> None:
-        self._inner, self._worker = inner, worker
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._inner, name)
-        if not asyncio.iscoroutinefunction(value):
-            return value
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            await self._worker.breathe()
-            done = await value(*args, **kwargs)
-            await self._worker.breathe()
-            return done
-
-        return call
-
-
-class MortalProviders:
-    def __init__(self, exchange: Exchange, worker: "Worker") -> None:
-        self._provider: Any = Mortal(exchange, worker)
-
-    def of(self, account: Account) -> Any:
-        return self._provider
-
-
-@dataclass
-class Worker:
-    """One process: alive, frozen or dead."""
-
-    world: "World"
-    died: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def breathe(self) -> None:
-        if self.world.is_faulty and self.world.rng.random() < 0.002:
-            self.died.set()
-        if self.world.is_faulty and self.world.rng.random() < 0.002:
-            await asyncio.sleep(self.world.rng.choice([1, 5, 60]))  # SIGSTOP, a VM that hangs
-        if self.died.is_set():
-            await asyncio.Event().wait()
-
-
 class World:
     """One history."""
 
@@ -253,7 +188,7 @@ class World:
             providers=MortalProviders(self.exchange, worker),
             limiter=self,
             broker=self,
-            clock=_Clock(self, worker),
+            clock=VirtualClock(self, worker),
             ids=self,
             rng=self,
             tasks=self,
@@ -391,17 +326,3 @@ class World:
                 if any(self.store.attempts[d.key].row is row for d in earlier):
                     found.append(f"{dial.key} rings somebody who was reached")
         return found
-
-
-@dataclass
-class _Clock:
-    world: World
-    worker: Worker
-
-    def now(self) -> float:
-        return self.world.now
-
-    async def sleep(self, seconds: float) -> None:
-        await self.worker.breathe()
-        await asyncio.sleep(seconds)
-        await self.worker.breathe()
