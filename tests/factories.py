@@ -115,9 +115,9 @@ def news(
     return News(key, Outcome(disposition=disposition, result=result, **details), source)
 
 
-async def hear(store: Store, *items: News) -> list[str]:
+async def hear(store: Store, *items: News, draw: float = 0.5) -> list[str]:
     """Settle; gives the names of the steps (an ignored one by its reason)."""
-    decisions = await store.settle(items, [0.5] * len(items))
+    decisions = await store.settle(items, [draw] * len(items))
     return [getattr(d.step, "why", type(d.step).__name__) for d in decisions]
 
 

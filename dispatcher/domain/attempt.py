@@ -52,6 +52,8 @@ class OpenCall:
     phase: Phase
     permit_at: datetime
     provider_call_id: str | None
+    provider_owned: bool
+    """The provider said that it rings again by itself."""
     resolve_by: datetime
     as_of: datetime
     """PostgreSQL's clock when this was read."""

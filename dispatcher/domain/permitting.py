@@ -49,7 +49,11 @@ class Applicant:
     permits: int
     charged: int
     due_at: datetime
+    first_dialled_at: datetime | None
+    last_result: Result | None
     on_dnc: bool
+    reached: Result | None
+    """An earlier attempt's result, if it says that the person was reached: news that came after the claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +70,21 @@ def may_dial(who: Applicant, gate: Gate, room: int) -> Refusal | None:
         return Stale()
     if who.on_dnc:
         return Finish(State.DNC, None, "DNC_AT_PERMIT")
+    if who.reached:
+        return Finish(State.FINISHED, who.reached, "REACHED_BEFORE")
     policy = gate.policy
+    last = who.last_result or Result.UNDIALED
     phone = normalise(who.e164, policy.region, policy.regions_allowed)
     if not isinstance(phone, Phone):
         return Finish(State.INVALID, None, phone.reason)
     if gate.campaign_state is CampaignState.ABORTED:
-        return Finish(State.FINISHED, Result.UNDIALED, "ABORTED")
+        return Finish(State.FINISHED, last, "ABORTED")
     if who.permits >= MAX_PERMITS:
-        return Finish(State.FINISHED, Result.UNDIALED, "PUT_BACK_LIMIT")
+        return Finish(State.FINISHED, last, "PUT_BACK_LIMIT")
     if who.charged >= policy.retry.max_dials:
-        return Finish(State.FINISHED, Result.UNDIALED, "MAX_DIALS")
+        return Finish(State.FINISHED, last, "MAX_DIALS")
+    if who.first_dialled_at and gate.now > who.first_dialled_at + policy.retry.deadline:
+        return Finish(State.FINISHED, last, "DEADLINE")
     return _not_now(who, gate, room)
 
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dispatcher.domain.campaign import CampaignState, Policy
-from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
+from dispatcher.domain.results import REACHED, Disposition, News, Outcome, Result, Source
 from dispatcher.domain.states import OPEN, WAITING, Actor, Phase, RetryOwner, State
 
 MAX_PERMITS = 20
 """No destination gets more permits than this, whatever put it back."""
 MAX_CRASHES = 3
 """So many workers may die holding a row before it is called poison."""
+CRASH_SPREAD = timedelta(seconds=10)
 THROTTLED_WAIT = timedelta(seconds=5)
 STOPPED_WAIT = timedelta(seconds=10)
 _NO_ATTEMPT_NEEDED = frozenset({Disposition.NOT_SENT, Disposition.LEASE_OVER})
@@ -48,6 +49,8 @@ class Situation:
     crashes: int
     due_at: datetime
     first_dialled_at: datetime | None
+    last_result: Result | None
+    """Of the dial before this one."""
     campaign_state: CampaignState
     policy: Policy
     on_dnc: bool
@@ -226,9 +229,10 @@ def _put_back(news: News, at: Situation, due_at: datetime, reason: str, phase: P
     if at.on_dnc:
         return _decide(news, at, Finish(State.DNC, None, "DNC_BEFORE_RETRY"), phase, result)
     if at.campaign_state is CampaignState.ABORTED:
-        return _decide(news, at, Finish(State.FINISHED, Result.UNDIALED, "ABORTED"), phase, result)
+        return _decide(news, at, Finish(State.FINISHED, at.last_result or Result.UNDIALED, "ABORTED"), phase, result)
     if at.permits >= MAX_PERMITS:
-        return _decide(news, at, Finish(State.FINISHED, Result.UNDIALED, "PUT_BACK_LIMIT"), phase, result)
+        ended = Finish(State.FINISHED, at.last_result or Result.UNDIALED, "PUT_BACK_LIMIT")
+        return _decide(news, at, ended, phase, result)
     crashed = news.source is Source.REAPER
     return _decide(news, at, PutBack(due_at, reason, crashed), phase, result)
 
@@ -279,7 +283,9 @@ def _lease_over(news: News, at: Situation, draw: float) -> Decision:
         return _decide(news, at, _await(at, Phase.UNKNOWN, at.retry_owner, news, "WORKER_LOST"), Phase.UNKNOWN)
     if at.crashes + 1 >= MAX_CRASHES:
         return _decide(news, at, Finish(State.INVALID, None, "POISON"), Phase.NOT_SENT)
-    return _put_back(news, at, at.due_at, "LEASE_OVER", Phase.NOT_SENT)
+    # spread out: whoever was held beside a poison row must not be held beside it again
+    spread = CRASH_SPREAD * (1 << at.crashes) * draw
+    return _put_back(news, at, at.now + spread, "LEASE_OVER", Phase.NOT_SENT)
 
 
 def _overdue(news: News, at: Situation, draw: float) -> Decision:
@@ -318,15 +324,20 @@ _TELLS_A_RESULT = frozenset(
 
 
 def _late(news: News, at: Situation) -> Decision:
-    """News about a closed attempt: it amends TIMEOUT or a row not yet dialled again; it never causes a dial."""
+    """News about a closed attempt: it may end a row that is not dialled again yet; it never causes a dial."""
     outcome = news.outcome
     if outcome.disposition not in _TELLS_A_RESULT or outcome.state is State.TIMEOUT:
         return _ignore(news, at, "LATE")
-    if at.phase is Phase.RESULT:
-        return _ignore(news, at, "DUPLICATE" if outcome.result is at.attempt_result else "CONFLICT")
     if at.phase is Phase.NOT_SENT:
         return _ignore(news, at, "IMPOSSIBLE")
+    if at.phase is Phase.RESULT and outcome.result is at.attempt_result:
+        return _ignore(news, at, "DUPLICATE")
+    # T13: a provider that contradicts itself before we dialled again: the row ends with what it says now
+    ours = at.state in WAITING and at.retry_owner is RetryOwner.US
+    now_reached = outcome.result in REACHED and at.attempt_result not in REACHED
+    if at.phase is Phase.RESULT and not (at.is_latest and ours) and not now_reached:
+        return _ignore(news, at, "CONFLICT")
     final = outcome.state if outcome.disposition is Disposition.SCREENED and outcome.state else State.FINISHED
-    amends = at.is_latest and (at.state is State.TIMEOUT or at.state in WAITING)
+    amends = at.is_latest and (at.state is State.TIMEOUT or ours)
     step: Step = Finish(final, outcome.result, "LATE_RESULT") if amends else Ignore("RECORDED")
     return _decide(news, at, step, Phase.RESULT, outcome.result)

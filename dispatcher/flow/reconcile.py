@@ -1,11 +1,12 @@
 """Reconcile: what has waited too long is asked about; what cannot be learnt ends as TIMEOUT, never as a new dial."""
 
 import logging
-import math
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.attempt import OpenCall
+from dispatcher.domain.pacing import Limit
 from dispatcher.domain.results import Disposition, News, Outcome, Source
+from dispatcher.domain.states import Phase
 from dispatcher.flow.settle import settle
 from dispatcher.ports import Services
 
@@ -13,7 +14,8 @@ log = logging.getLogger(__name__)
 
 SHARE_OF_PACE = 0.1
 """Lookups use at most this share of the account's pace."""
-_LEAST = 5
+MOST_LOOKUPS = 100
+HORIZON_S = 1.0
 _REAP = 500
 
 
@@ -29,7 +31,8 @@ async def reap(services: Services) -> int:
 async def reconcile(account_id: int, services: Services) -> int:
     """Ask the provider about calls of one account that are due to be asked about; how many."""
     account = await services.store.account(account_id)
-    calls = await services.store.due_lookups(account.id, _quota(account))
+    booking = await services.limiter.reserve([_limit(account)], MOST_LOOKUPS, HORIZON_S)
+    calls = await services.store.take_lookups(account.id, len(booking.delays_s))
     if not calls:
         return 0
     answers = await services.providers.of(account).lookup(calls)
@@ -38,25 +41,30 @@ async def reconcile(account_id: int, services: Services) -> int:
     return len(calls)
 
 
-def _quota(account: Account) -> int:
-    return max(_LEAST, math.floor(account.rate * SHARE_OF_PACE))
+def _limit(account: Account) -> Limit:
+    return Limit(f"lookup:{account.id}", 1 / (account.rate * SHARE_OF_PACE))
 
 
 def _news(call: OpenCall, answer: Outcome | None) -> News | None:
     """What an answer means for a call that has waited: at the deadline only a result counts."""
-    nothing_new = answer is None or answer.disposition in (
-        Disposition.RECONCILE,
-        Disposition.IN_FLIGHT,
-        Disposition.HOLD,
-        Disposition.PROVIDER_RETRY,
-        Disposition.UNKNOWN,
-    )
     asked_in_vain = answer is not None or call.is_hopeless
-    if nothing_new and call.is_overdue and asked_in_vain:
+    if call.is_overdue and asked_in_vain and not (answer and _is_new(call, answer)):
         return News(call.key, Outcome(disposition=Disposition.OVERDUE), Source.RESOLVER)
     if answer is None:
         answer = Outcome(disposition=Disposition.RECONCILE, detail="NOT_ASKED")
     return News(call.key, answer, Source.LOOKUP)
+
+
+def _is_new(call: OpenCall, answer: Outcome) -> bool:
+    """Does the answer say more than we knew: a result, that they have the call at all, or that they ring again?"""
+    match answer.disposition:
+        case Disposition.RECONCILE:
+            return False
+        case Disposition.PROVIDER_RETRY:
+            return not call.provider_owned
+        case Disposition.IN_FLIGHT | Disposition.HOLD | Disposition.UNKNOWN:
+            return call.phase is Phase.UNKNOWN
+    return True
 
 
 async def probe_accounts(services: Services) -> None:

@@ -132,10 +132,10 @@ class Campaigns(Policies):
                 row["weight"],
                 row["policy_version"],
                 await self.policy(row["id"], row["policy_version"]),
-                row["due"],
+                min(row["due"], row["room"]),
             )
             for row in rows
-            if row["due"] > 0
+            if min(row["due"], row["room"]) > 0
         ]
 
     async def finish_campaign(self, campaign_id: int) -> bool:

@@ -160,6 +160,7 @@ class Dialling(Policies):
             crashes=row["crashes"],
             due_at=row["due_at"],
             first_dialled_at=row["first_dialled_at"],
+            last_result=Result(row["last_result"]) if row["last_result"] else None,
             campaign_state=CampaignState(row["campaign_state"]),
             policy=await self.policy(row["campaign_id"], row["policy_version"], tx),
             on_dnc=row["on_dnc"],
@@ -175,9 +176,9 @@ class Dialling(Policies):
         """Accounts with calls that it is time to ask about."""
         return [row["account_id"] for row in await self.db.fetch("dialling.accounts_to_ask")]
 
-    async def due_lookups(self, account_id: int, n: int) -> list[OpenCall]:
-        """Attempts without a result that it is time to ask about, the longest due first."""
-        rows = await self.db.fetch("dialling.due_lookups", account_id=account_id, n=n)
+    async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
+        """Attempts without a result that it is time to ask about, the longest due first; nobody else asks now."""
+        rows = await self.db.fetch("dialling.take_lookups", account_id=account_id, n=n)
         return [
             OpenCall(
                 key=row["key"],
@@ -185,10 +186,11 @@ class Dialling(Policies):
                 phase=Phase(row["phase"]),
                 permit_at=row["permit_at"],
                 provider_call_id=row["provider_call_id"],
+                provider_owned=row["provider_owned"],
                 resolve_by=row["resolve_by"],
                 as_of=row["now"],
             )
-            for row in rows
+            for row in sorted(rows, key=lambda row: row["due_at"])
         ]
 
     async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]:
@@ -245,5 +247,8 @@ def _applicant(row: Row) -> Applicant:
         permits=row["permits"],
         charged=row["charged"],
         due_at=row["due_at"],
+        first_dialled_at=row["first_dialled_at"],
+        last_result=Result(row["last_result"]) if row["last_result"] else None,
         on_dnc=row["on_dnc"],
+        reached=Result(row["reached"]) if row["reached"] else None,
     )

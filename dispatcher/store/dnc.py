@@ -20,6 +20,7 @@ class Dnc:
 
         async def work(tx: Transaction) -> DncReport:
             await tx.fetch("dnc.lock", lock=DNC_LOCK)
+            await tx.fetch("dnc.end_expired", numbers=numbers)
             added = await tx.fetch(
                 "dnc.add",
                 numbers=numbers,

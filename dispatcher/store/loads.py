@@ -17,6 +17,8 @@ from dispatcher.store.queries import statement
 _LOAD_LOCKS = 7_261_002
 """First half of the advisory lock that lets one loader at a time classify into a campaign."""
 
+_TAKEN_OVER = "another loader took this load over; wait for it, or load the file again"
+
 
 class Loads:
     """The loading half of the Store port."""
@@ -57,7 +59,7 @@ class Loads:
         async with self.db.transaction() as tx:
             alive = await tx.fetch_one("loads.heartbeat", id=ticket.load_id, owner=ticket.owner, lease=lease)
             if alive is None:
-                raise NotAllowed("another loader took this load over; wait for it, or load the file again")
+                raise NotAllowed(_TAKEN_OVER)
             cursor = tx.connection.cursor()
             async with cursor.copy(_staging_statement("loads.copy_staging", ticket.load_id)) as copy:
                 for row in rows:
@@ -69,6 +71,8 @@ class Loads:
         campaign = ticket.campaign
 
         async def work(tx: Transaction) -> None:
+            if await tx.fetch_one("loads.lock_mine", id=ticket.load_id, owner=ticket.owner) is None:
+                raise NotAllowed(_TAKEN_OVER)
             await tx.fetch("loads.lock_campaign", space=_LOAD_LOCKS, campaign_id=campaign.id)
             staged = await self._staged(tx, ticket.load_id)
             params = {
@@ -85,9 +89,7 @@ class Loads:
                     f"load {ticket.load_id}: {staged} records were staged but {made} rows made; nothing was "
                     "kept. Load the file again."
                 )
-            done = await tx.fetch_one("loads.finish", id=ticket.load_id, owner=ticket.owner, rows_read=staged)
-            if done is None:
-                raise NotAllowed("another loader took this load over; wait for it, or load the file again")
+            await tx.fetch("loads.finish", id=ticket.load_id, owner=ticket.owner, rows_read=staged)
             await tx.connection.execute(_staging_statement("loads.drop_staging", ticket.load_id))
 
         await self.db.atomically(work)
@@ -121,8 +123,8 @@ class Loads:
         """Give a load up: its staged records are dropped, the file may be loaded again."""
 
         async def work(tx: Transaction) -> None:
-            await tx.fetch("loads.fail", id=ticket.load_id, owner=ticket.owner, error=error)
-            await tx.connection.execute(_staging_statement("loads.drop_staging", ticket.load_id))
+            if await tx.fetch("loads.fail", id=ticket.load_id, owner=ticket.owner, error=error):
+                await tx.connection.execute(_staging_statement("loads.drop_staging", ticket.load_id))
 
         await self.db.atomically(work)
 

@@ -57,6 +57,12 @@ class Move:
                 return State.CALLBACK, None
         return None
 
+    @property
+    def amends(self) -> bool:
+        """Does a late result change the history of a closed attempt?"""
+        step = self.decision.step
+        return isinstance(step, Finish) or (isinstance(step, Ignore) and step.why == "RECORDED")
+
 
 def row_label(state: State, result: Result | None) -> str:
     """How the counters name a row: its state, and its result once it is final."""
@@ -71,7 +77,7 @@ async def write_moves(tx: Transaction, moves: Sequence[Move]) -> None:
         *_put_back([m for m in moves if isinstance(m.decision.step, PutBack)]),
         *_await([m for m in moves if isinstance(m.decision.step, Await)]),
         *_close([m for m in moves if m.was_phase in OPEN and m.decision.phase not in OPEN]),
-        *_amend([m for m in moves if m.was_phase not in OPEN and m.decision.phase is not m.was_phase]),
+        *_amend([m for m in moves if m.was_phase not in OPEN and m.amends]),
         *_count(moves),
         *_alarm(moves),
     ]

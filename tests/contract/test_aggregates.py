@@ -1,6 +1,6 @@
 """Loads, lists, accounts, campaigns: the same cases on memory and on PostgreSQL, invariants checked after each."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -87,6 +87,13 @@ class TestLists:
         assert [(e.list, e.source) for e in await store.dnc_check(number(1))] == [("l", "s")]
         again = await store.dnc_add(DncAdd(numbers=(number(1),), list="l", source="s"))
         assert again.added == 0
+
+    async def test_an_entry_that_ran_out_does_not_stand_in_the_way(self, store: Store) -> None:
+        past = datetime.now(UTC) - timedelta(days=1)
+        await store.dnc_add(DncAdd(numbers=(number(1),), list="l", source="s", expires_at=past))
+        assert await store.dnc_check(number(1)) == []
+        assert (await store.dnc_add(DncAdd(numbers=(number(1),), list="l", source="s"))).added == 1
+        assert len(await store.dnc_check(number(1))) == 1
 
     async def test_a_removal_ends_the_entry(self, store: Store) -> None:
         await store.dnc_add(DncAdd(numbers=(number(1),), list="l", source="s"))

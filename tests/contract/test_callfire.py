@@ -161,6 +161,7 @@ def open_call(call_id: str | None = None) -> OpenCall:
         phase=Phase.UNKNOWN,
         permit_at=now,
         provider_call_id=call_id,
+        provider_owned=False,
         resolve_by=now,
         as_of=now,
     )

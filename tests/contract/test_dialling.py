@@ -1,5 +1,6 @@
 """Claim, permit, settle: the same cases on memory and on PostgreSQL, invariants checked after each."""
 
+import asyncio
 from datetime import timedelta
 
 from dispatcher.domain.campaign import CampaignState
@@ -24,8 +25,18 @@ from tests.factories import (
     permit,
     states,
 )
+from tests.memory import MemoryStore
 
 NOW = {"BUSY": {"delays": ["1ms"]}, "jitter": 0.0}
+
+
+async def wait(store: Store, seconds: float) -> None:
+    """Let time pass: PostgreSQL's, or that of a memory whose clock goes on when it is read."""
+    if isinstance(store, MemoryStore):
+        for _ in range(int(seconds / 0.002)):
+            store.clock()
+    else:
+        await asyncio.sleep(seconds)
 
 
 class TestClaim:
@@ -141,6 +152,35 @@ class TestSettle:
         assert await hear(store, news(row.key, D.FINAL_SUCCESS, Result.AM)) == ["CONFLICT"]
         assert await hear(store, accepted) == ["LATE"]
         assert await states(store, campaign) == {"FINISHED LA": 1}
+
+    async def test_a_provider_that_contradicts_itself_before_the_redial_ends_the_row(self, store: Store) -> None:
+        campaign = await make_campaign(store, [number(1)], retry=NOW)
+        (row,) = await dial(store, campaign)
+        await hear(store, news(row.key, D.RETRYABLE, Result.BUSY))
+        assert await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
+        assert await states(store, campaign) == {"FINISHED LA": 1}
+        assert await claim(store, campaign) == []
+
+    async def test_and_after_the_claim_it_is_refused_its_permit(self, store: Store) -> None:
+        campaign = await make_campaign(store, [number(1)], retry=NOW)
+        (row,) = await dial(store, campaign)
+        await hear(store, news(row.key, D.RETRYABLE, Result.BUSY))
+        again = await claim(store, campaign)
+        assert await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA)) == ["RECORDED"]
+        assert await permit(store, campaign, again) == set()
+        assert await states(store, campaign) == {"FINISHED LA": 1}
+
+    async def test_the_deadline_starts_with_a_dial_that_rang_and_holds_at_the_permit(self, store: Store) -> None:
+        campaign = await make_campaign(store, [number(1)], retry={**NOW, "deadline": "500ms"})
+        (row,) = await dial(store, campaign)
+        await hear(store, news(row.key, D.NOT_SENT, source=Source.SUBMIT))
+        await wait(store, 0.6)
+        (row,) = await dial(store, campaign)
+        assert await hear(store, news(row.key, D.RETRYABLE, Result.BUSY)) == ["Redial"]
+        again = await claim(store, campaign)
+        await wait(store, 0.6)
+        assert await permit(store, campaign, again) == set()
+        assert await states(store, campaign) == {"FINISHED BUSY": 1}
 
     async def test_news_before_the_answer_to_the_post(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])

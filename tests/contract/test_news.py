@@ -1,5 +1,7 @@
 """Reaper, resolver, matching: the same cases on memory and on PostgreSQL, invariants checked after each."""
 
+from datetime import UTC, datetime, timedelta
+
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Outcome, Result, Sighting, Source
 from dispatcher.ports import Store
@@ -43,8 +45,17 @@ class TestReaper:
         campaign = await make_campaign(store, [number(1)])
         for _ in range(3):
             await claim(store, campaign, lease=OVER)
-            await hear(store, *await store.expired_leases(10))
+            await hear(store, *await store.expired_leases(10), draw=0.0)
         assert await states(store, campaign) == {"INVALID": 1}
+
+    async def test_a_permit_forgives_the_crashes_before_it(self, store: Store) -> None:
+        campaign = await make_campaign(store, [number(1)])
+        for _ in range(5):
+            await claim(store, campaign, lease=OVER)
+            await hear(store, *await store.expired_leases(10), draw=0.0)
+            (row,) = await dial(store, campaign)
+            await hear(store, news(row.key, D.NOT_SENT, source=Source.SUBMIT))
+        assert await states(store, campaign) == {"READY": 1}
 
 
 class TestResolver:
@@ -65,10 +76,10 @@ class TestResolver:
         (row,) = await dial(store, campaign)
         await hear(store, news(row.key, D.IN_FLIGHT, source=Source.SUBMIT, provider_call_id="77"))
         for _ in range(1000):
-            if found := await store.due_lookups(campaign.account_id, 10):
+            if found := await store.take_lookups(campaign.account_id, 10):
                 break
         assert [(c.key, c.to, c.provider_call_id) for c in found] == [(row.key, number(1), "77")]
-        assert await store.due_lookups(campaign.account_id + 1, 10) == []
+        assert await store.take_lookups(campaign.account_id + 1, 10) == []
 
     async def test_what_is_not_overdue_is_not_given_up(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
@@ -102,5 +113,10 @@ class TestMatch:
         campaign = await make_campaign(store, [number(1), number(2)])
         one, two = await dial(store, campaign)
         await hear(store, news(one.key, D.IN_FLIGHT, source=Source.SUBMIT, provider_call_id="77"))
-        asked = [Sighting(outcome=Outcome(disposition=D.IN_FLIGHT), to=number(i)) for i in (1, 2, 3)]
+        later = datetime.now(UTC) + timedelta(minutes=1)
+        nothing = Outcome(disposition=D.IN_FLIGHT)
+        asked = [Sighting(outcome=nothing, to=number(i), created_at=later) for i in (1, 2, 3)]
+        earlier = [Sighting(outcome=nothing, to=number(2), created_at=at) for at in (None, later - timedelta(days=1))]
+        assert await store.match_by_number(campaign.account_id, earlier[:1]) == [None]
+        assert await store.match_by_number(campaign.account_id, earlier[1:]) == [None]
         assert await store.match_by_number(campaign.account_id, asked) == [None, two.key, None]

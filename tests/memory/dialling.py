@@ -10,12 +10,14 @@ from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.loading import LoadReport, LoadTicket, Reject
 from dispatcher.domain.permitting import Applicant, Gate, Refusal, Stale, grant, refused
-from dispatcher.domain.results import Disposition, News, Outcome, Sighting, Source
+from dispatcher.domain.results import REACHED, Disposition, News, Outcome, Result, Sighting, Source
 from dispatcher.domain.screening import Screened
 from dispatcher.domain.settling import Await, Decision, Finish, PutBack, Redial, Situation, next_step
 from dispatcher.domain.states import FINAL, OPEN, Actor, Phase, RetryOwner, State
 from dispatcher.domain.tick import DueWork
 from tests.memory.tables import Attempt, Row, Tables
+
+SAID_YES = REACHED - {Result.AM}
 
 
 class Dialling(Tables):
@@ -157,6 +159,7 @@ class Dialling(Tables):
             attempt.phase, attempt.permit_at, attempt.lease_until = Phase.SENDING, now, now + lease
             attempt.row.permits += 1
             attempt.row.charged += 1
+            attempt.row.crashes = 0
             attempt.row.first_dialled_at = attempt.row.first_dialled_at or now
         for key, refusal in refusals.items():
             if not isinstance(refusal, Stale):
@@ -175,7 +178,10 @@ class Dialling(Tables):
             permits=row.permits,
             charged=row.charged,
             due_at=row.due_at,
+            first_dialled_at=row.first_dialled_at,
+            last_result=row.result,
             on_dnc=self._on_list(row.e164 or "", attempt.campaign) is not None,
+            reached=next((a.result for a in self.attempts.values() if a.row is row and a.result in SAID_YES), None),
         )
 
     async def settle(self, news: Sequence[News], draws: Sequence[float]) -> list[Decision]:
@@ -207,6 +213,7 @@ class Dialling(Tables):
             crashes=row.crashes,
             due_at=row.due_at,
             first_dialled_at=row.first_dialled_at,
+            last_result=row.result,
             campaign_state=self.campaigns_[row.campaign_id].state,
             policy=attempt.campaign.policy,
             on_dnc=self._on_list(row.e164 or "", attempt.campaign) is not None,
@@ -228,6 +235,7 @@ class Dialling(Tables):
             case PutBack():
                 self.put_backs[row.campaign_id, step.reason] += 1
                 row.charged -= permitted
+                row.first_dialled_at = row.first_dialled_at if row.charged else None
                 row.crashes += step.crashed
                 row.due_at = step.due_at
                 self._move(row, State.CALLBACK if row.charged else State.READY, decision.actor, step.reason)
@@ -248,9 +256,12 @@ class Dialling(Tables):
         now = self.clock()
         return sorted({a.account_id for a in self._open() if a.look_at and a.look_at <= now})
 
-    async def due_lookups(self, account_id: int, n: int) -> list[OpenCall]:
+    async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         now = self.clock()
         due = [a for a in self._open() if a.account_id == account_id and a.look_at and a.look_at <= now]
+        due = sorted(due, key=lambda a: a.look_at or now)[:n]
+        for a in due:
+            a.look_at = now + timedelta(seconds=30)
         return [
             OpenCall(
                 key=a.key,
@@ -258,10 +269,11 @@ class Dialling(Tables):
                 phase=a.phase,
                 permit_at=a.permit_at or now,
                 provider_call_id=a.provider_call_id,
+                provider_owned=a.provider_owned,
                 resolve_by=a.resolve_by or now,
                 as_of=now,
             )
-            for a in sorted(due, key=lambda a: a.look_at or now)[:n]
+            for a in due
         ]
 
     async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]:
@@ -283,7 +295,7 @@ class Dialling(Tables):
                 a.key
                 for a in self._open()
                 if a.account_id == account_id and a.row.e164 == s.to and a.permit_at and not a.provider_call_id
-                if s.created_at is None or s.created_at >= a.permit_at - timedelta(seconds=5)
+                if s.created_at and s.created_at >= a.permit_at - timedelta(seconds=5)
             ]
             found.append(fits[0] if s.to and len(fits) == 1 and once[s.to] == 1 else None)
         return found

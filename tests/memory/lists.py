@@ -19,7 +19,8 @@ class Lists(Tables):
     """Lists, postbacks and reports in memory."""
 
     async def dnc_add(self, new: DncAdd) -> DncReport:
-        added = 0
+        added, now = 0, self.clock()
+        self.entries = [e for e in self.entries if not e.expires_at or e.expires_at > now]
         for number in new.numbers:
             if not any((e.number, e.list) == (number, new.list) for e in self.entries):
                 added += 1
@@ -62,7 +63,8 @@ class Lists(Tables):
         return before - len(self.entries)
 
     async def dnc_check(self, number: str) -> list[DncEntry]:
-        return [e for e in self.entries if e.number == number]
+        now = self.clock()
+        return [e for e in self.entries if e.number == number and (not e.expires_at or e.expires_at > now)]
 
     async def save_postbacks(self, raws: Sequence[RawPostback]) -> None:
         for raw in raws:

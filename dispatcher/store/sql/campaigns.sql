@@ -56,8 +56,16 @@ ON CONFLICT (campaign_id) DO UPDATE SET next_due_at = excluded.next_due_at, bloc
   WHERE k.next_due_at IS DISTINCT FROM excluded.next_due_at OR k.blocked_by IS DISTINCT FROM excluded.blocked_by;
 
 -- due_work --
--- The campaigns of one account that have rows to dial now; `due` stops counting at n.
-SELECT c.id, c.part, c.weight, c.policy_version, p.body AS policy,
+-- The campaigns of one account that have rows to dial now; `due` stops counting at n and at the places in flight.
+WITH flying AS (
+  SELECT o.campaign_id FROM account AS a
+    JOIN open_attempt AS o ON o.account_id = a.id AND o.phase <> 'INTENT' AND NOT o.provider_owned
+         AND o.permit_at > statement_timestamp() - a.in_flight_ttl
+   WHERE a.id = %(account_id)s
+)
+SELECT c.id, c.part,
+       least((SELECT in_flight FROM account WHERE id = %(account_id)s) - (SELECT count(*) FROM flying),
+             (p.body ->> 'in_flight')::int - (SELECT count(*) FROM flying WHERE campaign_id = c.id)) AS room, c.weight, c.policy_version, p.body AS policy,
        (SELECT count(*) FROM (
           SELECT 1 FROM destination AS d
            WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'READY' AND d.retry_owner = 'US'
@@ -84,11 +92,18 @@ SELECT NOT EXISTS (SELECT 1 FROM destination AS d
 
 -- abort_waiting --
 -- READY | CALLBACK (ours) of aborted campaigns -> FINISHED, in batches.
-WITH picked AS (
-  SELECT d.part, d.id, d.campaign_id, d.state FROM campaign AS c
-    JOIN destination AS d ON d.part = c.part AND d.campaign_id = c.id
-   WHERE c.state = 'ABORTED' AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
-   LIMIT %(n)s FOR UPDATE OF d SKIP LOCKED
+WITH aborted AS (
+  SELECT c.id, c.part, s.state FROM campaign AS c CROSS JOIN (VALUES ('READY'), ('CALLBACK')) AS s (state)
+   WHERE c.state = 'ABORTED'
+     AND EXISTS (SELECT 1 FROM destination AS d
+                  WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = s.state AND d.retry_owner = 'US'
+                    AND d.state IN ('READY', 'CALLBACK'))
+   LIMIT 1
+), picked AS (
+  SELECT d.part, d.id, d.campaign_id, d.state FROM destination AS d
+   WHERE d.part = (SELECT part FROM aborted) AND d.campaign_id = (SELECT id FROM aborted)
+     AND d.state = (SELECT state FROM aborted) AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
+   LIMIT %(n)s FOR UPDATE SKIP LOCKED
 ), moved AS (
   UPDATE destination AS d
      SET state = 'FINISHED', result = coalesce(d.result, 'UNDIALED'), reason = 'ABORTED',

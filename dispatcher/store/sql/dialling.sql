@@ -38,11 +38,13 @@ WITH room AS (
   RETURNING key, destination_id, fence
 ), selected AS (
   UPDATE destination AS d SET state = 'SELECTED', fence = o.fence, reason = NULL, moved_by = 'claimer'
-    FROM opened AS o WHERE d.part = %(part)s AND d.id = o.destination_id
+    FROM opened AS o
+   -- the array makes the planner look rows up: it cannot know how few there are
+   WHERE d.part = %(part)s AND d.id = ANY (ARRAY(SELECT destination_id FROM opened)) AND d.id = o.destination_id
 ), busy AS (
   UPDATE destination AS d SET due_at = clock_timestamp() + interval '60 s', reason = 'PERSON_BUSY'
     FROM picked AS p
-   WHERE d.part = %(part)s AND d.id = p.id
+   WHERE d.part = %(part)s AND d.id = ANY (ARRAY(SELECT id FROM picked)) AND d.id = p.id
      AND NOT EXISTS (SELECT 1 FROM opened AS o WHERE o.destination_id = p.id)
 ), counted AS (
   INSERT INTO counter_delta (campaign_id, measure, label, n)
@@ -74,15 +76,18 @@ SELECT clock_timestamp() AS now, a.state AS account_state, a.throttled_until, c.
        count(o.key) FILTER (WHERE o.campaign_id = c.id) AS campaign_busy
   FROM account AS a
   JOIN campaign AS c ON c.account_id = a.id AND c.id = %(campaign_id)s
-  LEFT JOIN open_attempt AS o ON o.account_id = a.id AND o.phase IN ('SENDING', 'UNKNOWN', 'ACCEPTED')
-        AND NOT o.provider_owned AND o.permit_at > clock_timestamp() - a.in_flight_ttl
+  LEFT JOIN open_attempt AS o ON o.account_id = a.id AND o.phase <> 'INTENT' AND NOT o.provider_owned
+        AND o.permit_at > statement_timestamp() - a.in_flight_ttl
  WHERE a.id = %(account_id)s
  GROUP BY a.id, c.id;
 
 -- applicants --
 SELECT o.key, o.part, o.destination_id, o.campaign_id, o.e164, o.phase, o.permit_at,
        o.lease_until <= clock_timestamp() AS lease_over, d.state, d.fence = o.fence AS is_latest, d.permits, d.charged, d.due_at,
-       on_dnc(o.e164, o.channel, o.account_id, o.campaign_id) AS on_dnc
+       d.first_dialled_at, d.result AS last_result, on_dnc(o.e164, o.channel, o.account_id, o.campaign_id) AS on_dnc,
+       (SELECT a.result FROM attempt AS a
+         WHERE a.part = %(part)s AND a.destination_id = d.id AND a.result IN ('LA', 'XFER', 'SD', 'DNC')
+         LIMIT 1) AS reached
   FROM open_attempt AS o
   JOIN destination AS d ON d.part = %(part)s AND d.id = o.destination_id
  WHERE o.key = ANY (%(keys)s) AND o.owner = %(owner)s;
@@ -95,7 +100,7 @@ WITH granted AS (
   RETURNING key, destination_id, permit_at
 ), charged AS (
   UPDATE destination AS d
-     SET permits = d.permits + 1, charged = d.charged + 1,
+     SET permits = d.permits + 1, charged = d.charged + 1, crashes = 0,
          first_dialled_at = coalesce(d.first_dialled_at, g.permit_at)
     FROM granted AS g WHERE d.part = %(part)s AND d.id = g.destination_id
 ), counted AS (
@@ -115,7 +120,7 @@ SELECT d.id FROM destination AS d
 SELECT a.key, a.part, a.destination_id, a.campaign_id, a.phase, a.fence = d.fence AS is_latest, a.permit_at,
        coalesce(o.lease_until <= clock_timestamp(), false) AS lease_over, coalesce(o.looks, 0) AS looks,
        o.resolve_by, a.result AS attempt_result, d.state, d.retry_owner, d.permits, d.charged, d.crashes, d.due_at,
-       d.first_dialled_at, c.state AS campaign_state, a.policy_version,
+       d.first_dialled_at, d.result AS last_result, c.state AS campaign_state, a.policy_version,
        on_dnc(a.e164, a.channel, a.account_id, a.campaign_id) AS on_dnc, clock_timestamp() AS now
   FROM any_attempt AS a
   JOIN destination AS d ON d.part = a.part AND d.id = a.destination_id
@@ -146,7 +151,8 @@ UPDATE destination AS d
 -- SELECTED -> READY, or CALLBACK if it rang before; the charge of a permitted attempt is taken back.
 UPDATE destination AS d
    SET state = CASE WHEN d.charged > m.uncharge THEN 'CALLBACK' ELSE 'READY' END,
-       charged = d.charged - m.uncharge, crashes = d.crashes + m.crash, due_at = m.due_at, reason = m.reason,
+       charged = d.charged - m.uncharge,
+       first_dialled_at = CASE WHEN d.charged > m.uncharge THEN d.first_dialled_at END, crashes = d.crashes + m.crash, due_at = m.due_at, reason = m.reason,
        moved_by = m.actor
   FROM unnest(%(parts)s::int[], %(ids)s::bigint[], %(due)s::timestamptz[], %(uncharge)s::int[], %(crash)s::int[],
               %(reasons)s::text[], %(actors)s::text[]) AS m (part, id, due_at, uncharge, crash, reason, actor)
@@ -195,7 +201,7 @@ SELECT g.part, g.key, g.destination_id, g.campaign_id, g.account_id, g.channel, 
   FROM gone AS g JOIN news AS n USING (key);
 
 -- amend --
--- ABANDONED | REJECTED -> RESULT: a late result is written into the history.
+-- ABANDONED | REJECTED | RESULT -> RESULT: a late result is written into the history.
 UPDATE attempt AS a
    SET phase = 'RESULT', result = m.result, disposition = m.disposition, step = m.step, reason = m.reason,
        raw_state = coalesce(m.raw_state, a.raw_state), raw_result = coalesce(m.raw_result, a.raw_result),
@@ -203,7 +209,7 @@ UPDATE attempt AS a
   FROM unnest(%(parts)s::int[], %(keys)s::text[], %(results)s::text[], %(dispositions)s::text[], %(steps)s::text[],
               %(reasons)s::text[], %(raw_states)s::text[], %(raw_results)s::text[], %(calls)s::text[])
        AS m (part, key, result, disposition, step, reason, raw_state, raw_result, call)
- WHERE a.part = m.part AND a.key = m.key AND a.phase IN ('ABANDONED', 'REJECTED');
+ WHERE a.part = m.part AND a.key = m.key AND a.phase IN ('ABANDONED', 'REJECTED', 'RESULT');
 
 -- count --
 INSERT INTO counter_delta (campaign_id, measure, label, n)
@@ -213,12 +219,17 @@ SELECT * FROM unnest(%(campaigns)s::bigint[], %(measures)s::text[], %(labels)s::
 SELECT key FROM open_attempt
  WHERE phase IN ('INTENT', 'SENDING') AND lease_until <= statement_timestamp() ORDER BY lease_until LIMIT %(n)s;
 
--- due_lookups --
-SELECT o.key, o.e164 AS to, o.phase, o.permit_at, o.provider_call_id, o.look_at, o.resolve_by, o.campaign_id,
-       o.policy_version, clock_timestamp() AS now
-  FROM open_attempt AS o
- WHERE o.account_id = %(account_id)s AND o.phase IN ('UNKNOWN', 'ACCEPTED') AND o.look_at <= statement_timestamp()
- ORDER BY o.look_at LIMIT %(n)s;
+-- take_lookups --
+-- Taken for half a minute, so that two askers do not ask the same; whoever dies leaves them to the next.
+WITH due AS (
+  SELECT key, look_at FROM open_attempt
+   WHERE account_id = %(account_id)s AND phase IN ('UNKNOWN', 'ACCEPTED') AND look_at <= statement_timestamp()
+   ORDER BY look_at LIMIT %(n)s FOR UPDATE SKIP LOCKED
+)
+UPDATE open_attempt AS o SET look_at = clock_timestamp() + interval '30 s'
+  FROM due WHERE o.key = due.key
+RETURNING o.key, o.e164 AS to, o.phase, o.permit_at, o.provider_call_id, o.provider_owned, o.resolve_by,
+          due.look_at AS due_at, clock_timestamp() AS now;
 
 -- match --
 -- Our keys and provider call ids -> attempts, open or closed.
@@ -230,7 +241,7 @@ SELECT key, e164, provider_call_id AS call FROM any_attempt
 SELECT o.e164 AS to, min(o.key) AS key FROM open_attempt AS o
   JOIN unnest(%(numbers)s::text[], %(created)s::timestamptz[]) AS m (e164, created_at) ON m.e164 = o.e164
  WHERE o.account_id = %(account_id)s AND o.permit_at IS NOT NULL AND o.provider_call_id IS NULL
-   AND (m.created_at IS NULL OR m.created_at >= o.permit_at - interval '5 s')
+   AND m.created_at >= o.permit_at - interval '5 s'
  GROUP BY o.e164 HAVING count(*) = 1;
 
 -- accounts_to_ask --

@@ -3,11 +3,18 @@
 -- lock --
 SELECT pg_advisory_xact_lock(%(lock)s);
 
+-- end_expired --
+-- An entry that ran out must not stand in the way of a new one.
+UPDATE dnc_entry SET ended_at = expires_at
+ WHERE number = ANY (%(numbers)s) AND ended_at IS NULL AND expires_at <= clock_timestamp();
+
 -- add --
-INSERT INTO dnc_entry (scope, scope_id, channel, number, list, source, expires_at)
+INSERT INTO dnc_entry AS e (scope, scope_id, channel, number, list, source, expires_at)
 SELECT %(scope)s, %(scope_id)s, %(channel)s, number, %(list)s, %(source)s, %(expires_at)s
   FROM unnest(%(numbers)s::text[]) AS number
-ON CONFLICT DO NOTHING
+ON CONFLICT (number, is_prefix, scope, coalesce(scope_id, 0), channel, list) WHERE ended_at IS NULL
+DO UPDATE SET expires_at = excluded.expires_at
+  WHERE e.expires_at IS NOT NULL AND (excluded.expires_at IS NULL OR excluded.expires_at > e.expires_at)
 RETURNING number;
 
 -- screen --

@@ -14,6 +14,10 @@ ON CONFLICT (campaign_id, identity) DO UPDATE
    SET state = 'OPEN', owner = excluded.owner, lease_until = excluded.lease_until, error = NULL, finished_at = NULL
 RETURNING id, clock_timestamp() AS opened_at;
 
+-- lock_mine --
+-- Only the loader that holds the load may finish it; the tick leaves a locked one alone.
+SELECT id FROM load WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s FOR UPDATE;
+
 -- heartbeat --
 UPDATE load SET lease_until = clock_timestamp() + %(lease)s
  WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
@@ -78,13 +82,14 @@ UPDATE load SET state = 'DONE', rows_read = %(rows_read)s, lease_until = NULL, f
 
 -- fail --
 UPDATE load SET state = 'FAILED', error = %(error)s, lease_until = NULL, finished_at = clock_timestamp()
- WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s;
+ WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
 
 -- fail_dead --
 -- A loader that died: its rows were never visible; the file may be loaded again.
 UPDATE load SET state = 'FAILED', error = 'the loader stopped before the end; load the file again', lease_until = NULL,
                 finished_at = clock_timestamp()
- WHERE state = 'OPEN' AND lease_until < clock_timestamp() RETURNING id;
+ WHERE id IN (SELECT id FROM load WHERE state = 'OPEN' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)
+RETURNING id;
 
 -- report --
 -- What the load made of its records; what happened to them since does not count.

@@ -62,7 +62,8 @@ SELECT a.key AS k FROM any_attempt AS a JOIN destination AS d ON d.part = a.part
 -- I11 nobody who was reached is dialled again in the campaign --
 SELECT b.key AS k FROM attempt AS a
   JOIN any_attempt AS b ON b.part = a.part AND b.destination_id = a.destination_id AND b.permit_at > a.closed_at
- WHERE a.result IN ('LA', 'XFER', 'DNC', 'SD') OR (a.result = 'AM' AND a.step <> 'Redial');
+ WHERE a.step <> 'Ignore'  -- what was learnt only after the next dial
+   AND (a.result IN ('LA', 'XFER', 'DNC', 'SD') OR (a.result = 'AM' AND a.step <> 'Redial'));
 
 -- I12 the newest attempt is the destination's fence --
 SELECT d.part || ':' || d.id AS k FROM destination AS d

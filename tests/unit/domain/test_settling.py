@@ -33,6 +33,7 @@ SENT = Situation(
     crashes=0,
     due_at=NOW - timedelta(hours=1),
     first_dialled_at=NOW - timedelta(seconds=1),
+    last_result=None,
     campaign_state=CampaignState.RUNNING,
     policy=make_policy(),
     on_dnc=False,
@@ -123,7 +124,7 @@ def test_the_reaper_never_puts_back_what_was_sent() -> None:
     over = replace(SENT, lease_over=True)
     assert isinstance(decide(over, D.LEASE_OVER, source=Source.REAPER).step, Await)
     unsent = decide(replace(INTENT, lease_over=True), D.LEASE_OVER, source=Source.REAPER).step
-    assert unsent == PutBack(INTENT.due_at, "LEASE_OVER", crashed=True)
+    assert unsent == PutBack(NOW + timedelta(seconds=5), "LEASE_OVER", crashed=True)
     third = decide(replace(INTENT, lease_over=True, crashes=2), D.LEASE_OVER, source=Source.REAPER)
     assert named(third) == "INVALID None POISON"
 
@@ -146,6 +147,7 @@ SITUATIONS = st.builds(
     crashes=st.integers(0, 3),
     due_at=st.just(NOW - timedelta(hours=1)),
     first_dialled_at=st.sampled_from([None, NOW - timedelta(hours=49), NOW]),
+    last_result=st.sampled_from([None, Result.BUSY]),
     campaign_state=st.sampled_from(CampaignState),
     policy=st.sampled_from([make_policy(), make_policy(timeouts={"take_over": "1s"})]),
     on_dnc=st.booleans(),

@@ -138,6 +138,8 @@ CREATE TABLE open_attempt (
   CHECK ((phase IN ('UNKNOWN', 'ACCEPTED')) = (look_at IS NOT NULL AND resolve_by IS NOT NULL))
 ) WITH (fillfactor = 70);
 CREATE INDEX open_attempt_account ON open_attempt (account_id, campaign_id);
+CREATE INDEX open_attempt_in_flight ON open_attempt (account_id, permit_at)
+  WHERE phase <> 'INTENT' AND NOT provider_owned;
 CREATE INDEX open_attempt_lease ON open_attempt (lease_until) WHERE phase IN ('INTENT', 'SENDING');
 CREATE INDEX open_attempt_look ON open_attempt (account_id, look_at) WHERE phase IN ('UNKNOWN', 'ACCEPTED');
 CREATE INDEX open_attempt_call ON open_attempt (account_id, provider_call_id);
@@ -323,8 +325,8 @@ BEGIN
   RAISE EXCEPTION 'refused on %: %', TG_TABLE_NAME, TG_ARGV[0] USING ERRCODE = 'check_violation';
 END $$;
 CREATE TRIGGER destination_counts BEFORE UPDATE ON destination FOR EACH ROW
-  WHEN (NEW.permits < OLD.permits OR NEW.fence < OLD.fence OR NEW.crashes < OLD.crashes)
-  EXECUTE FUNCTION refuse('permits, fence and crashes never go back');
+  WHEN (NEW.permits < OLD.permits OR NEW.fence < OLD.fence)
+  EXECUTE FUNCTION refuse('permits and fence never go back');
 CREATE TRIGGER destination_identity BEFORE UPDATE ON destination FOR EACH ROW
   WHEN (OLD.e164 IS DISTINCT FROM NEW.e164 OR OLD.campaign_id <> NEW.campaign_id OR OLD.part <> NEW.part
         OR OLD.channel <> NEW.channel OR OLD.load_id <> NEW.load_id OR OLD.line <> NEW.line)
@@ -344,7 +346,8 @@ CREATE TRIGGER open_attempt_phase BEFORE UPDATE ON open_attempt FOR EACH ROW
   EXECUTE FUNCTION refuse('a phase never goes back');
 
 CREATE TRIGGER attempt_amended BEFORE UPDATE ON attempt FOR EACH ROW
-  WHEN (NOT (OLD.phase IN ('ABANDONED', 'REJECTED') AND NEW.phase = 'RESULT'))
+  WHEN (NOT (OLD.phase IN ('ABANDONED', 'REJECTED', 'RESULT') AND NEW.phase = 'RESULT'
+             AND NEW.result IS DISTINCT FROM OLD.result AND NEW.key = OLD.key AND NEW.permit_at = OLD.permit_at))
   EXECUTE FUNCTION refuse('history changes only when a late result comes');
 CREATE TRIGGER attempt_kept BEFORE DELETE ON attempt FOR EACH ROW
   EXECUTE FUNCTION refuse('history is append-only');
