@@ -129,6 +129,18 @@ class Store(AccountStore, CampaignStore, LoadStore, DialStore, ListStore, Postba
     async def close(self) -> None: ...
 
 
+class PostbackReader(Protocol):
+    """Reads what a provider posts to us."""
+
+    def read_postback(self, content_type: str, body: bytes) -> list[Sighting]:
+        """What a postback says. Raises PayloadError."""
+        ...
+
+    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+        """Does the signature of a postback hold? True where the provider signs nothing."""
+        ...
+
+
 class Provider(Protocol):
     """One account at one provider. Trouble is an Outcome, never an exception."""
 
@@ -145,14 +157,6 @@ class Provider(Protocol):
         """What the provider knows of each call, by our key. A key that is missing could not be asked."""
         ...
 
-    def read_postback(self, content_type: str, body: bytes) -> list[Sighting]:
-        """What a postback says. Raises PayloadError."""
-        ...
-
-    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-        """Does the signature of a postback hold? True where the provider signs nothing."""
-        ...
-
     async def probe(self) -> bool:
         """Does the account work again? A harmless authenticated request."""
         ...
@@ -167,7 +171,11 @@ class Provider(Protocol):
 class Providers(Protocol):
     """Opens the provider of an account, once for each process."""
 
-    def of(self, account: Account) -> Provider: ...
+    def of(self, account: Account) -> Provider:
+        """Raises UsageError when the account's credentials are not where they should be."""
+        ...
+
+    def reader(self, account: Account) -> PostbackReader: ...
 
 
 class Limiter(Protocol):

@@ -41,12 +41,12 @@ async def settle_postbacks(services: Services) -> int:
 
 
 async def _settle_group(account: Account, group: list[Postback], services: Services) -> list[PostbackMark]:
-    provider = services.providers.of(account)
+    reader = services.providers.reader(account)
     marks: dict[int, PostbackMark] = {}
     sightings: list[tuple[Postback, Sighting]] = []
     for postback in group:
         try:
-            seen = provider.read_postback(postback.content_type, postback.body)
+            seen = reader.read_postback(postback.content_type, postback.body)
         except PayloadError as error:
             log.warning("postback quarantined", extra={"postback_id": postback.id, "error": str(error)})
             marks[postback.id] = PostbackMark(postback.id, PostbackState.QUARANTINED, str(error))

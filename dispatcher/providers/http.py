@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from dispatcher.domain.account import MAX_RETRY_AFTER
 from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome
 
 MOST_BYTES = 64 * 1024
@@ -113,7 +114,7 @@ class _Wire:
         name = type(error).__name__.lstrip("_")
         if self._sent:
             return Outcome(disposition=Disposition.RECONCILE, detail=name)
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | OSError):
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE, retry_after=_UNSENT_WAIT)
         return Outcome(disposition=Disposition.NOT_SENT, detail="VETO" if isinstance(error, Veto) else name)
 
@@ -150,7 +151,10 @@ async def _read(response: httpx.Response) -> Answer:
 
 
 def _retry_after(value: str | None) -> timedelta | None:
-    return timedelta(seconds=int(value)) if value and value.isascii() and value.isdigit() else None
+    """Seconds, as far as anybody should believe them; a date is not understood."""
+    if not value or not value.isascii() or not value.isdigit():
+        return None
+    return min(timedelta(seconds=int(value[:9])), MAX_RETRY_AFTER)
 
 
 def by_status(answer: Answer) -> Outcome | None:

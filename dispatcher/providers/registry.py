@@ -6,12 +6,14 @@ from pathlib import Path
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.errors import UsageError
-from dispatcher.providers.callfire.client import CallFire
+from dispatcher.providers.callfire.client import CallFire, PostbackReader
 
 Adapter = CallFire
+Reader = PostbackReader
 ADAPTERS: dict[str, Callable[[str, tuple[str, str], int, float], Adapter]] = {
     "callfire": CallFire,
 }
+READERS: dict[str, Reader] = {"callfire": PostbackReader()}
 BASE_URLS = {"callfire": "https://api.callfire.com/v2"}
 
 
@@ -21,16 +23,23 @@ class Registry:
     def __init__(self, connections: int, deadline_s: float) -> None:
         self._connections = connections
         self._deadline_s = deadline_s
-        self._open: dict[int, Adapter] = {}
+        self._open: dict[tuple[int, int], Adapter] = {}
 
     def of(self, account: Account) -> Adapter:
-        """The adapter of an account, opened on first use. Raises UsageError for credentials that are not there."""
-        if account.id not in self._open:
+        """The adapter of an account, opened on first use. Raises UsageError for credentials that are not there.
+
+        They are read anew for each stop of the account, so that a changed password is used by the next probe.
+        """
+        name = (account.id, account.stops)
+        if name not in self._open:
+            credentials = read_credentials(account.credentials)
             make = ADAPTERS[account.provider]
-            self._open[account.id] = make(
-                account.base_url, read_credentials(account.credentials), self._connections, self._deadline_s
-            )
-        return self._open[account.id]
+            self._open[name] = make(account.base_url, credentials, self._connections, self._deadline_s)
+        return self._open[name]
+
+    def reader(self, account: Account) -> Reader:
+        """What reads the account's postbacks; needs no credentials."""
+        return READERS[account.provider]
 
     async def close(self) -> None:
         for adapter in self._open.values():

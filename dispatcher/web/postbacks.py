@@ -61,7 +61,7 @@ async def hook(provider: str, account_name: str, token: str, request: Request) -
         body = await _read(request)
         if isinstance(body, Response):
             return body
-        signed = door.services.providers.of(account).is_authentic(
+        signed = door.services.providers.reader(account).is_authentic(
             request.headers, body, hook_secret(door.secret, account.name)
         )
         if not signed:

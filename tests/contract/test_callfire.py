@@ -17,7 +17,7 @@ from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome, Result
 from dispatcher.domain.states import Phase, State
-from dispatcher.providers.callfire.client import CallFire
+from dispatcher.providers.callfire.client import CallFire, PostbackReader
 from dispatcher.providers.callfire.outcomes import RESULTS, STATES
 
 D = Disposition
@@ -86,6 +86,8 @@ def error(message: str) -> dict[str, Any]:
         (http(400, b"nonsense"), D.RECONCILE, "HTTP 400"),
         (http(401, b""), D.ACCOUNT_STOP, "HTTP 401"),
         (http(403, error("no")), D.ACCOUNT_STOP, "HTTP 403"),
+        (http(403, b"<html>blocked</html>"), D.RECONCILE, "HTTP 403"),
+        (http(400, error("the number is not on your account")), D.CONFIG_STOP, "HTTP 400"),
         (http(404, error("no campaign")), D.CONFIG_STOP, "HTTP 404"),
         (http(429, b"", "Retry-After: 30"), D.THROTTLE, "HTTP 429"),
         (http(307, b"", "Location: http://127.0.0.1:1/"), D.RECONCILE, "HTTP 307"),
@@ -229,9 +231,8 @@ def webhook(**changes: Any) -> dict[str, Any]:
 
 
 def read(document: Any) -> Any:
-    client = CallFire("http://127.0.0.1:1", ("u", "p"), 1, 1.0)
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return client.read_postback("application/json", body)
+    return PostbackReader().read_postback("application/json", body)
 
 
 def test_a_webhook_is_read() -> None:
@@ -279,6 +280,31 @@ def test_spellings_of_a_number(changes: dict[str, Any], to: str | None) -> None:
     assert read(webhook(**changes))[0].to == to
 
 
+@pytest.mark.parametrize("given", ["315360000000", "9" * 40])
+async def test_nobody_waits_longer_than_an_hour(given: str) -> None:
+    async with provider(lambda request: http(429, b"", f"Retry-After: {given}")) as (client, _):
+        assert (await client.submit(CALL, lambda: True)).retry_after == timedelta(hours=1)
+
+
+def test_what_is_null_or_empty_is_nothing() -> None:
+    (seen,) = read(webhook(attributes=None, records=None, finalCallResult="LA"))
+    assert seen.outcome.result is Result.LA
+    (seen,) = read(webhook(records=[{"result": "LA", "duration": "", "answerTime": None}], finalCallResult=None))
+    assert (seen.outcome.result, seen.outcome.duration_s) == (Result.LA, None)
+
+
+def test_a_word_without_end_is_cut() -> None:
+    assert len(read(webhook(state="x" * 6000))[0].outcome.raw_state or "") == 64
+
+
+async def test_other_peoples_calls_may_look_as_they_like() -> None:
+    odd = [None, 7, {"id": None}, {**ACTION, "attributes": "x"}, {**ACTION, "records": 5}]
+    ours = {**ACTION, "attributes": {"dispatcher_key": CALL.key, "x": None}}
+    outcome, _ = await looked_up([http(200, {"items": [*odd, ours]})])
+    assert outcome
+    assert outcome.disposition is D.IN_FLIGHT
+
+
 def test_an_id_above_two_to_the_fifty_third() -> None:
     assert read(webhook(id=9007199254740993))[0].outcome.provider_call_id == "9007199254740993"
 
@@ -312,7 +338,7 @@ def test_bodies_that_cannot_be_read(body: bytes) -> None:
 
 @pytest.mark.parametrize("encode", [lambda d: d.hex(), lambda d: b64encode(d).decode()])
 def test_signatures(encode: Callable[[bytes], str]) -> None:
-    client = CallFire("http://127.0.0.1:1", ("u", "p"), 1, 1.0)
+    client = PostbackReader()
     right = encode(hmac.new(b"secret", b"body", hashlib.sha1).digest())
     assert client.is_authentic({"x-callfire-signature": right}, b"body", "secret")
     assert not client.is_authentic({"x-callfire-signature": right}, b"body2", "secret")

@@ -65,6 +65,9 @@ class MortalProviders:
     def of(self, account: Any) -> Any:
         return self._provider
 
+    def reader(self, account: Any) -> Any:
+        return self._provider
+
 
 @dataclass
 class Worker:

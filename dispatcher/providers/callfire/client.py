@@ -5,12 +5,14 @@ but for Finished; no lookup by attribute, and a list that lags. So a call is fou
 pages, and then by our key; and not finding it proves nothing.
 """
 
+import asyncio
 import hashlib
 import hmac
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -33,9 +35,28 @@ from dispatcher.providers.payload import read_json, read_model, read_ms, read_nu
 
 M = TypeVar("M", bound=BaseModel)
 PAGE = 100
+LOOKUP_BUDGET_S = 10
+"""One round of lookups takes no longer, however slow the provider is: others wait for the worker."""
 MOST_PAGES = 50
 _CLOCKS_DIFFER = timedelta(minutes=2)
 _NOT_FOUND = Outcome(disposition=Disposition.RECONCILE, detail="NOT_FOUND")
+
+
+class PostbackReader:
+    """Reads what CallFire posts to us."""
+
+    def read_postback(self, content_type: str, body: bytes) -> list[Sighting]:
+        """The calls that a webhook reports; other resources are none of ours."""
+        webhook = read_model(Webhook, read_json(body))
+        calls = [e.resource for e in webhook.events if e.resourceType.casefold() in ("outboundcall", "inboundcall")]
+        return [sighting_of(read_model(Action, resource)) for resource in calls]
+
+    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+        """X-CallFire-Signature is HMAC-SHA1 of the raw body; its encoding is not documented: hex or base64."""
+        given = headers.get("x-callfire-signature", "")
+        digest = hmac.new(secret.encode(), body, hashlib.sha1).digest()
+        expected = (digest.hex(), b64encode(digest).decode())
+        return any(hmac.compare_digest(given.strip().encode(), e.encode()) for e in expected)
 
 
 class CallFire:
@@ -58,10 +79,13 @@ class CallFire:
     async def lookup(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
         """GET /calls/{id} where the id is known, else the number's calls since the permit, compared by our key."""
         found: dict[str, Outcome] = {}
-        for call in calls:
-            outcome = await (self._by_id(call.provider_call_id) if call.provider_call_id else self._by_number(call))
-            if outcome is not None:
-                found[call.key] = outcome
+        with suppress(TimeoutError):  # what there was no time for could not be asked, and is asked again
+            async with asyncio.timeout(LOOKUP_BUDGET_S):
+                for call in calls:
+                    asked = self._by_id(call.provider_call_id) if call.provider_call_id else self._by_number(call)
+                    outcome = await asked
+                    if outcome is not None:
+                        found[call.key] = outcome
         return found
 
     async def _by_id(self, call_id: str) -> Outcome | None:
@@ -87,25 +111,12 @@ class CallFire:
             actions = None if isinstance(answer, Outcome) else _read(answer, Actions)
             if actions is None:
                 return None
-            for action in actions.items:
-                if action.attributes.get(KEY_ATTRIBUTE) == call.key:
-                    return outcome_of(action)
+            for item in actions.items:
+                if _key_of(item) == call.key:
+                    return outcome_of(read_model(Action, item))
             if len(actions.items) < PAGE:
                 return _NOT_FOUND
         return None
-
-    def read_postback(self, content_type: str, body: bytes) -> list[Sighting]:
-        """The calls that a webhook reports; other resources are none of ours."""
-        webhook = read_model(Webhook, read_json(body))
-        calls = [e.resource for e in webhook.events if e.resourceType.casefold() in ("outboundcall", "inboundcall")]
-        return [sighting_of(read_model(Action, resource)) for resource in calls]
-
-    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-        """X-CallFire-Signature is HMAC-SHA1 of the raw body; its encoding is not documented: hex or base64."""
-        given = headers.get("x-callfire-signature", "")
-        digest = hmac.new(secret.encode(), body, hashlib.sha1).digest()
-        expected = (digest.hex(), b64encode(digest).decode())
-        return any(hmac.compare_digest(given.strip().encode(), e.encode()) for e in expected)
 
     async def probe(self) -> bool:
         """GET /me/account."""
@@ -137,19 +148,29 @@ def read_submit(answer: Answer) -> Outcome:
     if answer.status >= 400:
         return _read_problem(answer)
     actions = _read(answer, Actions)
-    if actions is None or len(actions.items) != 1:
+    try:
+        (item,) = actions.items if actions else ()
+        return outcome_of(read_model(Action, item))
+    except (ValueError, PayloadError):
         return Outcome(disposition=Disposition.RECONCILE, detail="UNREADABLE_ANSWER")
-    return outcome_of(actions.items[0])
+
+
+def _key_of(item: Any) -> Any:
+    """Our key in a listed call, if it has one; other people's calls may look as they like."""
+    attributes = item.get("attributes") if isinstance(item, dict) else None
+    return attributes.get(KEY_ATTRIBUTE) if isinstance(attributes, dict) else None
 
 
 def _read_problem(answer: Answer) -> Outcome:
     detail = f"HTTP {answer.status}"
-    if answer.status in (401, 403):
+    if answer.status == 401:
         return Outcome(disposition=Disposition.ACCOUNT_STOP, detail=detail)
     try:
         message = read_model(Problem, read_json(answer.body)).message.casefold()
     except PayloadError:
         return Outcome(disposition=Disposition.RECONCILE, detail=detail)
+    if answer.status == 403:
+        return Outcome(disposition=Disposition.ACCOUNT_STOP, detail=detail)
     for word, reason in ACCOUNT_WORDS.items():
         if word in message:
             return Outcome(disposition=Disposition.ACCOUNT_STOP, detail=reason)
@@ -201,7 +222,7 @@ def sighting_of(action: Action) -> Sighting:
     """One call as a report that must still be matched to an attempt."""
     return Sighting(
         outcome=outcome_of(action),
-        key=action.attributes.get(KEY_ATTRIBUTE),
+        key=action.key,
         to=read_number(action.toNumber),
         created_at=read_ms(action.created),
         inbound=action.inbound,

@@ -51,6 +51,6 @@ ACCOUNT_WORDS = {
     "balance": "INSUFFICIENT_CREDIT",
     "suspended": "ACCOUNT_SUSPENDED",
     "expired": "ACCOUNT_EXPIRED",
-    "account": "ACCOUNT_REFUSED",
+    "account is": "ACCOUNT_REFUSED",
 }
 """Words in the text of a 400 that speak of the account and not of the request (an assumption of providers.md 1.6)."""
