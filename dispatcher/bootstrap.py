@@ -4,9 +4,10 @@ import asyncio
 import os
 import random
 import secrets
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -27,6 +28,7 @@ from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, Queue, TaskName
 from dispatcher.store import PostgresStore
 from dispatcher.store import migrate as schema
 
+_SHORTEST_SECRET = 32
 PROVIDERS = BASE_URLS
 """The known providers and their own addresses."""
 
@@ -132,6 +134,7 @@ async def open_services(
     *,
     stopping: Callable[[], bool] = lambda: False,
     celery: Celery | None = None,
+    need_redis: bool = True,
 ) -> AsyncIterator[Services]:
     """Everything a process needs, for one event loop. Raises ServerError for servers that cannot be used."""
     dial = settings.dial
@@ -140,7 +143,8 @@ async def open_services(
     providers = Registry(dial.connections, dial.deadline_s)
     try:
         await store.open()
-        await limiter.open()
+        if need_redis:
+            await limiter.open()
         yield Services(
             store=store,
             providers=providers,
@@ -171,10 +175,16 @@ def secret_key(settings: Settings) -> bytes:
         return settings.secret_key.get_secret_value().encode()
     path = settings.data_folder / "secret"
     settings.data_folder.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_hex(32).encode())
-    return path.read_bytes()
+    if not path.exists():
+        descriptor, made = tempfile.mkstemp(dir=settings.data_folder)  # mode 0600
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process was faster
+            os.link(made, path)
+        os.unlink(made)
+    secret = path.read_bytes()
+    if len(secret) < _SHORTEST_SECRET:
+        raise ServerError(f"{path} holds no secret; delete it, and subscribe the accounts again")
+    return secret

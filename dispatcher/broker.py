@@ -29,6 +29,10 @@ class CeleryBroker:
         """The account has calls that it is time to ask about."""
         await self._hint(TaskName.RECONCILE, account_id)
 
+    async def probe(self, account_id: int) -> None:
+        """It is time to ask whether a stopped account works again."""
+        await self._hint(TaskName.PROBE, account_id)
+
     async def _hint(self, task: TaskName, *args: int) -> None:
         try:
             await asyncio.to_thread(self._send, task, args)

@@ -7,7 +7,10 @@ class Queue(StrEnum):
     """Which worker does it."""
 
     IO = "io"
+    """The tick and the inbox: must never wait for a provider."""
     DIAL = "dial"
+    ASK = "ask"
+    """Lookups and probes: may wait for a provider."""
 
 
 class TaskName(StrEnum):
@@ -17,14 +20,16 @@ class TaskName(StrEnum):
     SHIFT = "account.shift"
     SETTLE_POSTBACKS = "postback.settle"
     RECONCILE = "attempt.reconcile"
+    PROBE = "account.probe"
 
 
 QUEUE_OF = {
     TaskName.TICK: Queue.IO,
     TaskName.SHIFT: Queue.DIAL,
     TaskName.SETTLE_POSTBACKS: Queue.IO,
-    TaskName.RECONCILE: Queue.IO,
+    TaskName.RECONCILE: Queue.ASK,
+    TaskName.PROBE: Queue.ASK,
 }
 
-HINT_LIVES_S = 5
-"""A hint that nobody took in this time is worthless: the next tick gives another."""
+HINT_LIVES_S = 30
+"""A hint that nobody took in this time is worthless: the next tick gives another. Longer than clocks differ."""

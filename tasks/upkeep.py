@@ -8,7 +8,7 @@ from tasks.app import app, run
 @app.task(name=TaskName.TICK)
 def tick_once() -> str:
     """Reap, fold, mark, start what is missing."""
-    return f"{run(tick.tick)} shifts asked for"
+    return f"{run(tick.tick)} duties failed"
 
 
 @app.task(name=TaskName.SETTLE_POSTBACKS)
@@ -21,3 +21,9 @@ def settle_postbacks() -> str:
 def reconcile_account(account_id: int) -> str:
     """Ask about calls that have waited."""
     return f"{run(lambda services: reconcile.reconcile(account_id, services))} asked about"
+
+
+@app.task(name=TaskName.PROBE)
+def probe_account(account_id: int) -> str:
+    """Ask whether a stopped account works again."""
+    return "works" if run(lambda services: reconcile.probe(account_id, services)) else "does not work"

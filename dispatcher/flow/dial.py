@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from dispatcher.domain.errors import ServerError
 from dispatcher.domain.results import Disposition
 from dispatcher.flow.lane import AccountLane
 from dispatcher.flow.settle import Recorder
@@ -39,18 +40,32 @@ async def run_shift(account_id: int, services: Services) -> ShiftSummary:
     next_look = clock.now() + _ADOPT_EVERY_S
     while crew:
         await clock.sleep(_LOOK_EVERY_S)
-        for done in [i for i, task in crew.items() if task.done()]:
-            await crew.pop(done)
+        crew = {i: task for i, task in crew.items() if not task.done()}
         if crew and clock.now() >= next_look and clock.now() < end and not services.stopping():
             next_look = clock.now() + _ADOPT_EVERY_S
-            for other in await services.store.missing_shifts():
+            for other in await _waiting(services):
                 if other not in crew and len(crew) < MOST_ACCOUNTS:
                     crew[other] = services.tasks.spawn(_serve(other, end, summary, services))
     return summary
 
 
+async def _waiting(services: Services) -> list[int]:
+    """Accounts that nobody serves; none while the database is away, because the crew must be seen to its end."""
+    try:
+        return list(await services.store.missing_shifts())
+    except ServerError:
+        return []
+
+
 async def _serve(account_id: int, end: float, summary: ShiftSummary, services: Services) -> None:
-    """Hold one of the account's shift slots and dial in it; without a free slot there is nothing to do."""
+    """Hold one of the account's shift slots and dial in it; whatever happens, the others of the crew go on."""
+    try:
+        await _hold_slot(account_id, end, summary, services)
+    except Exception:
+        log.exception("serving an account failed", extra={"account_id": account_id})
+
+
+async def _hold_slot(account_id: int, end: float, summary: ShiftSummary, services: Services) -> None:
     owner = services.ids.owner()
     lease = timedelta(seconds=services.shift.length_s + services.shift.deadline_s + _SLACK_S)
     slot = await services.store.take_shift(account_id, owner, lease)

@@ -8,14 +8,14 @@ from datetime import timedelta
 
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import Call, Claimed
-from dispatcher.domain.errors import DispatcherError, ServerError
+from dispatcher.domain.errors import ServerError, UsageError
 from dispatcher.domain.pacing import LATE_S, Limit, Wheel, slots_to_book
 from dispatcher.domain.permitting import HOLDS_ALL
-from dispatcher.domain.results import Disposition, News, Outcome, Source
+from dispatcher.domain.results import UNREACHABLE, Disposition, News, Outcome, Source
 from dispatcher.domain.settling import PutBack
 from dispatcher.domain.tick import DueWork
-from dispatcher.flow.settle import Recorder
-from dispatcher.ports import Services, Task
+from dispatcher.flow.settle import Recorder, stop_account
+from dispatcher.ports import Provider, Services, Task
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,9 @@ FEED_LEAD_S = 0.15
 _REST_S = 0.5
 _NAP_S = 0.25
 FAILING_AFTER = 10
-"""So many answers in a row that nobody understands stop the account: each one leaves a person in doubt."""
+"""So many lost answers in a row stop the account: each one leaves a person in doubt."""
+UNREACHABLE_AFTER = 3
+"""So many calls in a row that found nobody at the provider's address stop the account: each one costs a permit."""
 
 Place = tuple[int, str]
 """Slots and rows go together by campaign and caller id."""
@@ -42,6 +44,7 @@ class Batch:
 
     work: DueWork
     account: Account
+    provider: Provider
     caller_id: str
     slots: deque[float]
     rows: deque[Claimed]
@@ -63,13 +66,17 @@ class AccountLane:
         self._turns: dict[int, int] = {}
         self._running: set[Task] = set()
         self._on_wire = 0
-        self._misunderstood = 0
+        self._lost = 0
+        self._unreachable = 0
 
     async def run(self) -> None:
         """Feed batches while there is work, then finish what is on the wire."""
         try:
             while not self._is_over() and await self._feed():
                 pass
+        except UsageError as error:
+            log.error("account without credentials", extra={"account_id": self._account_id, "error": str(error)})
+            await stop_account(self._account_id, "CREDENTIALS_MISSING", self._services)
         except ServerError:
             log.exception("shift ends early", extra={"account_id": self._account_id})
         finally:
@@ -83,13 +90,14 @@ class AccountLane:
         account = await self._services.store.account(self._account_id)
         if account.state is not AccountState.OPEN or account.is_throttled:
             return False
+        provider = self._services.providers.of(account)
         work = await self._choose()
         if work is None:
             return False
         if self._clock.now() < self._rest_until.get(work.campaign_id, 0):
             await self._nap(_NAP_S)
             return True
-        return await self._book(work, account)
+        return await self._book(work, account, provider)
 
     async def _choose(self) -> DueWork | None:
         due = await self._services.store.due_work(self._account_id, MOST_SLOTS)
@@ -98,7 +106,7 @@ class AccountLane:
         chosen = self._wheel.choose({w.campaign_id: w.weight for w in awake}) if awake else None
         return next((w for w in due if chosen in (None, w.campaign_id)), None)
 
-    async def _book(self, work: DueWork, account: Account) -> bool:
+    async def _book(self, work: DueWork, account: Account, provider: Provider) -> bool:
         rate = min(account.rate, work.policy.cps)
         n = min(slots_to_book(rate), work.due, MOST_SLOTS)
         caller_id = self._next_caller_id(work)
@@ -112,7 +120,7 @@ class AccountLane:
         if not rows:
             self._rest_until[work.campaign_id] = now + _REST_S
             return True
-        self._spawn(Batch(work, account, caller_id, slots, rows))
+        self._spawn(Batch(work, account, provider, caller_id, slots, rows))
         await self._nap(slots[-1] - FEED_LEAD_S - self._clock.now())
         return True
 
@@ -169,7 +177,7 @@ class AccountLane:
         """Permit the rows whose slots come up next and start them; False when the whole campaign is held."""
         while batch.slots and batch.slots[0] < self._clock.now() - LATE_S:
             batch.slots.popleft()  # forfeited: late calls sent together would be a burst
-        room = self._services.providers.of(batch.account).free - self._on_wire
+        room = batch.provider.free - self._on_wire
         if not batch.slots or room <= 0:
             await self._clock.sleep(LATE_S)
             return True
@@ -182,7 +190,7 @@ class AccountLane:
             granted, held = await self._permit(batch, group)
             for row in granted:
                 wanted -= 1
-                slot = batch.slots.popleft() if batch.slots else asked_at
+                slot = batch.slots.popleft()
                 self._running.add(self._services.tasks.spawn(self._send(batch, row, slot, asked_at)))
         return not held
 
@@ -219,7 +227,7 @@ class AccountLane:
             caller_id=row.caller_id,
             text=batch.work.policy.content.render(row.variables),
         )
-        outcome = await self._services.providers.of(batch.account).submit(
+        outcome = await batch.provider.submit(
             call, lambda: not self._services.stopping() and self._clock.now() < dies_at
         )
         self._recorder.add(News(row.key, outcome, Source.SUBMIT))
@@ -239,28 +247,33 @@ class AccountLane:
         return False
 
     async def _watch(self, outcome: Outcome) -> None:
-        """Stop the account when answer after answer is lost: better nobody than a row of people in doubt."""
-        self._misunderstood = self._misunderstood + 1 if outcome.disposition is Disposition.RECONCILE else 0
-        if self._misunderstood >= FAILING_AFTER:
-            self._misunderstood = 0
-            if await self._services.store.stop_account(self._account_id, "PROVIDER_FAILING"):
-                log.error("account stopped: its answers are lost", extra={"account_id": self._account_id})
+        """Stop the account when answer after answer is lost, or nobody is there: better nobody than people in doubt."""
+        self._lost = self._lost + 1 if outcome.disposition is Disposition.RECONCILE else 0
+        self._unreachable = self._unreachable + 1 if outcome.detail == UNREACHABLE else 0
+        if self._lost >= FAILING_AFTER:
+            await stop_account(self._account_id, "PROVIDER_FAILING", self._services)
+        elif self._unreachable >= UNREACHABLE_AFTER:
+            await stop_account(self._account_id, UNREACHABLE, self._services)
 
     def _withdraw(self, row: Claimed, why: str) -> None:
         unsent = Outcome(disposition=Disposition.NOT_SENT, detail=why)
         self._recorder.add(News(row.key, unsent, Source.SUBMIT))
 
     async def _finish(self) -> None:
-        """Wait for what is on the wire (each POST has its deadline), put the rest back."""
+        """Put back what was not sent, then wait for what is on the wire: each POST has its deadline."""
+        self._release_spare()
         while self._running:
             try:
                 await self._running.pop()
-            except DispatcherError:
+            except Exception:
                 # what it held is settled by its lease; the others must still be waited for
                 log.exception("part of a shift failed", extra={"account_id": self._account_id})
+        self._release_spare()
+
+    def _release_spare(self) -> None:
         for rows in self._spare.values():
-            for row in rows:
-                self._withdraw(row, "SHIFT_OVER")
+            while rows:
+                self._withdraw(rows.popleft(), "SHIFT_OVER")
 
 
 def _limits(work: DueWork, account: Account) -> list[Limit]:

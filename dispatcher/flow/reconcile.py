@@ -4,6 +4,7 @@ import logging
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.attempt import OpenCall
+from dispatcher.domain.errors import UsageError
 from dispatcher.domain.pacing import Limit
 from dispatcher.domain.results import Disposition, News, Outcome, Source
 from dispatcher.domain.states import Phase
@@ -67,11 +68,15 @@ def _is_new(call: OpenCall, answer: Outcome) -> bool:
     return True
 
 
-async def probe_accounts(services: Services) -> None:
-    """Ask stopped accounts whether they work again; open those that do."""
-    for account in await services.store.accounts_to_probe():
-        if await services.providers.of(account).probe():
-            if await services.store.reopen_account(account.id):
-                log.warning("account works again", extra={"account_id": account.id})
-        else:
-            await services.store.put_off_probe(account)
+async def probe(account_id: int, services: Services) -> bool:
+    """Ask a stopped account whether it works again, and open it if it does."""
+    account = await services.store.account(account_id)
+    await services.store.put_off_probe(account)  # first: nobody else asks meanwhile
+    try:
+        works = await services.providers.of(account).probe()
+    except UsageError as error:
+        log.warning("account without credentials", extra={"account_id": account.id, "error": str(error)})
+        works = False
+    if works and await services.store.reopen_account(account.id):
+        log.warning("account works again", extra={"account_id": account.id})
+    return works

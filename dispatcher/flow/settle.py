@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.errors import NotAllowed, Refused, ServerError
-from dispatcher.domain.results import UNREACHABLE, Disposition, News
+from dispatcher.domain.errors import NotAllowed, Refused
+from dispatcher.domain.results import Disposition, News
 from dispatcher.domain.settling import Decision, PutBack
 from dispatcher.domain.states import State
 from dispatcher.ports import Services
@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 FLUSH_S = 0.02
 GROUP = 500
-KEEP_TRYING_S = 60
+KEEP_TRYING_S = 20
+"""As long as a shift's task has before its time limit."""
 _RETRY_S = 0.5
 _DEFAULT_SLOWDOWN = timedelta(seconds=1)
 
@@ -34,19 +35,27 @@ async def settle(account_id: int | None, news: Sequence[News], services: Service
         await services.store.dnc_add_called(screened, "provider", f"account:{account_id}")
     decisions: list[Decision] = []
     for i in range(0, len(news), GROUP):
-        group = news[i : i + GROUP]
-        decisions += await services.store.settle(group, [services.rng.draw() for _ in group])
+        decisions += await _settle_group(news[i : i + GROUP], services)
     await _pause_misconfigured(decisions, services)
     return decisions
+
+
+async def _settle_group(group: Sequence[News], services: Services) -> list[Decision]:
+    """One transaction; if the database refuses it, one for each, so that a bad one does not block its neighbours."""
+    try:
+        return await services.store.settle(group, [services.rng.draw() for _ in group])
+    except Refused:
+        if len(group) == 1:
+            log.exception("news refused by the database", extra={"key": group[0].key})
+            return []
+    return [decision for item in group for decision in await _settle_group([item], services)]
 
 
 async def _tell_account(account_id: int, news: Sequence[News], services: Services) -> None:
     for item in news:
         outcome = item.outcome
-        if outcome.disposition is Disposition.ACCOUNT_STOP or outcome.detail == UNREACHABLE:
-            reason = outcome.detail or "REFUSED"
-            if await services.store.stop_account(account_id, reason):
-                log.error("account stopped", extra={"account_id": account_id, "reason": reason})
+        if outcome.disposition is Disposition.ACCOUNT_STOP:
+            await stop_account(account_id, outcome.detail or "REFUSED", services)
         elif outcome.disposition is Disposition.UNKNOWN:
             word = f"{outcome.raw_state}/{outcome.raw_result}"
             if await services.store.alert_once("provider.unknown_word", f"account:{account_id} word:{word}", {}):
@@ -55,6 +64,12 @@ async def _tell_account(account_id: int, news: Sequence[News], services: Service
     if throttles:
         longest = max(o.retry_after or _DEFAULT_SLOWDOWN for o in throttles)
         await services.store.slow_account(account_id, longest)
+
+
+async def stop_account(account_id: int, reason: str, services: Services) -> None:
+    """Stop an account for all campaigns, with one alert; it is probed and goes on by itself."""
+    if await services.store.stop_account(account_id, reason):
+        log.error("account stopped", extra={"account_id": account_id, "reason": reason})
 
 
 async def _pause_misconfigured(decisions: Sequence[Decision], services: Services) -> None:
@@ -98,24 +113,15 @@ class Recorder:
                 await clock.sleep(FLUSH_S)
                 continue
             try:
-                await self._write(group)
+                await settle(self._account_id, group, self._services)
                 failing_since = None
                 await clock.sleep(FLUSH_S)
-            except ServerError:
+            except Exception:  # whatever it is, the answers that come after these must still be written
                 failing_since = failing_since or clock.now()
                 if clock.now() - failing_since > KEEP_TRYING_S:
                     # their leases end, and what was sent becomes UNKNOWN: asked about, never sent again
                     log.exception("news given up", extra={"n": len(group)})
                     continue
+                log.warning("news not written yet", exc_info=True)
                 self._news = group + self._news
                 await clock.sleep(_RETRY_S)
-
-    async def _write(self, group: list[News]) -> None:
-        try:
-            await settle(self._account_id, group, self._services)
-        except Refused:
-            if len(group) == 1:
-                log.exception("news refused by the database", extra={"key": group[0].key})
-                return
-            for item in group:
-                await self._write([item])

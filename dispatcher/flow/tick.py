@@ -1,31 +1,35 @@
 """The tick: once a second, by any number of beats. It starts what is missing and ends what is over."""
 
+import logging
+from collections.abc import Awaitable, Callable
+
+from dispatcher.domain.errors import DispatcherError
 from dispatcher.domain.tick import mark_due
-from dispatcher.flow.reconcile import probe_accounts, reap
+from dispatcher.flow.reconcile import reap
 from dispatcher.ports import Services
+
+log = logging.getLogger(__name__)
 
 ABORT_BATCH = 5000
 
 
 async def tick(services: Services) -> int:
-    """Everything that must happen although nobody asks; how many shifts it asked for."""
-    store = services.store
+    """Everything that must happen although nobody asks; how many duties failed.
+
+    The duties are independent: one that fails is logged, and the next second has its next try.
+    """
+    failed = 0
+    for duty in DUTIES:
+        try:
+            await duty(services)
+        except DispatcherError:
+            failed += 1
+            log.exception("duty of the tick failed", extra={"duty": duty.__name__})
+    return failed
+
+
+async def _reap(services: Services) -> None:
     await reap(services)
-    await store.fold_counters()
-    await store.fail_dead_loads()
-    await store.abort_waiting(ABORT_BATCH)
-    await _mark_campaigns(services)
-    await probe_accounts(services)
-    if await store.postbacks_wait():
-        await services.broker.settle_postbacks()
-    for account_id in await store.accounts_to_ask():
-        await services.broker.reconcile(account_id)
-    started = 0
-    for account_id, missing in (await store.missing_shifts()).items():
-        for _ in range(missing):
-            await services.broker.start_shift(account_id)
-            started += 1
-    return started
 
 
 async def _mark_campaigns(services: Services) -> None:
@@ -35,3 +39,37 @@ async def _mark_campaigns(services: Services) -> None:
             await services.store.finish_campaign(head.campaign_id)
     if heads:
         await services.store.mark_due([mark_due(head) for head in heads])
+
+
+async def _start_shifts(services: Services) -> None:
+    for account_id, missing in (await services.store.missing_shifts()).items():
+        for _ in range(missing):
+            await services.broker.start_shift(account_id)
+
+
+async def _call_helpers(services: Services) -> None:
+    if await services.store.postbacks_wait():
+        await services.broker.settle_postbacks()
+    for account_id in await services.store.accounts_to_ask():
+        await services.broker.reconcile(account_id)
+    for account in await services.store.accounts_to_probe():
+        await services.broker.probe(account.id)
+
+
+async def _abort(services: Services) -> None:
+    await services.store.abort_waiting(ABORT_BATCH)
+
+
+async def _tidy(services: Services) -> None:
+    await services.store.fold_counters()
+    await services.store.fail_dead_loads()
+
+
+DUTIES: tuple[Callable[[Services], Awaitable[None]], ...] = (
+    _reap,
+    _mark_campaigns,
+    _start_shifts,
+    _call_helpers,
+    _abort,
+    _tidy,
+)

@@ -15,6 +15,7 @@ _SCRIPT = (Path(__file__).parent / "reserve.lua").read_text()
 _OLDEST_REDIS = 7
 _OLDEST_VALKEY = 8
 _AWAY_WAIT_S = 1.0
+_CLOCK_JUMP_S = 1.0
 PREFIX = "dispatcher:slot:"
 
 
@@ -78,6 +79,8 @@ class RedisLimiter:
 
         A busy moment of ours then moves no slot towards its neighbours.
         """
+        if self._offsets and abs(sample - min(self._offsets)) > _CLOCK_JUMP_S:
+            self._offsets.clear()  # another server answers now, or its clock was set
         self._offsets.append(sample)
         return min(self._offsets)
 

@@ -104,13 +104,13 @@ class Database:
         try:
             async with self._pool.connection() as connection, connection.transaction():
                 yield Transaction(connection)
-        except (psycopg.OperationalError, PoolTimeout) as error:
-            if isinstance(error, _ABORTED):
-                raise
+        except _ABORTED:
+            raise
+        except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError) as error:
+            refused = error.diag.constraint_name or error.diag.message_primary or type(error).__name__
+            raise Refused(f"the database refused a write ({refused}); nothing was changed") from error
+        except (psycopg.Error, PoolTimeout) as error:
             raise _away(error) from error
-        except psycopg.IntegrityError as error:
-            constraint = error.diag.constraint_name or error.diag.message_primary
-            raise Refused(f"the database refused a write ({constraint}); nothing was changed") from error
 
     async def atomically(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in a transaction; when PostgreSQL aborts it for a conflict, nothing was done: again."""

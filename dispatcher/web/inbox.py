@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dispatcher.domain.errors import DispatcherError
+from dispatcher.domain.errors import ServerError
 from dispatcher.domain.postback import RawPostback
 from dispatcher.flow.postback import receive
 from dispatcher.ports import Services
@@ -43,17 +43,18 @@ class Inbox:
                 group.append(self._waiting.get_nowait())
             try:
                 await receive([raw for raw, _ in group], self._services)
-            except DispatcherError as error:
-                _answer(group, error)
+            except Exception as error:  # whatever it is, the postbacks after these must be stored
+                _answer(group, error if isinstance(error, ServerError) else ServerError("not stored"))
             else:
                 _answer(group, None)
-                await self._hint()
+                self._hint()
 
-    async def _hint(self) -> None:
+    def _hint(self) -> None:
+        """Beside us: a broker that hangs must delay no postback."""
         now = self._services.clock.now()
         if now - self._hinted_at >= _HINT_EVERY_S:
             self._hinted_at = now
-            await self._services.broker.settle_postbacks()
+            self._services.tasks.spawn(self._services.broker.settle_postbacks())
 
 
 def _answer(group: list[tuple[RawPostback, asyncio.Future[None]]], error: Exception | None) -> None:

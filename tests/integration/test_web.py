@@ -113,4 +113,4 @@ async def test_a_body_that_cannot_be_read_is_kept_for_a_person(
 async def test_health_and_readiness(web: httpx.AsyncClient) -> None:
     assert (await web.get("/healthz")).json() == {"status": "ok"}
     ready = await web.get("/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"status": "ok"})
+    assert (ready.status_code, ready.json()) == (200, {"postgres": "ok", "redis": "ok"})

@@ -25,7 +25,7 @@ from dispatcher.domain.results import Disposition, Outcome, Result, Sighting
 from dispatcher.domain.states import Phase
 from dispatcher.flow.dial import run_shift
 from dispatcher.flow.postback import receive, settle_postbacks
-from dispatcher.flow.reconcile import reconcile
+from dispatcher.flow.reconcile import probe, reconcile
 from dispatcher.flow.tick import tick
 from dispatcher.ports import Services
 from tests.factories import make_account, make_campaign, number
@@ -236,6 +236,9 @@ class World:
     async def reconcile(self, account_id: int) -> None:
         if not self._lost():
             self.spawn(reconcile(account_id, self.services()))
+
+    async def probe(self, account_id: int) -> None:
+        self.spawn(probe(account_id, self.services()))
 
     def _lost(self) -> bool:
         """Is this hint lost? (FLUSHALL, a broker that restarts.)"""
