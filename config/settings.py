@@ -6,7 +6,7 @@ An unknown variable is refused: a misspelt limit that silently does nothing is w
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "DISPATCHER_"
@@ -39,6 +39,12 @@ class Dial(BaseModel):
     retry_share: float = Field(default=0.5, ge=0, le=1)
     """Share of a claim that is kept for people who are to be dialled again."""
 
+    @model_validator(mode="after")
+    def _rows_outlive_the_shift(self) -> "Dial":
+        if self.lease_s < self.shift_s + 5:
+            raise ValueError("dial.lease_s must be at least 5 s more than dial.shift_s")
+        return self
+
 
 class Settings(BaseSettings):
     """All settings; frozen."""
@@ -70,12 +76,15 @@ class Settings(BaseSettings):
 
 _ALSO = frozenset({"PG_BINDIR", "REDIS_SERVER"})
 """Read by the embedded launcher: where to find server binaries."""
+_FREE = "CREDENTIALS_"
+"""DISPATCHER_CREDENTIALS_… are for accounts: env:DISPATCHER_CREDENTIALS_MAIN."""
 
 
 def load() -> Settings:
     """The settings of this process. Raises ValueError that names what is wrong."""
     known = {name.upper() for name in Settings.model_fields} | _ALSO
     for variable in os.environ:
-        if variable.startswith(PREFIX) and variable.removeprefix(PREFIX).split("__")[0] not in known:
+        name = variable.removeprefix(PREFIX)
+        if variable != name and not name.startswith(_FREE) and name.split("__")[0] not in known:
             raise ValueError(f"{variable} is no setting; known are {', '.join(PREFIX + k for k in sorted(known))}")
     return Settings()

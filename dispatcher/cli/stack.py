@@ -31,6 +31,7 @@ from dispatcher.ports import Services
 SIMULATOR_PORT = 8460
 SIMULATOR_CREDENTIALS = "simulator:simulator"
 _READY_S = 40
+_STOPPED_S = 90
 _CONFIG = Path(config.__file__).parent
 
 
@@ -79,14 +80,24 @@ def start_stack(chosen: Settings, urls: Urls, simulator: str | None) -> Stack:
 
 
 def stop_stack(stack: Stack) -> None:
-    """TERM to supervisord, which lets every program end in its own time."""
-    try:
+    """TERM to supervisord, which lets every program end in its own time. Raises ServerError when it does not end."""
+    if _is_alive(stack):
         os.kill(stack.supervisor_pid, signal.SIGTERM)
-        while True:
-            os.kill(stack.supervisor_pid, 0)
-            time.sleep(0.1)
-    except ProcessLookupError:
-        shutil.rmtree(stack.run, ignore_errors=True)
+    deadline = time.monotonic() + _STOPPED_S
+    while _is_alive(stack):
+        if time.monotonic() > deadline:
+            raise ServerError(f"supervisord (process {stack.supervisor_pid}) does not end; see {stack.run}")
+        time.sleep(0.1)
+    shutil.rmtree(stack.run, ignore_errors=True)
+
+
+def _is_alive(stack: Stack) -> bool:
+    """Does that process still run, and is it the supervisord that we started?"""
+    try:
+        command = Path(f"/proc/{stack.supervisor_pid}/cmdline").read_bytes()
+        return b"supervisor" in command and Path(stack.run).is_dir()
+    except OSError:
+        return False
 
 
 def _pid(path: Path) -> int:
@@ -127,10 +138,9 @@ def _state_file(chosen: Settings) -> Path:
 def _running(chosen: Settings) -> Stack | None:
     try:
         stack = Stack(**json.loads(_state_file(chosen).read_text()))
-        os.kill(stack.supervisor_pid, 0)
     except (OSError, ValueError, TypeError):
         return None
-    return stack
+    return stack if _is_alive(stack) else None
 
 
 def up(

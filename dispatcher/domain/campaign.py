@@ -274,7 +274,7 @@ class Campaign:
     """The partition of its destinations, fixed for life."""
     state: CampaignState
     reason: str | None
-    """Who paused it: operator, account or config."""
+    """Who paused it: operator, or config when the provider refuses its requests."""
     policy_version: int
     policy: Policy
     created_at: datetime

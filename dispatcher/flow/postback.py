@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from dispatcher.domain.account import Account
-from dispatcher.domain.errors import PayloadError
+from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback, unmatched
 from dispatcher.domain.results import News, Sighting, Source
 from dispatcher.flow.settle import settle
@@ -32,8 +32,11 @@ async def settle_postbacks(services: Services) -> int:
         for postback in postbacks:
             by_account[postback.account_id].append(postback)
         for account_id, group in by_account.items():
-            account = await services.store.account(account_id)
-            await services.store.mark_postbacks(await _settle_group(account, group, services))
+            try:
+                account = await services.store.account(account_id)
+                await services.store.mark_postbacks(await _settle_group(account, group, services))
+            except ServerError:
+                log.exception("postbacks not settled yet", extra={"account_id": account_id, "n": len(group)})
         taken += len(postbacks)
         if len(postbacks) < GROUP:
             break

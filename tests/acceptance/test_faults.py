@@ -26,12 +26,13 @@ log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(420)]
 EXAMPLES = Path(dispatcher.__file__).parents[1] / "examples"
 KILLS = 10
+SHORT = {"DISPATCHER_DIAL__SHIFT_S": "12", "DISPATCHER_DIAL__LEASE_S": "20"}
 
 
 async def test_kill_9_ten_times_and_a_flush_of_redis_lose_nobody_and_ring_nobody_twice(
     urls: Urls, tmp_path: Path
 ) -> None:
-    async with installation(urls, tmp_path, environment={"DISPATCHER_DIAL__LEASE_S": "20"}) as up:
+    async with installation(urls, tmp_path, environment=SHORT) as up:
         store = up.services.store
         campaign = await control.create(read_policy(tomllib.loads((EXAMPLES / "demo.toml").read_text())), up.services)
         path = EXAMPLES / "demo.csv"

