@@ -5,6 +5,7 @@ An unknown variable is refused: a misspelt limit that silently does nothing is w
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -63,7 +64,7 @@ class Settings(BaseSettings):
     """Signs the addresses that providers post to; without it one is made in the data folder."""
     web: Web = Web()
     dial: Dial = Dial()
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
     def data_folder(self) -> Path:

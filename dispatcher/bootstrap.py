@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 
@@ -47,7 +48,20 @@ def configured_urls(settings: Settings) -> Urls | None:
         return None
     if not settings.database_url or not settings.redis_url:
         raise ServerError("set both DISPATCHER_DATABASE_URL and DISPATCHER_REDIS_URL, or neither")
-    return Urls(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
+    urls = Urls(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
+    _require_url("DISPATCHER_DATABASE_URL", urls.database, ("postgresql", "postgres"))
+    _require_url("DISPATCHER_REDIS_URL", urls.redis, ("redis", "rediss", "unix"))
+    return urls
+
+
+def _require_url(variable: str, url: str, schemes: tuple[str, ...]) -> None:
+    try:
+        parts = urlsplit(url)
+        understood = parts.scheme in schemes and (parts.port is None or parts.port > 0)
+    except ValueError:
+        understood = False
+    if not understood:
+        raise ServerError(f"{variable} is no address that can be used; write it like {schemes[0]}://host:port/name")
 
 
 def running_urls(settings: Settings) -> Urls:

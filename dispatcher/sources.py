@@ -35,6 +35,8 @@ class Source:
 def content_digest(path: Path) -> str:
     """SHA-256 of the file's bytes, as hex. Raises SourceError."""
     digest = hashlib.sha256()
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise SourceError(f"{path} is a pipe or a device; it is read twice, so write it to a file first")
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -80,11 +82,14 @@ def _records(reader: Reader, columns: list[str], path: Path) -> Iterator[Record]
         except StopIteration:
             return
         except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise SourceError(f"{path} line {start}: a quote is opened here and never closed") from None
             raise SourceError(f"{path} line {reader.line_num} is no CSV: {error}") from None
         line, start = start, reader.line_num + 1
         if not row:
             continue  # an empty line is no record
-        yield Record(line, dict(zip(columns, row + [""] * (len(columns) - len(row)), strict=False)))
+        fields = dict(zip(columns, row + [""] * (len(columns) - len(row)), strict=False))
+        yield Record(line, fields, "TOO_MANY_FIELDS" if len(row) > len(columns) else None)
 
 
 def _checked(file: TextIO, path: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """dispatcher account …"""
 
+import re
 from datetime import timedelta
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from dispatcher.domain.errors import UsageError
 from dispatcher.domain.hooks import hook_secret, hook_url
 from dispatcher.ports import Services
 
+MOST_CPS = 10_000
 app = typer.Typer(no_args_is_help=True, help="Provider accounts.")
 
 
@@ -32,10 +34,14 @@ def add(
     """Add an account."""
     if provider not in PROVIDERS:
         raise UsageError(f"there is no provider '{provider}'; known are {', '.join(PROVIDERS)}")
-    if cps <= 0 or not 0 < headroom <= 1 or in_flight < 1 or not 1 <= shifts <= 64:
-        raise UsageError("cps and in-flight must be more than 0, headroom at most 1, shifts between 1 and 64")
-    if not name.replace("-", "").isalnum() or not name.isascii() or name != name.lower() or name.startswith("-"):
-        raise UsageError(f"'{name}' cannot name an account: use lower-case letters, digits and hyphens")
+    _check("--cps", 0 < cps <= MOST_CPS, f"must be more than 0 and at most {MOST_CPS}")
+    _check("--headroom", 0 < headroom <= 1, "must be more than 0 and at most 1")
+    _check("--in-flight", in_flight >= 1, "must be at least 1")
+    _check("--shifts", 1 <= shifts <= 64, "must be between 1 and 64")
+    named = re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name)
+    _check(f"'{name[:70]}'", named, "cannot name an account: use up to 63 lower-case letters, digits and hyphens")
+    address = base_url is None or re.fullmatch(r"https?://[^/\s]+(/\S*)?", base_url)
+    _check("--base-url", address, "must be an address like https://api.example.com/v2")
     check_credentials(credentials)
     new = NewAccount(
         name=name,
@@ -84,8 +90,15 @@ def _hook_url(account: Account) -> str:
     return hook_url(public, secret_key(chosen), account)
 
 
+def _check(what: str, holds: object, said: str) -> None:
+    if not holds:
+        raise UsageError(f"{what} {said}")
+
+
 def _span(text: str) -> timedelta:
     try:
-        return read_span(text)
+        span = read_span(text)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    _check("--in-flight-ttl", span > timedelta(0), "must be longer than 0")
+    return span

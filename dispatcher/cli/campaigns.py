@@ -22,7 +22,7 @@ from dispatcher.cli.show import (
     status_table,
 )
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
-from dispatcher.domain.errors import CampaignFileError
+from dispatcher.domain.errors import CampaignFileError, UsageError
 from dispatcher.domain.loading import LoadReport, LoadTicket
 from dispatcher.flow import control
 from dispatcher.flow.load import load as load_records
@@ -75,6 +75,7 @@ async def load_file(services: Services, campaign_id: int, file: Path, rejects: P
     """Load one file and write its reject file."""
     campaign = await services.store.campaign(campaign_id)
     digest = content_digest(file)
+    target = _reject_file(file, campaign_id, rejects)
     with open_csv(file) as source:
         ticket, report = await load_records(
             campaign,
@@ -84,9 +85,15 @@ async def load_file(services: Services, campaign_id: int, file: Path, rejects: P
             records=source.records,
             services=services,
         )
-    target = rejects or file.with_name(f"{file.stem}.rejects.csv")
     await _write_rejects(services, ticket, target)
     return report, target
+
+
+def _reject_file(file: Path, campaign_id: int, rejects: Path | None) -> Path:
+    target = rejects or file.with_name(f"{file.stem}.{campaign_id}.rejects.csv")
+    if target.resolve() == file.resolve():
+        raise UsageError(f"--rejects {target} is the file that is loaded; choose another")
+    return target
 
 
 async def _write_rejects(services: Services, ticket: LoadTicket, target: Path) -> None:
@@ -121,7 +128,7 @@ def pause(campaign_id: Annotated[int, typer.Argument(metavar="ID")], json: Json 
 @app.command()
 def resume(campaign_id: Annotated[int, typer.Argument(metavar="ID")], json: Json = False) -> None:
     """Dial again after a pause."""
-    _control(campaign_id, control.start, json)
+    _control(campaign_id, control.resume, json)
 
 
 @app.command()
@@ -148,6 +155,8 @@ def status(
     json: Json = False,
 ) -> None:
     """Show progress."""
+    if watch and json:
+        raise UsageError("choose --watch or --json; call --json as often as you like")
 
     async def once(services: Services) -> None:
         found = await services.store.status(await services.store.campaign(campaign_id))
@@ -165,7 +174,7 @@ def status(
                     return
                 await asyncio.sleep(1)
 
-    call(until_over if watch and not json else once)
+    call(until_over if watch else once)
 
 
 @app.command("list")

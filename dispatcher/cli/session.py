@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 import config
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, configured_urls, migrate, open_services, require_schema
@@ -19,8 +21,13 @@ def settings() -> Settings:
     """The settings, or a UsageError that names what is wrong."""
     try:
         return config.load()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "DISPATCHER_" + "__".join(str(part).upper() for part in first["loc"])
+        said = "is no setting; see config/settings.py" if first["type"] == "extra_forbidden" else first["msg"]
+        raise UsageError(f"{name}: {said}") from None
     except ValueError as error:
-        raise UsageError(f"the settings cannot be used: {error}") from None
+        raise UsageError(str(error)) from None
 
 
 @contextmanager

@@ -11,18 +11,32 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from dispatcher.domain.account import Account
-from dispatcher.domain.campaign import Campaign
+from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncEntry
 from dispatcher.domain.loading import LoadReport
 from dispatcher.domain.report import Status, Violation
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+_SOON_S = 600
+_PIPE_WIDTH = 250
+"""Nobody reads a pipe's margin: what goes into a file or a program is not wrapped."""
+
+
+def _console(stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 
 def as_json(document: Any) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, default=str, indent=2) + "\n")
+    sys.stdout.write(json.dumps(document, default=_as_text, indent=2) + "\n")
+
+
+def _as_text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def account_document(account: Account) -> dict[str, Any]:
@@ -65,9 +79,10 @@ def status_table(status: Status) -> Group:
     lines = [f"{head}, {tally.final} of {tally.total} rows final ({share}), {status.permits} dials"]
     if status.blocked_by:
         lines.append(f"blocked: {status.blocked_by}")
-    if status.next_due_at and tally.final < tally.total:
+    if status.next_due_at and tally.final < tally.total and campaign.state is CampaignState.RUNNING:
         wait = (status.next_due_at - datetime.now(UTC)).total_seconds()
-        lines.append(f"next row due {'now' if wait <= 0 else f'in {wait:.0f} s'}")
+        when = "now" if wait <= 0 else f"in {wait:.0f} s" if wait < _SOON_S else f"at {status.next_due_at:%F %H:%M %Z}"
+        lines.append(f"next row due {when}")
     return Group(*lines, counts("rows by state", tally.by_state()), counts("by result", tally.by_result()))
 
 

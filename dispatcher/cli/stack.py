@@ -148,11 +148,14 @@ def up(
 ) -> None:
     """Start the dispatcher on this machine: web, two dial workers, io worker, beat."""
     chosen = settings()
-    if stack := _running(chosen):
-        out.print(f"it runs already: {stack.web}")
-        return
     with servers(chosen) as urls:
-        arguments = simulator_arguments(chosen, SIMULATOR_PORT) if simulator else None
+        call_on(chosen, urls, lambda services: services.store.ping())  # says now what workers would only log
+        if stack := _running(chosen):
+            if not _ready(stack):
+                raise ServerError(f"it runs, but {stack.web}/readyz does not answer; run: dispatcher down, then up")
+            out.print(f"it runs already: {stack.web}")
+            return
+        arguments = simulator_arguments(chosen, SIMULATOR_PORT, throttle=5) if simulator else None
         stack = start_stack(chosen, urls, arguments)
         _state_file(chosen).write_text(json.dumps(asdict(stack)))
         if configured_urls(chosen) is None:

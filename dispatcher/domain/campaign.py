@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-import phonenumbers
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,7 +21,7 @@ from pydantic import (
 )
 
 from dispatcher.domain.errors import CampaignFileError
-from dispatcher.domain.phone import is_e164
+from dispatcher.domain.phone import SUPPORTED_REGIONS, is_e164
 from dispatcher.domain.results import REACHED, Result, read_result
 from dispatcher.domain.retry import DEFAULT_RULES, RetryPolicy, RetryRule
 from dispatcher.domain.windows import Window, read_days
@@ -94,6 +93,14 @@ class Content(_Part):
     """What the called person hears."""
 
     text: str = Field(min_length=1, max_length=2000)
+
+    @field_validator("text")
+    @classmethod
+    def _braces_match(cls, text: str) -> str:
+        left = re.sub(r"\{[^{}\s][^{}]*\}", "", text)
+        if "{" in left or "}" in left:
+            raise ValueError("a brace is not closed or holds no column's name; write variables like {name}")
+        return text
 
     @cached_property
     def variables(self) -> frozenset[str]:
@@ -205,7 +212,7 @@ class Timeouts(_Part):
 
 
 def _region(code: str) -> str:
-    if code not in phonenumbers.SUPPORTED_REGIONS:
+    if code not in SUPPORTED_REGIONS:
         raise ValueError(f"'{code}' is no region; write two capital letters like 'US', 'CA' or 'DE'")
     return code
 
@@ -258,6 +265,10 @@ def _explain(error: ValidationError) -> str:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "missing":
             message = "is required"
+        elif item["type"] == "too_short":
+            message = "must hold at least one value"
+        elif item["type"] in ("literal_error", "enum"):
+            message = "this version knows only 'voice'"
         elif item["type"] == "extra_forbidden":
             message = "is no known key; see config/campaigns/example.toml for all of them"
         lines.append(f"{key}: {message}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberType
 
+SUPPORTED_REGIONS: frozenset[str] = frozenset(phonenumbers.SUPPORTED_REGIONS)
 _ALLOWED = re.compile(r"[0-9 +().\-]*")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _EMERGENCY = re.compile(r"(\+?1?(911|112|999|000|110|100|101|102|108|988|933|[2-8]11))|0*112")

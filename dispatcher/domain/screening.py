@@ -14,6 +14,8 @@ class Record:
 
     line: int
     fields: Mapping[str, str]
+    problem: str | None = None
+    """Why the source itself doubts the record, for example a comma too many, which shifts every field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ def screen(record: Record, policy: Policy) -> Screened:
     """Read the number and the variables of one record."""
     raw = record.fields.get(policy.columns.number, "")
     values = {name: record.fields[name] for name in sorted(policy.content.variables)}
+    if record.problem:
+        return Screened(record.line, raw, None, record.problem, values)
     phone = normalise(raw, policy.region, policy.regions_allowed)
     if not isinstance(phone, Phone):
         return Screened(record.line, raw, phone.e164, phone.reason, values)
@@ -46,6 +50,6 @@ def check_columns(columns: list[str], policy: Policy) -> None:
     if missing:
         raise SourceError(
             f"the file has no column {', '.join(repr(x) for x in missing)}; its columns are "
-            f"{', '.join(repr(x) for x in columns)}. Rename the column, or set [columns] number and "
+            f"{', '.join(repr(x) for x in columns)[:200]}. Rename the column, or set [columns] number and "
             f"the names in braces of [content] text in the campaign file."
         )

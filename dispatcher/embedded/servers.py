@@ -97,9 +97,11 @@ class Embedded:
     def _make_folder(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            for lock in ("users.lock", "start.lock"):
+                (self.folder / lock).touch()
         except OSError as error:
             raise ServerError(
-                f"the data folder {self.folder} cannot be made: {error.strerror}. Set DISPATCHER_DATA."
+                f"the data folder {self.folder} cannot be written: {error.strerror}. Set DISPATCHER_DATA."
             ) from error
 
     def _stop_if_last(self, users: Any) -> None:

@@ -2,8 +2,8 @@
 
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
 from dispatcher.domain.dnc import DncAdd, DncReport
-from dispatcher.domain.errors import UsageError
-from dispatcher.domain.phone import Phone, normalise
+from dispatcher.domain.errors import NotAllowed, UsageError
+from dispatcher.domain.phone import SUPPORTED_REGIONS, Phone, normalise
 from dispatcher.ports import Services
 
 
@@ -15,6 +15,19 @@ async def create(policy: Policy, services: Services, request_id: str | None = No
 
 async def start(campaign_id: int, services: Services) -> Campaign:
     """DRAFT -> RUNNING. Raises NotFound, NotAllowed."""
+    return await _run(campaign_id, CampaignState.DRAFT, services)
+
+
+async def resume(campaign_id: int, services: Services) -> Campaign:
+    """PAUSED -> RUNNING. Raises NotFound, NotAllowed."""
+    return await _run(campaign_id, CampaignState.PAUSED, services)
+
+
+async def _run(campaign_id: int, from_: CampaignState, services: Services) -> Campaign:
+    state = (await services.store.campaign(campaign_id)).state
+    if state in (CampaignState.DRAFT, CampaignState.PAUSED) and state is not from_:
+        verb = "start" if state is CampaignState.DRAFT else "resume"
+        raise NotAllowed(f"campaign {campaign_id} is {state}; use: dispatcher campaign {verb} {campaign_id}")
     return await services.store.move_campaign(campaign_id, CampaignState.RUNNING, actor="operator")
 
 
@@ -30,6 +43,8 @@ async def abort(campaign_id: int, services: Services) -> Campaign:
 
 async def dnc_add(texts: list[str], region: str, list_name: str, source: str, services: Services) -> DncReport:
     """Put numbers on the global list. Raises UsageError when one cannot be read; then none was added."""
+    if not list_name.strip():
+        raise UsageError("a list needs a name")
     return await services.store.dnc_add(
         DncAdd(numbers=tuple(read_numbers(texts, region)), list=list_name, source=source)
     )
@@ -37,6 +52,8 @@ async def dnc_add(texts: list[str], region: str, list_name: str, source: str, se
 
 def read_numbers(texts: list[str], region: str) -> list[str]:
     """E.164 of each text; a list may hold numbers that no campaign could dial. Raises UsageError."""
+    if region not in SUPPORTED_REGIONS:
+        raise UsageError(f"'{region}' is no region; write two capital letters like 'US'")
     numbers = []
     for place, text in enumerate(texts, 1):
         phone = normalise(text, region, frozenset())

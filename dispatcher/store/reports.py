@@ -56,6 +56,8 @@ def _blocked_by(row: Row | None) -> str | None:
     if row is None:
         return None
     if row["account_state"] == AccountState.STOPPED:
-        return f"ACCOUNT_STOPPED ({row['account_reason']})"
+        return f"ACCOUNT_STOPPED ({row['account_reason']}); it is probed and goes on by itself"
+    if row["is_throttled"]:
+        return f"THROTTLED by the provider until {row['throttled_until']:%H:%M:%S %Z}"
     blocked: str | None = row["blocked_by"]
     return blocked

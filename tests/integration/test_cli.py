@@ -21,6 +21,7 @@ caller_ids = ["+12025550199"]
 [content]
 text = "Hello {name}"
 """
+ADD = ["account", "add", "x", "--provider", "callfire", "--credentials", "env:CREDENTIALS"]
 Typed = tuple[int, str, str]
 Type = Callable[..., Typed]
 
@@ -69,7 +70,7 @@ def campaign(typed: Type, tmp_path: Path) -> None:
 def test_a_campaign_by_hand(typed: Type, tmp_path: Path) -> None:
     code, out, _ = typed("campaign", "load", "1", "d.csv", "--json")
     assert (code, json.loads(out)["rows"]) == (0, {"READY": 1, "INVALID": 1, "DUP": 1})
-    rejects = (tmp_path / "d.rejects.csv").read_text().splitlines()
+    rejects = (tmp_path / "d.1.rejects.csv").read_text().splitlines()
     assert rejects == [
         "line,raw,e164,state,reason",
         "3,n/a,,INVALID,BAD_CHARACTERS",
@@ -136,6 +137,16 @@ def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
             "more than 0",
         ),
         (["account", "subscribe", "nobody"], 1, "there is no account 'nobody'"),
+        (["campaign", "resume", "1"], 1, "is DRAFT; use: dispatcher campaign start 1"),
+        (["campaign", "load", "1", "d.csv", "--rejects", "./d.csv"], 2, "is the file that is loaded"),
+        (["campaign", "load", "1", "/dev/null"], 2, "is a pipe or a device"),
+        (["campaign", "status", "1", "--watch", "--json"], 2, "choose --watch or --json"),
+        (["dnc", "add", number(1), "--list", ""], 2, "a list needs a name"),
+        (["dnc", "add", number(1), "--region", "XX"], 2, "'XX' is no region"),
+        ([*ADD, "--cps", "nan"], 2, "--cps must be more than 0"),
+        ([*ADD, "--cps", "inf"], 2, "--cps must be more than 0"),
+        ([*ADD, "--cps", "1", "--base-url", "ftp://x"], 2, "--base-url must be an address"),
+        ([*ADD, "--cps", "1", "--in-flight-ttl", "0s"], 2, "--in-flight-ttl must be longer than 0"),
     ],
 )
 def test_bad_input(typed: Type, words: list[str], code: int, said: str) -> None:
@@ -162,6 +173,28 @@ def test_a_misspelt_setting_is_refused(typed: Type, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DISPATCHER_DATABSE_URL", "x")
     code, _, err = typed("campaign", "list")
     assert (code, "DISPATCHER_DATABSE_URL is no setting" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DISPATCHER_DATABASE_URL", "nonsense"),
+        ("DISPATCHER_DATABASE_URL", "mysql://h/x"),
+        ("DISPATCHER_DATABASE_URL", "postgresql://u:pw@h:abc/x"),
+        ("DISPATCHER_REDIS_URL", "http://x"),
+        ("DISPATCHER_REDIS_URL", "redis://localhost:abc"),
+        ("DISPATCHER_WEB__PORT", "99999"),
+        ("DISPATCHER_WEB__PROT", "1"),
+        ("DISPATCHER_LOG_LEVEL", "LOUD"),
+        ("DISPATCHER_DIAL__LEASE_S", "20"),
+    ],
+)
+def test_settings_that_cannot_be(typed: Type, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    code, _, err = typed("campaign", "list")
+    assert code in (1, 2)
+    assert variable.split("__")[0] in err
+    assert err.count("\n") == 1
 
 
 def test_one_url_without_the_other(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,10 @@ def test_lines_are_physical_ones(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_and_short_and_long_rows(tmp_path: Path) -> None:
     content = "\ufeffphone, name \n1\n2,b,c\n".encode()
+    path = tmp_path / "long.csv"
+    path.write_bytes(content)
+    with open_csv(path) as source:
+        assert [r.problem for r in source.records] == [None, "TOO_MANY_FIELDS"]
     assert rows(tmp_path, content) == [(2, {"phone": "1", "name": ""}), (3, {"phone": "2", "name": "b"})]
 
 
@@ -41,7 +45,7 @@ def test_a_byte_order_mark_and_short_and_long_rows(tmp_path: Path) -> None:
         (b"phone,name\n1,M\xfcller\n", "line 2 is not UTF-8 (byte 14 of the file)"),
         ("phone,name\n1,Ada\n".encode("utf-16"), "line 1 is not UTF-8 (byte 0 of the file)"),
         (b"phone,name\n1,A\x00da\n", "line 2 holds a NUL byte"),
-        (b'phone,name\n1,"Ada\n', "line 2 is no CSV"),
+        (b'phone,name\n1,"Ada\n', "line 2: a quote is opened here and never closed"),
         (b'phone,name\n1,"a" b\n', "line 2 is no CSV"),
         (b"phone,phone\n", "names a column twice"),
         (b"phone\n" + b"1" * 5000 + b"\n", "line 2 is no CSV: field larger than field limit"),

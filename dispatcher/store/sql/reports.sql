@@ -8,7 +8,8 @@ SELECT label, sum(n)::bigint AS n
  GROUP BY label HAVING sum(n) <> 0 ORDER BY label;
 
 -- blocked --
-SELECT k.next_due_at, k.blocked_by, a.state AS account_state, a.reason AS account_reason, a.throttled_until
+SELECT k.next_due_at, k.blocked_by, a.state AS account_state, a.reason AS account_reason, a.throttled_until,
+       coalesce(a.throttled_until > clock_timestamp(), false) AS is_throttled
   FROM campaign AS c JOIN account AS a ON a.id = c.account_id
   LEFT JOIN campaign_due AS k ON k.campaign_id = c.id
  WHERE c.id = %(campaign_id)s;

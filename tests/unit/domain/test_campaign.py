@@ -61,7 +61,10 @@ def test_the_example_shows_the_defaults() -> None:
         ({"window": {"timezone": "UTC", "days": "never"}}, "no weekday"),
         ({"window": {"timezone": "UTC", "open": "9"}}, "write a time of day"),
         ({"window": {"timezone": "UTC", "open": "20:00", "close": "09:00"}}, "must be later than open"),
-        ({"channel": "fax"}, "channel: "),
+        ({"channel": "fax"}, "channel: this version knows only 'voice'"),
+        ({"caller_ids": []}, "caller_ids: must hold at least one value"),
+        ({"content": {"text": "Hello {name, your"}}, "a brace is not closed"),
+        ({"content": {"text": "Hello {}"}}, "a brace is not closed or holds no column's name"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
