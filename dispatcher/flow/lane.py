@@ -65,7 +65,7 @@ class AccountLane:
         self._rest_until: dict[int, float] = {}
         self._turns: dict[int, int] = {}
         self._running: set[Task] = set()
-        self._on_wire = 0
+        self._waiting_to_send = 0
         self._lost = 0
         self._unreachable = 0
 
@@ -177,7 +177,7 @@ class AccountLane:
         """Permit the rows whose slots come up next and start them; False when the whole campaign is held."""
         while batch.slots and batch.slots[0] < self._clock.now() - LATE_S:
             batch.slots.popleft()  # forfeited: late calls sent together would be a burst
-        room = batch.provider.free - self._on_wire
+        room = batch.provider.free - self._waiting_to_send
         if not batch.slots or room <= 0:
             await self._clock.sleep(LATE_S)
             return True
@@ -212,7 +212,7 @@ class AccountLane:
         return [row for row in group if row.key in granted], held
 
     async def _send(self, batch: Batch, row: Claimed, slot: float, permitted_at: float) -> None:
-        self._on_wire += 1
+        self._waiting_to_send += 1
         try:
             await self._clock.sleep(max(0.0, slot - self._clock.now()))
             dies_at = permitted_at + self._services.shift.permit_age_s
@@ -220,7 +220,7 @@ class AccountLane:
                 self._withdraw(row, "SLOT_MISSED")
                 return
         finally:
-            self._on_wire -= 1
+            self._waiting_to_send -= 1
         call = Call(
             key=row.key,
             to=row.e164,
