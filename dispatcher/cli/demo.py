@@ -133,6 +133,8 @@ def _report(status: Status, check: LedgerCheck, found: list[Violation], seconds:
     final = {f"{state} {result or ''}".strip(): n for (state, result), n in tally.rows.items()}
     out.print(counts("rows by state and result", final, total=True))
     out.print(counts("dialled again, by reason", status.redials, total=True))
+    for result, (n, shortest, longest) in check.waits.items():
+        out.print(f"{n} dials followed a {result}, {shortest:.1f} to {longest:.1f} s after it", highlight=False)
     out.print(counts("put back uncharged, by reason", status.put_backs, total=True))
     undialled = {f"permits without a dial: {fate}": n for fate, n in check.undialled.items()}
     out.print(counts("permits", {"dials in the ledger": check.dials, **undialled}, total=True))

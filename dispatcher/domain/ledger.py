@@ -35,6 +35,8 @@ class LedgerCheck:
     """Attempts with a result of a call that the provider never placed (L3)."""
     undialled: Mapping[str, int]
     """Permits that the provider has no dial of, by what became of them; with `dials` they are all permits."""
+    waits: Mapping[str, tuple[int, float, float]]
+    """By the result that was dialled again: how often, and the shortest and longest wait in seconds."""
     worst_second: int
     """Most dials of ours in any half-open second."""
 
@@ -58,6 +60,7 @@ def check_ledger(lines: Iterable[LedgerLine], attempts: Iterable[AttemptKey]) ->
         after_final=tuple(_after_final(ours)),
         missing=tuple(sorted(k for k, a in permitted.items() if a.was_dialled and k not in dialled)),
         undialled=Counter(a.fate for k, a in sorted(permitted.items()) if k not in dialled),
+        waits=_waits(ours),
         worst_second=worst_second([line.at for line in ours]),
     )
 
@@ -69,6 +72,16 @@ def _after_final(ours: list[LedgerLine]) -> Iterable[str]:
             yield line.key
         if line.result in {str(r) for r in REACHED if r is not Result.AM}:
             reached.add(line.number)
+
+
+def _waits(ours: list[LedgerLine]) -> dict[str, tuple[int, float, float]]:
+    last: dict[str, LedgerLine] = {}
+    waits: dict[str, list[float]] = {}
+    for line in ours:
+        if before := last.get(line.number):
+            waits.setdefault(before.result, []).append(line.at - before.at)
+        last[line.number] = line
+    return {result: (len(found), min(found), max(found)) for result, found in sorted(waits.items())}
 
 
 def worst_second(instants: Iterable[float]) -> int:

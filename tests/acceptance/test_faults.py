@@ -53,6 +53,9 @@ async def test_kill_9_ten_times_and_a_flush_of_redis_lose_nobody_and_ring_nobody
         assert status.tally.total == status.tally.final == 2000
         with path.open(encoding="utf-8") as file:
             assert sum(1 for _ in csv.DictReader(file)) == 2000
+        # the policy's shortest delays, less a fifth of jitter: nobody is dialled again too early
+        assert check.waits["BUSY"][1] >= 2 * 0.8
+        assert check.waits["CARRIER_TEMP_ERROR"][1] >= 3 * 0.8
         # what the faults left in doubt was asked about: nearly everything has a result
         assert status.tally.by_state()[State.TIMEOUT] < 100
 
