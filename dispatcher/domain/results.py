@@ -84,6 +84,8 @@ class Disposition(StrEnum):
     """No news in time, after asking."""
 
 
+VETOED = "VETO"
+"""`Outcome.detail` of a call that we stopped ourselves in the instant before bytes left."""
 UNREACHABLE = "PROVIDER_UNREACHABLE"
 """`Outcome.detail` of a call that was not sent because nothing answers at the provider's address."""
 

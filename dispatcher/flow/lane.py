@@ -5,13 +5,14 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import Call, Claimed
 from dispatcher.domain.errors import ServerError, UsageError
 from dispatcher.domain.pacing import LATE_S, Limit, Wheel, slots_to_book
 from dispatcher.domain.permitting import HOLDS_ALL
-from dispatcher.domain.results import UNREACHABLE, Disposition, News, Outcome, Source
+from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, News, Outcome, Source
 from dispatcher.domain.settling import PutBack
 from dispatcher.domain.tick import DueWork
 from dispatcher.flow.settle import Recorder, stop_account
@@ -212,39 +213,38 @@ class AccountLane:
         return [row for row in group if row.key in granted], held
 
     async def _send(self, batch: Batch, row: Claimed, slot: float, permitted_at: float) -> None:
-        self._waiting_to_send += 1
-        try:
-            await self._clock.sleep(max(0.0, slot - self._clock.now()))
-            dies_at = permitted_at + self._services.shift.permit_age_s
-            if self._clock.now() - slot > LATE_S and not await self._catch_another_slot(batch, dies_at):
-                self._withdraw(row, "SLOT_MISSED")
-                return
-        finally:
-            self._waiting_to_send -= 1
-        call = Call(
-            key=row.key,
-            to=row.e164,
-            caller_id=row.caller_id,
-            text=batch.work.policy.content.render(row.variables),
-        )
-        outcome = await batch.provider.submit(
-            call, lambda: not self._services.stopping() and self._clock.now() < dies_at
-        )
+        """Send at the slot. What the veto stopped has not left, and may take a later slot while its permit lives."""
+        dies_at = permitted_at + self._services.shift.permit_age_s
+        text = batch.work.policy.content.render(row.variables)
+        call = Call(key=row.key, to=row.e164, caller_id=row.caller_id, text=text)
+        next_slot: float | None = slot
+        while next_slot is not None:
+            await self._wait_for(next_slot)
+            outcome = await batch.provider.submit(call, partial(self._may_send, next_slot, dies_at))
+            vetoed = outcome.detail == VETOED
+            next_slot = await self._later_slot(batch, dies_at) if vetoed else None
         self._recorder.add(News(row.key, outcome, Source.SUBMIT))
         await self._watch(outcome)
 
-    async def _catch_another_slot(self, batch: Batch, dies_at: float) -> bool:
-        """Our slot passed while we were busy: take a new one, if it comes before the permit is too old."""
-        limits = _limits(batch.work, batch.account)
-        while (left := dies_at - self._clock.now()) > 0 and not self._services.stopping():
-            booking = await self._services.limiter.reserve(limits, 1, left)
-            if not booking.delays_s:
-                return False
-            slot = self._clock.now() + booking.delays_s[0]
-            await self._clock.sleep(booking.delays_s[0])
-            if self._clock.now() - slot <= LATE_S:
-                return True
-        return False
+    async def _wait_for(self, slot: float) -> None:
+        self._waiting_to_send += 1
+        try:
+            await self._clock.sleep(max(0.0, slot - self._clock.now()))
+        finally:
+            self._waiting_to_send -= 1
+
+    def _may_send(self, slot: float, dies_at: float) -> bool:
+        """Asked in the instant before bytes leave: late calls sent together would be a burst."""
+        now = self._clock.now()
+        return not self._services.stopping() and now < dies_at and now - slot <= LATE_S
+
+    async def _later_slot(self, batch: Batch, dies_at: float) -> float | None:
+        """A new slot, if one comes before the permit is too old."""
+        left = dies_at - self._clock.now()
+        if left <= 0 or self._services.stopping():
+            return None
+        booking = await self._services.limiter.reserve(_limits(batch.work, batch.account), 1, left)
+        return self._clock.now() + booking.delays_s[0] if booking.delays_s else None
 
     async def _watch(self, outcome: Outcome) -> None:
         """Stop the account when answer after answer is lost, or nobody is there: better nobody than people in doubt."""

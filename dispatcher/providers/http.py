@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from dispatcher.domain.account import MAX_RETRY_AFTER
-from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome
+from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
 
 MOST_BYTES = 64 * 1024
 KEEPALIVE_S = 2.0
@@ -116,7 +116,7 @@ class _Wire:
             return Outcome(disposition=Disposition.RECONCILE, detail=name)
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE, retry_after=_UNSENT_WAIT)
-        return Outcome(disposition=Disposition.NOT_SENT, detail="VETO" if isinstance(error, Veto) else name)
+        return Outcome(disposition=Disposition.NOT_SENT, detail=VETOED if isinstance(error, Veto) else name)
 
 
 def _client(base_url: str, auth: tuple[str, str], context: ssl.SSLContext) -> httpx.AsyncClient:
