@@ -1,18 +1,41 @@
-"""Records from files: what a loader reads, with the physical line where each record starts."""
+"""Records from files: what a loader reads, with the physical line where each record starts. Constant memory."""
 
+import codecs
 import csv
 import hashlib
-from collections.abc import Iterator
+import io
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from dispatcher.domain.errors import SourceError
-from dispatcher.domain.screening import Record
+from dispatcher.domain.screening import Record, find_number_column, looks_like_number
 
 _CHUNK = 1 << 20
 _LONGEST_FIELD = 4096
+_LONGEST_LINE = 1 << 20
+STDIN = Path("-")
+_DIGITS = re.compile(r"[^A-Za-z]*([0-9][^A-Za-z]*){2,}")
+_AREA_CODE = re.compile(r"[2-9][0-9]{2}")
+_LOCAL = re.compile(r"[2-9][0-9]{6}")
+
+
+class Format(StrEnum):
+    """How a file holds its records."""
+
+    CSV = "csv"
+    """Fields between commas, semicolons or tabs; the first line names the columns."""
+    JSONL = "jsonl"
+    """One JSON object a line."""
 
 
 class Reader(Protocol):
@@ -29,15 +52,40 @@ class Source:
 
     name: str
     columns: list[str]
+    """Of CSV: its header. Of JSON Lines: the keys of the first object."""
     records: Iterator[Record]
+    position: Callable[[], int]
+    """How many bytes were read so far."""
+
+
+@contextmanager
+def regular_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """A file that can be read twice: `path` itself, or a copy of what comes through stdin ('-') or a pipe.
+
+    The copy stands in `folder` (default: the system's) and is gone afterwards. Raises SourceError.
+    """
+    if path != STDIN and not path.is_fifo():
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="dsp-", dir=folder) as copy:
+        try:
+            if path == STDIN:
+                shutil.copyfileobj(sys.stdin.buffer, copy, _CHUNK)
+            else:
+                with path.open("rb") as pipe:
+                    shutil.copyfileobj(pipe, copy, _CHUNK)
+            copy.flush()
+        except OSError as error:
+            raise SourceError(f"what came through the pipe cannot be kept: {error.strerror or error}") from error
+        yield Path(copy.name)
 
 
 def content_digest(path: Path) -> str:
     """SHA-256 of the file's bytes, as hex. Raises SourceError."""
     digest = hashlib.sha256()
-    if path.exists() and not path.is_dir() and not path.is_file():
-        raise SourceError(f"{path} is a pipe or a device; it is read twice, so write it to a file first")
     try:
+        if path.is_char_device() or path.is_block_device():
+            raise SourceError(f"{path} is a device; it is read twice, so write it to a file first")
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
@@ -47,34 +95,58 @@ def content_digest(path: Path) -> str:
 
 
 @contextmanager
-def open_csv(path: Path) -> Iterator[Source]:
-    """A comma-separated file in UTF-8 (with or without BOM) whose first line names the columns.
+def open_records(path: Path, format_: Format | None = None) -> Iterator[Source]:
+    """A file of records in UTF-8, with or without BOM; its format is guessed when none is given.
 
     Raises SourceError that names the line and, for a wrong encoding, the byte.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(_checked(file, path), strict=True)
-            csv.field_size_limit(_LONGEST_FIELD)
+    with _lines(path) as (first, lines, position):
+        if (format_ or _guess_format(path, first)) is Format.JSONL:
+            columns, records = _json_lines(lines, path)
+        else:
+            reader = _csv_reader(first, lines)
             columns = _header(reader, path)
-            yield Source(path.name, columns, _records(reader, columns, path))
+            records = _records(reader, columns, path)
+        yield Source(path.name, columns, records, position)
+
+
+@contextmanager
+def open_numbers(path: Path) -> Iterator[Iterator[tuple[int, str]]]:
+    """(line, text) of each number of a list.
+
+    One number a line; or the column of a CSV file whose header names it; or pairs 'area code,number', as
+    registries publish them. Raises SourceError.
+    """
+    with _lines(path) as (first, lines, _):
+        yield _numbers(_csv_reader(first, lines), path)
+
+
+@contextmanager
+def _lines(path: Path) -> Iterator[tuple[str, Iterator[str], Callable[[], int]]]:
+    """The first line, all lines (the first one too), and how many bytes were read."""
+    try:
+        with path.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+            lines = _checked(file, path)
+            first = next(lines, "")
+            yield first, chain([first] if first else [], lines), raw.tell
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
-def _header(reader: Reader, path: Path) -> list[str]:
-    try:
-        columns = [name.strip() for name in next(reader)]
-    except StopIteration:
-        raise SourceError(f"{path} is empty; its first line must name the columns") from None
-    except csv.Error as error:
-        raise SourceError(f"{path} line 1 is no CSV: {error}") from None
-    if len(set(columns)) < len(columns):
-        raise SourceError(f"{path} names a column twice: {', '.join(columns)}")
-    return columns
+def _guess_format(path: Path, first: str) -> Format:
+    named = path.suffix.casefold() in (".jsonl", ".ndjson")
+    return Format.JSONL if named or first.lstrip().startswith("{") else Format.CSV
 
 
-def _records(reader: Reader, columns: list[str], path: Path) -> Iterator[Record]:
+def _csv_reader(first: str, lines: Iterator[str]) -> Reader:
+    """The delimiter is the one that makes the most columns of the first line; the comma if none does."""
+    delimiter = max(",;\t", key=lambda d: len(next(csv.reader([first], delimiter=d), [])))
+    csv.field_size_limit(_LONGEST_FIELD)
+    return csv.reader(lines, delimiter=delimiter, strict=True)
+
+
+def _rows(reader: Reader, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each row that is not empty, with the line where it starts."""
     start = reader.line_num + 1
     while True:
         try:
@@ -86,20 +158,98 @@ def _records(reader: Reader, columns: list[str], path: Path) -> Iterator[Record]
                 raise SourceError(f"{path} line {start}: a quote is opened here and never closed") from None
             raise SourceError(f"{path} line {reader.line_num} is no CSV: {error}") from None
         line, start = start, reader.line_num + 1
-        if not row:
-            continue  # an empty line is no record
+        if row:
+            yield line, row
+
+
+def _header(reader: Reader, path: Path) -> list[str]:
+    _, row = next(_rows(reader, path), (1, []))
+    if not row:
+        raise SourceError(f"{path} is empty; its first line must name the columns")
+    columns = [name.strip() for name in row]
+    if any(looks_like_number(name) for name in columns):
+        raise SourceError(f"{path} has no header: its first line holds a number; put a line with column names first")
+    if len(set(columns)) < len(columns):
+        raise SourceError(f"{path} names a column twice: {', '.join(columns)}")
+    return columns
+
+
+def _records(reader: Reader, columns: list[str], path: Path) -> Iterator[Record]:
+    for line, row in _rows(reader, path):
         fields = dict(zip(columns, row + [""] * (len(columns) - len(row)), strict=False))
         yield Record(line, fields, "TOO_MANY_FIELDS" if len(row) > len(columns) else None)
+
+
+def _json_lines(lines: Iterator[str], path: Path) -> tuple[list[str], Iterator[Record]]:
+    records = (_json_record(line, number, path) for number, line in enumerate(lines, 1) if line.strip())
+    first = next(records, None)
+    if first is None:
+        raise SourceError(f"{path} is empty; it must hold one JSON object a line")
+    return list(first.fields), chain([first], records)
+
+
+def _json_record(text: str, line: int, path: Path) -> Record:
+    problems: list[str] = []
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            problems.append("DOUBLE_KEY")
+        return found
+
+    try:
+        # numbers stay as they are written: a float would change digits
+        document = json.loads(text, object_pairs_hook=once, parse_int=str, parse_float=str, parse_constant=str)
+    except json.JSONDecodeError as error:
+        raise SourceError(f"{path} line {line} column {error.colno} is no JSON: {error.msg}") from None
+    except RecursionError:
+        raise SourceError(f"{path} line {line} is nested too deeply") from None
+    if not isinstance(document, dict):
+        raise SourceError(f"{path} line {line} is no JSON object; write one {{...}} a line")
+    if any(isinstance(value, dict | list) for value in document.values()):
+        problems.append("NOT_FLAT")
+    fields = {name: _plain(value) for name, value in document.items()}
+    if any("\x00" in value or (not value.isprintable() and _has_half(value)) for value in fields.values()):
+        problems.append("BAD_CHARACTERS")
+        fields = {name: value.replace("\x00", "").encode("utf-8", "replace").decode() for name, value in fields.items()}
+    return Record(line, fields, problems[0] if problems else None)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)
+
+
+def _has_half(value: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _numbers(reader: Reader, path: Path) -> Iterator[tuple[int, str]]:
+    rows = _rows(reader, path)
+    first = next(rows, None)
+    if first is None:
+        return
+    place = 0
+    if not any(_DIGITS.fullmatch(cell) for cell in first[1]):
+        place = find_number_column(first[1])
+    else:
+        rows = chain([first], rows)
+    for line, row in rows:
+        pair = len(row) == 2 and _AREA_CODE.fullmatch(row[0]) and _LOCAL.fullmatch(row[1])
+        yield line, "".join(row) if pair else row[place] if place < len(row) else ""
 
 
 def _checked(file: TextIO, path: Path) -> Iterator[str]:
     """Lines of text; refuses what is no text, with the place of the first wrong byte."""
     number = 0
     try:
-        for line in file:
+        while line := file.readline(_LONGEST_LINE):
             number += 1
             if "\x00" in line:
                 raise SourceError(f"{path} line {number} holds a NUL byte: this is no text file")
+            if len(line) == _LONGEST_LINE:
+                raise SourceError(f"{path} line {number} is longer than {_LONGEST_LINE} characters")
             yield line
     except UnicodeDecodeError:
         number, byte = _first_wrong_byte(path)
@@ -109,15 +259,19 @@ def _checked(file: TextIO, path: Path) -> Iterator[str]:
 
 
 def _first_wrong_byte(path: Path) -> tuple[int, int]:
-    offset = 0
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset, lines = 0, 1
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        while True:
+            chunk = file.read(_CHUNK)
+            begun = decoder.getstate()[0]
             try:
-                line.decode()
+                decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                return number, offset + error.start
-            offset += len(line)
-    return 0, 0
+                return lines + (begun + chunk)[: error.start].count(b"\n"), offset - len(begun) + error.start
+            if not chunk:
+                return 0, 0
+            offset, lines = offset + len(chunk), lines + chunk.count(b"\n")
 
 
 def _unreadable(path: Path, error: OSError) -> SourceError:

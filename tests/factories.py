@@ -10,7 +10,7 @@ from dispatcher.domain.attempt import Claimed, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
 from dispatcher.domain.loading import LoadReport
 from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
-from dispatcher.domain.screening import Record, screen
+from dispatcher.domain.screening import Record, Screened, map_columns, screen
 from dispatcher.domain.tick import mark_due
 from dispatcher.ports import Store
 
@@ -48,13 +48,19 @@ async def make_account(store: Store, name: str = "main", **changes: Any) -> Acco
     return await store.add_account(NewAccount(**values))
 
 
+def screened(campaign: Campaign, numbers: Sequence[str]) -> list[Screened]:
+    """These texts as numbers, one a line from line 2."""
+    places = map_columns(["phone", "name"], campaign.policy)
+    records = [Record(line, {"phone": text, "name": "Ada"}) for line, text in enumerate(numbers, 2)]
+    return [screen(r, campaign.policy, places) for r in records]
+
+
 async def load(store: Store, campaign: Campaign, numbers: Sequence[str], identity: str = "1" * 64) -> LoadReport:
     """Load these texts as numbers, one a line from line 2."""
     ticket = await store.begin_load(campaign, identity, "test.csv", owner="loader", lease=LEASE)
     if ticket.is_done:
         return await store.load_report(ticket)
-    records = [Record(line, {"phone": text, "name": "Ada"}) for line, text in enumerate(numbers, 2)]
-    await store.stage(ticket, [screen(r, campaign.policy) for r in records], lease=LEASE)
+    await store.stage(ticket, screened(campaign, numbers), lease=LEASE)
     return await store.finish_load(ticket)
 
 

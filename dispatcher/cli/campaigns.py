@@ -1,7 +1,6 @@
 """dispatcher campaign …"""
 
 import asyncio
-import csv
 import tomllib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,26 +9,23 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
+from dispatcher.cli.load import load
 from dispatcher.cli.session import call
 from dispatcher.cli.show import (
     as_json,
     campaign_document,
-    err,
     listing,
-    load_lines,
     out,
     status_document,
     status_table,
 )
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
 from dispatcher.domain.errors import CampaignFileError, UsageError
-from dispatcher.domain.loading import LoadReport, LoadTicket
 from dispatcher.flow import control
-from dispatcher.flow.load import load as load_records
 from dispatcher.ports import Services
-from dispatcher.sources import content_digest, open_csv
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns: create, load, start, watch.")
+app.command()(load)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -53,64 +49,6 @@ def create(
     policy = read_campaign_file(file)
     campaign = call(lambda services: control.create(policy, services, request_id))
     _shown(campaign, json)
-
-
-@app.command()
-def load(
-    campaign_id: Annotated[int, typer.Argument(metavar="ID")],
-    file: Path,
-    rejects: Annotated[Path | None, typer.Option(help="Where to write the records that are not dialled.")] = None,
-    json: Json = False,
-) -> None:
-    """Load a CSV file of destinations; the same file again changes nothing."""
-    report, target = call(lambda services: load_file(services, campaign_id, file, rejects))
-    if json:
-        as_json({"load": report.load_id, "was_done": report.was_done, "rows": report.rows, "rejects": str(target)})
-        return
-    out.print(load_lines(report))
-    out.print(f"records that are not dialled: {target}", soft_wrap=True)
-
-
-async def load_file(services: Services, campaign_id: int, file: Path, rejects: Path | None) -> tuple[LoadReport, Path]:
-    """Load one file and write its reject file."""
-    campaign = await services.store.campaign(campaign_id)
-    digest = content_digest(file)
-    target = _reject_file(file, campaign_id, rejects)
-    with open_csv(file) as source:
-        ticket, report = await load_records(
-            campaign,
-            name=source.name,
-            digest=digest,
-            columns=source.columns,
-            records=source.records,
-            services=services,
-        )
-    await _write_rejects(services, ticket, target)
-    return report, target
-
-
-def _reject_file(file: Path, campaign_id: int, rejects: Path | None) -> Path:
-    target = rejects or file.with_name(f"{file.stem}.{campaign_id}.rejects.csv")
-    if target.resolve() == file.resolve():
-        raise UsageError(f"--rejects {target} is the file that is loaded; choose another")
-    return target
-
-
-async def _write_rejects(services: Services, ticket: LoadTicket, target: Path) -> None:
-    try:
-        with target.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["line", "raw", "e164", "state", "reason"])
-            async for reject in services.store.rejects(ticket):
-                writer.writerow([reject.line, _safe(reject.raw), reject.e164 or "", reject.state, reject.reason])
-    except OSError as error:
-        err.print(f"the load is done, but {target} could not be written: {error.strerror}; choose --rejects PATH")
-        raise typer.Exit(1) from None
-
-
-def _safe(cell: str) -> str:
-    """A cell that no spreadsheet runs as a formula (OWASP: CSV injection)."""
-    return f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 @app.command()

@@ -20,7 +20,8 @@ from rich.live import Live
 import dispatcher
 from config.settings import Settings, Web
 from dispatcher.bootstrap import Urls, migrate
-from dispatcher.cli.campaigns import load_file, read_campaign_file
+from dispatcher.cli.campaigns import read_campaign_file
+from dispatcher.cli.load import load_file
 from dispatcher.cli.session import call_on
 from dispatcher.cli.show import counts, load_lines, out, status_table, violations
 from dispatcher.cli.stack import add_simulator, simulator_arguments, start_stack, stop_stack
@@ -98,7 +99,7 @@ async def _campaign(services: Services, chosen: Settings, port: int) -> tuple[St
         listed = [row["phone"] for row in csv.DictReader(file)]
     await control.dnc_add(listed, "US", "demo", "examples/demo-dnc.csv", services)
     campaign = await control.create(read_campaign_file(examples / "demo.toml"), services)
-    report, _ = await load_file(services, campaign.id, examples / "demo.csv", chosen.data_folder / "demo.rejects.csv")
+    report = await load_file(services, campaign.id, examples / "demo.csv", chosen.data_folder / "demo.rejects.csv")
     out.print(load_lines(report))
     await control.start(campaign.id, services)
     status = await _watch(services, campaign.id)

@@ -106,10 +106,11 @@ def listing(columns: list[str], rows: list[list[Any]]) -> Table:
     return table
 
 
-def load_lines(report: LoadReport) -> Group:
+def load_lines(report: LoadReport, dry_run: bool = False) -> Group:
     """What a load made of its records."""
-    head = "these records were loaded before; nothing was changed" if report.was_done else "loaded"
-    return Group(f"load {report.load_id}: {head}", counts("records", {str(s): n for s, n in report.rows.items()}, True))
+    said = "these records were loaded before; nothing was changed" if report.was_done else "loaded"
+    head = "dry run: nothing was loaded" if dry_run else f"load {report.load_id}: {said}"
+    return Group(head, counts("records", {str(s): n for s, n in report.rows.items()}, True))
 
 
 def entry_document(entry: DncEntry) -> dict[str, Any]:
@@ -118,3 +119,13 @@ def entry_document(entry: DncEntry) -> dict[str, Any]:
 
 def violations(found: list[Violation]) -> Table:
     return listing(["invariant", "culprit"], [[v.invariant, v.culprit] for v in found])
+
+
+def safe_cell(cell: str) -> str:
+    """A cell that no spreadsheet runs as a formula, on none of its lines (OWASP: CSV injection)."""
+    lines = cell.splitlines() or [cell]
+    return (
+        f"'{cell}"
+        if any(line.lstrip().startswith(("=", "+", "-", "@")) for line in lines) or cell.startswith(("\t", "\r"))
+        else cell
+    )

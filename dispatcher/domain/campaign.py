@@ -84,9 +84,13 @@ class _Part(BaseModel):
 
 
 class Columns(_Part):
-    """Which column of the file holds what; all other columns become variables of the text."""
+    """Which column of the file holds what. What is not said is guessed from the columns' names."""
 
-    number: str = "phone"
+    number: str | None = None
+    variables: Mapping[str, str] = Field(default_factory=dict)
+    """A variable of the text -> the column that holds it, where their names differ."""
+    keep: tuple[str, ...] = ()
+    """Columns that the text does not need, kept for exports."""
 
 
 class Content(_Part):

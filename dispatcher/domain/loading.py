@@ -46,11 +46,22 @@ class Reject:
     state: State
     reason: str
 
+    @property
+    def why(self) -> tuple[str, str]:
+        """The reason, and what it points at: the list, or the line that had the number first."""
+        name = self.reason.partition(" ")[2]
+        match self.state:
+            case State.DUP:
+                return "DUPLICATE", self.reason.lower()
+            case State.DNC:
+                return "LISTED", name
+        return self.reason, ""
+
 
 def load_identity(content_sha256: str, policy: Policy) -> str:
     """What makes two loads the same: the bytes, how columns are read, and how numbers are completed."""
     mapping = {
-        "columns": policy.columns.model_dump(),
+        "columns": policy.columns.model_dump(mode="json"),
         "variables": sorted(policy.content.variables),
         "region": policy.region,
         "allowed": sorted(policy.regions_allowed),

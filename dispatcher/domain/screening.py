@@ -1,6 +1,6 @@
 """What becomes of a record when it is loaded, before any list is asked: INVALID, or READY to be screened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dispatcher.domain.campaign import Policy
@@ -29,27 +29,102 @@ class Screened:
     variables: Mapping[str, str]
 
 
-def screen(record: Record, policy: Policy) -> Screened:
+@dataclass(frozen=True, slots=True)
+class ColumnMap:
+    """Which column of a file holds what."""
+
+    number: str
+    variables: Mapping[str, str]
+    """The text's variables, by name -> column."""
+    kept: Mapping[str, str]
+    """What is only kept beside the destination, for exports."""
+
+
+def screen(record: Record, policy: Policy, columns: ColumnMap) -> Screened:
     """Read the number and the variables of one record."""
-    raw = record.fields.get(policy.columns.number, "")
-    values = {name: record.fields[name] for name in sorted(policy.content.variables)}
+    fields = record.fields
+    raw = fields.get(columns.number, "")
+    values = {name: fields.get(column, "") for name, column in columns.variables.items()}
+    kept = {name: fields.get(column, "") for name, column in columns.kept.items()} | values
     if record.problem:
-        return Screened(record.line, raw, None, record.problem, values)
+        return Screened(record.line, raw, None, record.problem, kept)
     phone = normalise(raw, policy.region, policy.regions_allowed)
     if not isinstance(phone, Phone):
-        return Screened(record.line, raw, phone.e164, phone.reason, values)
+        return Screened(record.line, raw, phone.e164, phone.reason, kept)
     if any(not value.strip() for value in values.values()):
-        return Screened(record.line, raw, phone.e164, "MISSING_VARIABLE", values)
-    return Screened(record.line, raw, phone.e164, None, values)
+        return Screened(record.line, raw, phone.e164, "MISSING_VARIABLE", kept)
+    return Screened(record.line, raw, phone.e164, None, kept)
 
 
-def check_columns(columns: list[str], policy: Policy) -> None:
-    """Refuse a file that lacks the number's column or one that the text needs. Raises SourceError."""
-    wanted = {policy.columns.number, *policy.content.variables}
-    missing = sorted(wanted - set(columns))
+def map_columns(columns: Sequence[str], policy: Policy) -> ColumnMap:
+    """Find the number's column and those that the text needs. Raises SourceError.
+
+    A name of the campaign file is a column's name; what it leaves open is guessed: the number by the usual names,
+    a variable by its own name in any case, with spaces for underscores.
+    """
+    wanted = policy.columns
+    plain = {_plain(column): column for column in reversed(columns)}
+    number = wanted.number or columns[find_number_column(columns)]
+    named = {name: wanted.variables.get(name, name) for name in sorted({*policy.content.variables, *wanted.keep})}
+    found = {name: column if column in columns else plain.get(_plain(column)) for name, column in named.items()}
+    missing = [named[name] for name, column in found.items() if column is None]
+    if number not in columns:
+        missing.append(number)
     if missing:
         raise SourceError(
-            f"the file has no column {', '.join(repr(x) for x in missing)}; its columns are "
-            f"{', '.join(repr(x) for x in columns)[:200]}. Rename the column, or set [columns] number and "
-            f"the names in braces of [content] text in the campaign file."
+            f"the file has no column {', '.join(repr(x) for x in missing)}; its columns are {_listed(columns)}. "
+            "Rename the column, or say in the campaign file which one it is: [columns] number = '...', "
+            "[columns.variables] name = '...'."
         )
+    places = {name: column for name, column in found.items() if column is not None}
+    return ColumnMap(
+        number,
+        {name: places[name] for name in sorted(policy.content.variables)},
+        {name: places[name] for name in wanted.keep},
+    )
+
+
+_NUMBER_NAMES = (
+    "phone",
+    "phonenumber",
+    "number",
+    "msisdn",
+    "e164",
+    "mobile",
+    "mobilephone",
+    "mobilenumber",
+    "cell",
+    "cellphone",
+    "telephone",
+    "tel",
+    "to",
+    "destination",
+)
+
+
+def find_number_column(columns: Sequence[str]) -> int:
+    """The place of the one column that is named like a phone number; 'phone' wins. Raises SourceError."""
+    found = [i for i, column in enumerate(columns) if _plain(column) in _NUMBER_NAMES]
+    exact = [i for i in found if columns[i] == "phone"]
+    if len(found) == 1 or exact:
+        return (exact or found)[0]
+    if found:
+        several = ", ".join(repr(columns[i]) for i in found)
+        raise SourceError(f"several columns may hold the number ({several}); say which: [columns] number = '...'")
+    raise SourceError(
+        f"the file has no column 'phone', and none that is named like a phone number; its columns are "
+        f"{_listed(columns)}. Rename the column, or set [columns] number in the campaign file."
+    )
+
+
+def looks_like_number(text: str) -> bool:
+    """Is this a number rather than a name? Such a text is never shown."""
+    return sum(c.isdigit() for c in text) >= 7
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(repr("***" if looks_like_number(x) else x) for x in columns)[:200]

@@ -5,14 +5,15 @@ from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 
-from dispatcher.domain.campaign import Campaign
+from dispatcher.domain.campaign import Campaign, Policy
 from dispatcher.domain.errors import ServerError, SourceError
-from dispatcher.domain.loading import LoadReport, LoadTicket, load_identity
-from dispatcher.domain.screening import Record, check_columns, screen
+from dispatcher.domain.loading import LoadReport, LoadTicket, Reject, load_identity
+from dispatcher.domain.screening import ColumnMap, Record, Screened, map_columns, screen
 from dispatcher.ports import Services
 
 CHUNK = 1000
 LEASE = timedelta(seconds=60)
+_EMPTY = "{name} holds no record below its header; nothing was loaded"
 
 
 async def load(
@@ -30,7 +31,7 @@ async def load(
     Raises SourceError (a file that cannot be used), NotAllowed (a finished campaign, another loader), ServerError.
     """
     policy = campaign.policy
-    check_columns(columns, policy)
+    places = map_columns(columns, policy)
     identity = load_identity(digest, policy)
     owner = services.ids.owner()
     ticket = await services.store.begin_load(campaign, identity, name, owner=owner, lease=LEASE)
@@ -38,14 +39,14 @@ async def load(
         return ticket, await services.store.load_report(ticket)
     try:
         rows = 0
-        while chunk := [screen(record, policy) for record in islice(records, CHUNK)]:
+        for chunk in _chunks(records, policy, places):
             if services.stopping():
                 raise SourceError("the load was stopped before its end; nothing was kept, load the file again")
             await services.store.stage(ticket, chunk, lease=LEASE)
             rows += len(chunk)
             progress(rows)
         if rows == 0:
-            raise SourceError(f"{name} holds no record below its header; nothing was loaded")
+            raise SourceError(_EMPTY.format(name=name))
         report = await services.store.finish_load(ticket)
     except BaseException as error:
         with suppress(ServerError):  # then its lease ends, and the tick gives it up
@@ -53,3 +54,25 @@ async def load(
         raise
     await services.store.dnc_rescreen(ticket.opened_at)
     return ticket, report
+
+
+async def rehearse(
+    campaign: Campaign,
+    *,
+    name: str,
+    columns: list[str],
+    records: Iterator[Record],
+    services: Services,
+    rejected: Callable[[Reject], None],
+) -> LoadReport:
+    """What a load would make of these records: nothing is kept. Raises as `load` does."""
+    places = map_columns(columns, campaign.policy)
+    report = await services.store.rehearse_load(campaign, _chunks(records, campaign.policy, places), rejected)
+    if report.total == 0:
+        raise SourceError(_EMPTY.format(name=name))
+    return report
+
+
+def _chunks(records: Iterator[Record], policy: Policy, places: ColumnMap) -> Iterator[list[Screened]]:
+    while chunk := [screen(record, policy, places) for record in islice(records, CHUNK)]:
+        yield chunk

@@ -1,7 +1,10 @@
 """Loads: staged by COPY, classified in one statement, kept for ever."""
 
-from collections.abc import AsyncIterator, Iterable
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -17,6 +20,10 @@ from dispatcher.store.queries import statement
 _LOAD_LOCKS = 7_261_002
 """First half of the advisory lock that lets one loader at a time classify into a campaign."""
 
+OWN_PART_FROM = 100_000
+"""A campaign whose first load has more records gets partitions of its own."""
+_REHEARSAL = 0
+"""No load has this id."""
 _TAKEN_OVER = "another loader took this load over; wait for it, or load the file again"
 
 
@@ -49,7 +56,7 @@ class Loads:
             )
             assert made
             for name in ("loads.drop_staging", "loads.create_staging"):
-                await tx.connection.execute(_staging_statement(name, made["id"]))
+                await _execute(tx, name, made["id"])
             return LoadTicket(made["id"], campaign, False, owner, made["opened_at"])
 
         return await self.db.atomically(work)
@@ -60,71 +67,79 @@ class Loads:
             alive = await tx.fetch_one("loads.heartbeat", id=ticket.load_id, owner=ticket.owner, lease=lease)
             if alive is None:
                 raise NotAllowed(_TAKEN_OVER)
-            cursor = tx.connection.cursor()
-            async with cursor.copy(_staging_statement("loads.copy_staging", ticket.load_id)) as copy:
-                for row in rows:
-                    values = Jsonb(dict(row.variables)) if row.variables else None
-                    await copy.write_row((row.line, row.raw, row.e164, row.reason, values))
+            await _copy(tx, ticket.load_id, rows)
 
     async def finish_load(self, ticket: LoadTicket) -> LoadReport:
-        """Classify what was staged: INVALID before DUP before DNC, the rest READY; all or nothing."""
-        campaign = ticket.campaign
+        """Classify what was staged: INVALID before DUP before DNC, the rest READY; all or nothing.
+
+        A campaign whose first load is large gets a partition of its own, fixed for life.
+        """
+        campaign, load_id = ticket.campaign, ticket.load_id
 
         async def work(tx: Transaction) -> None:
-            if await tx.fetch_one("loads.lock_mine", id=ticket.load_id, owner=ticket.owner) is None:
-                raise NotAllowed(_TAKEN_OVER)
             await tx.fetch("loads.lock_campaign", space=_LOAD_LOCKS, campaign_id=campaign.id)
-            staged = await self._staged(tx, ticket.load_id)
-            params = {
-                "part": campaign.part,
-                "campaign_id": campaign.id,
-                "load_id": ticket.load_id,
-                "channel": campaign.policy.channel,
-                "account_id": campaign.account_id,
-            }
-            cursor = await tx.connection.execute(_staging_statement("loads.classify", ticket.load_id), params)
-            made = sum(row["n"] for row in await cursor.fetchall())
+            if await tx.fetch_one("loads.lock_mine", id=load_id, owner=ticket.owner) is None:
+                raise NotAllowed(_TAKEN_OVER)
+            staged = await _count_staged(tx, load_id)
+            own = await tx.fetch_one("loads.next_part", campaign_id=campaign.id) if staged > OWN_PART_FROM else None
+            if own:
+                made = await _load_own_part(tx, campaign, load_id, own["part"])
+            else:
+                made = await _classify(tx, campaign, load_id, await _part_of(tx, campaign), "destination")
             if made != staged:
                 raise ServerError(
-                    f"load {ticket.load_id}: {staged} records were staged but {made} rows made; nothing was "
+                    f"load {load_id}: {staged} records were staged but {made} rows made; nothing was "
                     "kept. Load the file again."
                 )
-            await tx.fetch("loads.finish", id=ticket.load_id, owner=ticket.owner, rows_read=staged)
-            await tx.connection.execute(_staging_statement("loads.drop_staging", ticket.load_id))
+            await tx.fetch("loads.finish", id=load_id, owner=ticket.owner, rows_read=staged)
+            await _execute(tx, "loads.drop_staging", load_id)
 
         await self.db.atomically(work)
         return await self.load_report(ticket)
 
-    async def _staged(self, tx: Transaction, load_id: int) -> int:
-        cursor = await tx.connection.execute(_staging_statement("loads.staged", load_id))
-        row = await cursor.fetchone()
-        assert row
-        return int(row["n"])
+    async def rehearse_load(
+        self, campaign: Campaign, chunks: Iterable[Sequence[Screened]], rejected: Callable[[Reject], None]
+    ) -> LoadReport:
+        """Do a whole load, report it, and take it all back."""
+        report: dict[State, int] = {}
+        with suppress(_Rehearsed):
+            async with self.db.transaction() as tx:
+                await tx.fetch("loads.lock_campaign", space=_LOAD_LOCKS, campaign_id=campaign.id)
+                await _execute(tx, "loads.create_rehearsal", _REHEARSAL)
+                for chunk in chunks:
+                    await _copy(tx, _REHEARSAL, chunk)
+                part = await _part_of(tx, campaign)
+                await _classify(tx, campaign, _REHEARSAL, part, "destination")
+                place = {"part": part, "campaign_id": campaign.id, "load_id": _REHEARSAL}
+                report = {State(row["state"]): row["n"] for row in await tx.fetch("loads.report", **place)}
+                async for reject in _rejects(tx, place):
+                    rejected(reject)
+                raise _Rehearsed
+        return LoadReport(_REHEARSAL, False, report)
 
     async def load_report(self, ticket: LoadTicket) -> LoadReport:
         """What the load made of its records."""
-        campaign = ticket.campaign
-        rows = await self.db.fetch("loads.report", part=campaign.part, campaign_id=campaign.id, load_id=ticket.load_id)
+        rows = await self.db.fetch("loads.report", **await self._place(ticket))
         return LoadReport(ticket.load_id, ticket.is_done, {State(row["state"]): row["n"] for row in rows})
 
     async def rejects(self, ticket: LoadTicket) -> AsyncIterator[Reject]:
         """The records of the load that are not to be dialled, in the order of the file, streamed."""
-        campaign = ticket.campaign
-        params = {"part": campaign.part, "campaign_id": campaign.id, "load_id": ticket.load_id}
-        async with (
-            self.db.transaction() as tx,
-            tx.connection.cursor(name="rejects") as cursor,
-        ):
-            await cursor.execute(sql.SQL(statement("loads.rejects")), params)
-            async for row in cursor:
-                yield _reject(row)
+        place = await self._place(ticket)
+        async with self.db.transaction() as tx:
+            async for reject in _rejects(tx, place):
+                yield reject
+
+    async def _place(self, ticket: LoadTicket) -> dict[str, int]:
+        async with self.db.transaction() as tx:
+            part = await _part_of(tx, ticket.campaign)
+        return {"part": part, "campaign_id": ticket.campaign.id, "load_id": ticket.load_id}
 
     async def fail_load(self, ticket: LoadTicket, error: str) -> None:
         """Give a load up: its staged records are dropped, the file may be loaded again."""
 
         async def work(tx: Transaction) -> None:
             if await tx.fetch("loads.fail", id=ticket.load_id, owner=ticket.owner, error=error):
-                await tx.connection.execute(_staging_statement("loads.drop_staging", ticket.load_id))
+                await _execute(tx, "loads.drop_staging", ticket.load_id)
 
         await self.db.atomically(work)
 
@@ -134,20 +149,89 @@ class Loads:
         async def work(tx: Transaction) -> int:
             dead = await tx.fetch("loads.fail_dead")
             for row in dead:
-                await tx.connection.execute(_staging_statement("loads.drop_staging", row["id"]))
+                await _execute(tx, "loads.drop_staging", row["id"])
             return len(dead)
 
         return await self.db.atomically(work)
 
 
-def _staging_statement(name: str, load_id: int) -> sql.Composed:
-    table = sql.Identifier(f"staging_{int(load_id)}")
-    before, *after = statement(name).split("{staging}")
-    parts: list[sql.Composable] = [sql.SQL(before)]
-    for text in after:
-        parts += [table, sql.SQL(text)]
-    return sql.Composed(parts)
+class _Rehearsed(Exception):
+    """Rolls a rehearsal back."""
 
 
-def _reject(row: Row) -> Reject:
-    return Reject(row["line"], row["raw"], row["e164"], State(row["state"]), row["reason"])
+async def _part_of(tx: Transaction, campaign: Campaign) -> int:
+    """Asked anew: the campaign's first load may just have moved it."""
+    row = await tx.fetch_one("loads.part_of", campaign_id=campaign.id)
+    assert row
+    return int(row["part"])
+
+
+async def _copy(tx: Transaction, load_id: int, rows: Iterable[Screened]) -> None:
+    cursor = tx.connection.cursor()
+    async with cursor.copy(_named("loads.copy_staging", staging=f"staging_{load_id}")) as copy:
+        for row in rows:
+            values = Jsonb(dict(row.variables)) if row.variables else None
+            await copy.write_row((row.line, row.raw, row.e164, row.reason, values))
+
+
+async def _count_staged(tx: Transaction, load_id: int) -> int:
+    (row,) = await _execute(tx, "loads.staged", load_id)
+    return int(row["n"])
+
+
+async def _classify(tx: Transaction, campaign: Campaign, load_id: int, part: int, target: str) -> int:
+    """Staged records -> rows of `target`; how many."""
+    params = {
+        "part": part,
+        "campaign_id": campaign.id,
+        "load_id": load_id,
+        "channel": campaign.policy.channel,
+        "account_id": campaign.account_id,
+    }
+    made = await _execute(tx, "loads.classify", load_id, target, params=params)
+    return sum(row["n"] for row in made)
+
+
+async def _load_own_part(tx: Transaction, campaign: Campaign, load_id: int, part: int) -> int:
+    """Two partitions of the campaign's own, for its destinations and their attempts."""
+    rows, attempts = f"destination_{part}", f"attempt_{part}"
+    await _execute(tx, "loads.make_part", load_id, rows)
+    made = await _classify(tx, campaign, load_id, part, rows)
+    await _execute(tx, "loads.make_attempts", load_id, attempts)
+    for target, attach in ((rows, "loads.attach_part"), (attempts, "loads.attach_attempts")):
+        await _execute(tx, "loads.bound_part", load_id, target, part)
+        await _execute(tx, attach, load_id, target, part)
+    await _execute(tx, "loads.analyze_part", load_id, rows)
+    await tx.fetch("loads.move_to_part", campaign_id=campaign.id, part=part)
+    return made
+
+
+async def _rejects(tx: Transaction, place: Mapping[str, int]) -> AsyncIterator[Reject]:
+    async with tx.connection.cursor(name="rejects") as cursor:
+        await cursor.execute(sql.SQL(statement("loads.rejects")), place)
+        async for row in cursor:
+            yield Reject(row["line"], row["raw"], row["e164"], State(row["state"]), row["reason"])
+
+
+async def _execute(
+    tx: Transaction,
+    name: str,
+    load_id: int,
+    target: str = "",
+    part: int = 0,
+    params: Mapping[str, Any] | None = None,
+) -> list[Row]:
+    """A statement that names tables; its rows, if it gives any."""
+    text = _named(name, staging=f"staging_{load_id}", target=target, part=part)
+    cursor = await tx.connection.execute(text, params)
+    return await cursor.fetchall() if cursor.description else []
+
+
+def _named(name: str, *, staging: str, target: str = "", part: int = 0) -> sql.Composed:
+    words: dict[str, sql.Composable] = {
+        "{staging}": sql.Identifier(staging),
+        "{target}": sql.Identifier(target or "-"),
+        "{part}": sql.Literal(part),
+    }
+    pieces = re.split(r"(\{staging\}|\{target\}|\{part\})", statement(name))
+    return sql.Composed([words.get(piece) or sql.SQL(piece) for piece in pieces])

@@ -25,6 +25,7 @@ from tests.factories import (
     news,
     number,
     permit,
+    screened,
     states,
 )
 
@@ -76,6 +77,20 @@ class TestLoad:
             await store.begin_load(campaign, "3" * 64, "x", owner="p", lease=LEASE)
         await store.fail_load(ticket, "test")
         assert (await load(store, campaign, [number(1)], identity="3" * 64)).total == 1
+
+    async def test_a_rehearsal_says_the_same_and_keeps_nothing(self, store: Store) -> None:
+        campaign = await make_campaign(store, [number(1)])
+        await store.dnc_add(DncAdd(numbers=(number(3),), list="list", source="s"))
+        texts = [number(1), number(2), number(2), number(3), "junk"]
+        found: list[str] = []
+        report = await store.rehearse_load(
+            campaign, iter([screened(campaign, texts)]), lambda reject: found.append(" ".join(reject.why).strip())
+        )
+        assert report.rows == {State.READY: 1, State.DUP: 2, State.DNC: 1, State.INVALID: 1}
+        assert sorted(found)[:2] == ["BAD_CHARACTERS", "DUPLICATE line 3"]
+        assert "LISTED list" in found
+        assert await states(store, campaign) == {"READY": 1}
+        assert (await load(store, campaign, texts, identity="2" * 64)).rows == report.rows
 
 
 class TestLists:

@@ -1,7 +1,10 @@
 """The command line by hand: what is typed, what is shown, which exit code; never a traceback."""
 
+import io
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,9 +75,9 @@ def test_a_campaign_by_hand(typed: Type, tmp_path: Path) -> None:
     assert (code, json.loads(out)["rows"]) == (0, {"READY": 1, "INVALID": 1, "DUP": 1})
     rejects = (tmp_path / "d.1.rejects.csv").read_text().splitlines()
     assert rejects == [
-        "line,raw,e164,state,reason",
-        "3,n/a,,INVALID,BAD_CHARACTERS",
-        f"4,'{number(1)},{number(1)},DUP,LINE 2",
+        "line,raw,e164,state,reason,see",
+        "3,n/a,,INVALID,BAD_CHARACTERS,",
+        f"4,'{number(1)},{number(1)},DUP,DUPLICATE,line 2",
     ]
     assert "loaded before" in typed("campaign", "load", "1", "d.csv")[1]
     assert "RUNNING" in typed("campaign", "start", "1")[1]
@@ -95,6 +98,37 @@ def test_a_campaign_by_hand(typed: Type, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("campaign")
+def test_a_dry_run_writes_the_report_and_nothing_else(typed: Type, tmp_path: Path) -> None:
+    code, out, _ = typed("campaign", "load", "1", "d.csv", "--dry-run", "--json")
+    assert (code, json.loads(out)["rows"]) == (0, {"READY": 1, "INVALID": 1, "DUP": 1})
+    assert len((tmp_path / "d.1.rejects.csv").read_text().splitlines()) == 3
+    assert json.loads(typed("campaign", "status", "1", "--json")[1])["rows"] == 0
+    assert "dry run: nothing was loaded" in typed("campaign", "load", "1", "d.csv", "--dry-run")[1]
+    assert json.loads(typed("campaign", "load", "1", "d.csv", "--json")[1])["was_done"] is False
+
+
+@pytest.mark.usefixtures("campaign")
+def test_json_lines_through_stdin_and_a_pipe(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "".join(json.dumps({"Mobile": number(i), "Name": "Ada"}) + "\n" for i in (1, 2)).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    code, out, _ = typed("campaign", "load", "1", "-", "--json")
+    assert (code, json.loads(out)["rows"]) == (0, {"READY": 2})
+    assert (tmp_path / "stdin.1.rejects.csv").exists()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(lines,))
+    writer.start()
+    assert json.loads(typed("campaign", "load", "1", "pipe", "--json")[1])["was_done"] is True
+    writer.join()
+
+
+@pytest.mark.usefixtures("campaign")
+def test_a_reject_file_that_cannot_be_written(typed: Type) -> None:
+    code, _, err = typed("campaign", "load", "1", "d.csv", "--rejects", "/dev/full")
+    assert (code, "the load is done, but /dev/full could not be written: No space left" in err) == (1, True)
+    assert json.loads(typed("campaign", "status", "1", "--json")[1])["rows"] == 3
+
+
+@pytest.mark.usefixtures("campaign")
 def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
     ids = [json.loads(typed("campaign", "create", "c.toml", "--request-id", "r", "--json")[1])["id"] for _ in "ab"]
     assert ids[0] == ids[1]
@@ -107,7 +141,7 @@ def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
         (["campaign", "load", "1", "missing.csv"], 2, "missing.csv cannot be read: No such file"),
         (["campaign", "load", "1", "."], 2, "cannot be read: Is a directory"),
         (["campaign", "load", "9", "d.csv"], 1, "there is no campaign 9; see: dispatcher campaign list"),
-        (["campaign", "load", "1", "c.toml"], 2, "no column 'name', 'phone'"),
+        (["campaign", "load", "1", "c.toml"], 2, "no column 'phone', and none"),
         (["campaign", "create", "d.csv"], 2, "is no TOML file"),
         (["campaign", "create", "missing.toml"], 2, "missing.toml cannot be read"),
         (["campaign", "pause", "1"], 1, "only a campaign that is RUNNING can become PAUSED"),
@@ -139,7 +173,7 @@ def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
         (["account", "subscribe", "nobody"], 1, "there is no account 'nobody'"),
         (["campaign", "resume", "1"], 1, "is DRAFT; use: dispatcher campaign start 1"),
         (["campaign", "load", "1", "d.csv", "--rejects", "./d.csv"], 2, "is the file that is loaded"),
-        (["campaign", "load", "1", "/dev/null"], 2, "is a pipe or a device"),
+        (["campaign", "load", "1", "/dev/null"], 2, "is a device"),
         (["campaign", "status", "1", "--watch", "--json"], 2, "choose --watch or --json"),
         (["dnc", "add", number(1), "--list", ""], 2, "a list needs a name"),
         (["dnc", "add", number(1), "--region", "XX"], 2, "'XX' is no region"),
@@ -228,5 +262,5 @@ def test_verify_names_the_culprit(typed: Type, database_url: str) -> None:
 
 
 def test_migrate_says_what_it_did(typed: Type) -> None:
-    assert typed("migrate") == (0, "the schema is 0001 already\n", "")
+    assert typed("migrate") == (0, "the schema is 0002 already\n", "")
     assert typed("version")[0] == 0

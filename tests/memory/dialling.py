@@ -1,7 +1,7 @@
 """Loads and dialling in memory."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -41,6 +41,17 @@ class Dialling(Tables):
 
     async def stage(self, ticket: LoadTicket, rows: Iterable[Screened], *, lease: timedelta) -> None:
         self.staged[ticket.load_id] += rows
+
+    async def rehearse_load(
+        self, campaign: Campaign, chunks: Iterable[Sequence[Screened]], rejected: Callable[[Reject], None]
+    ) -> LoadReport:
+        ticket = LoadTicket(0, campaign, False, "rehearsal", self.clock())
+        self.staged[0] = [row for chunk in chunks for row in chunk]
+        report = await self.finish_load(ticket)
+        async for reject in self.rejects(ticket):
+            rejected(reject)
+        self.rows = {i: row for i, row in self.rows.items() if row.load_id}
+        return report
 
     async def finish_load(self, ticket: LoadTicket) -> LoadReport:
         campaign = ticket.campaign

@@ -23,7 +23,7 @@ UPDATE load SET lease_until = clock_timestamp() + %(lease)s
  WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
 
 -- classify --
--- The staging table is named by {staging}. INVALID before DUP before DNC; the first line of a number wins.
+-- From {staging} into {target}: the table itself, or a partition that is not attached yet. INVALID before DUP before DNC; the first line of a number wins.
 WITH numbered AS (
   SELECT s.*, first_value(line) OVER same_number AS first_line
     FROM {staging} AS s WINDOW same_number AS (PARTITION BY e164, reason IS NULL ORDER BY line)
@@ -49,8 +49,8 @@ WITH numbered AS (
             LIMIT 1) END AS dnc_list
     FROM judged AS j
 ), inserted AS (
-  INSERT INTO destination (part, campaign_id, load_id, line, raw, channel, e164, variables, state, reason, finished_at)
-  SELECT %(part)s, %(campaign_id)s, %(load_id)s, line, raw, %(channel)s, e164, variables,
+  INSERT INTO {target} (part, id, campaign_id, load_id, line, raw, channel, e164, variables, state, reason, finished_at)
+  SELECT %(part)s, nextval(pg_get_serial_sequence('destination', 'id')), %(campaign_id)s, %(load_id)s, line, raw, %(channel)s, e164, variables,
          CASE WHEN reason IS NOT NULL THEN 'INVALID' WHEN dup_of IS NOT NULL THEN 'DUP'
               WHEN dnc_list IS NOT NULL THEN 'DNC' ELSE 'READY' END,
          coalesce(reason, dup_of, dnc_list),
@@ -64,11 +64,48 @@ WITH numbered AS (
 )
 SELECT state, count(*)::bigint AS n FROM inserted GROUP BY state;
 
+-- next_part --
+-- A number for the campaign's own partitions, when this is its first load; none when it has rows already.
+SELECT nextval('part_number')::int AS part FROM campaign AS c
+ WHERE c.id = %(campaign_id)s AND c.part = 0
+   AND NOT EXISTS (SELECT 1 FROM destination AS d WHERE d.part = 0 AND d.campaign_id = c.id)
+   FOR NO KEY UPDATE OF c;
+
+-- make_part --
+-- Filled before it is attached: no index is kept up to date meanwhile, and nobody waits.
+CREATE TABLE {target} (LIKE destination INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = 80);
+
+-- make_attempts --
+CREATE TABLE {target} (LIKE attempt INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+
+-- bound_part --
+-- With this known to hold, attaching scans nothing.
+ALTER TABLE {target} ADD CONSTRAINT part_is CHECK (part = {part});
+
+-- attach_part --
+ALTER TABLE destination ATTACH PARTITION {target} FOR VALUES IN ({part});
+
+-- attach_attempts --
+ALTER TABLE attempt ATTACH PARTITION {target} FOR VALUES IN ({part});
+
+-- analyze_part --
+ANALYZE {target};
+
+-- move_to_part --
+UPDATE campaign SET part = %(part)s WHERE id = %(campaign_id)s;
+
+-- part_of --
+SELECT part FROM campaign WHERE id = %(campaign_id)s;
+
 -- staged --
 SELECT count(*)::bigint AS n FROM {staging};
 
 -- drop_staging --
 DROP TABLE IF EXISTS {staging};
+
+-- create_rehearsal --
+CREATE TEMPORARY TABLE {staging} (line bigint NOT NULL, raw text NOT NULL, e164 text, reason text, variables jsonb)
+  ON COMMIT DROP;
 
 -- create_staging --
 CREATE UNLOGGED TABLE {staging} (line bigint NOT NULL, raw text NOT NULL, e164 text, reason text, variables jsonb);

@@ -77,3 +77,12 @@ def test_normalising_twice_changes_nothing(digits: int) -> None:
 def test_masks_show_no_whole_number() -> None:
     assert mask("+12025550142") == "+1202***0142"
     assert mask("+1202555") == "***"
+
+
+@pytest.mark.parametrize("text", ["12025550142.0", "+12025550142.00", "2025550142."])
+def test_a_spreadsheets_number_is_not_completed_to_somebody_elses(text: str) -> None:
+    assert normalise(text, "US", frozenset({"US"})) == NotAPhone("DECIMAL")
+
+
+def test_dots_between_groups_are_writing() -> None:
+    assert normalise("01.23.45.67.00", "FR", frozenset({"FR"})) == Phone("+33123456700", "FR")

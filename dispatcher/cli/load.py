@@ -1,0 +1,133 @@
+"""dispatcher campaign load: a file of destinations into a campaign, and the file of those that are not dialled."""
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dispatcher.cli.session import call
+from dispatcher.cli.show import as_json, err, load_lines, out, safe_cell
+from dispatcher.domain.campaign import Campaign
+from dispatcher.domain.errors import ServerError, UsageError
+from dispatcher.domain.loading import LoadReport, Reject
+from dispatcher.flow.load import load as load_records
+from dispatcher.flow.load import rehearse
+from dispatcher.ports import Services
+from dispatcher.sources import STDIN, Format, Source, content_digest, open_records, regular_file
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load(
+    campaign_id: Annotated[int, typer.Argument(metavar="ID")],
+    file: Annotated[Path, typer.Argument(help="CSV (comma, semicolon, tab) or JSON Lines, UTF-8; '-' is stdin.")],
+    rejects: Annotated[Path | None, typer.Option(help="Where to write the records that are not dialled.")] = None,
+    format_: Annotated[Format | None, typer.Option("--format", help="Default: guessed.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the report and the reject file, nothing else.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Load a file of destinations; the same file again changes nothing."""
+    with regular_file(file) as readable:
+        target = _reject_file(file, campaign_id, rejects)
+        verb = rehearse_file if dry_run else load_file
+        report = call(lambda services: verb(services, campaign_id, readable, target, format_))
+    if json:
+        known = {} if dry_run else {"load": report.load_id, "was_done": report.was_done}
+        as_json({**known, "dry_run": dry_run, "rows": report.rows, "rejects": str(target)})
+        return
+    out.print(load_lines(report, dry_run))
+    out.print(f"records that are not dialled: {target}", soft_wrap=True)
+
+
+def _reject_file(file: Path, campaign_id: int, rejects: Path | None) -> Path:
+    name = "stdin" if file == STDIN else file.stem
+    own = file.parent / f"{name}.{campaign_id}.rejects.csv"
+    target = rejects or own
+    if target.resolve() == file.resolve():
+        raise UsageError(f"--rejects {target} is the file that is loaded; choose another")
+    return target
+
+
+async def load_file(
+    services: Services, campaign_id: int, file: Path, target: Path, format_: Format | None = None
+) -> LoadReport:
+    """Load one file and write its reject file."""
+    campaign = await services.store.campaign(campaign_id)
+    digest = content_digest(file)
+    with open_records(file, format_) as source, _progress(file, source) as step:
+        ticket, report = await load_records(
+            campaign,
+            name=source.name,
+            digest=digest,
+            columns=source.columns,
+            records=source.records,
+            services=services,
+            progress=step,
+        )
+    with _written(target, "the load is done, but ") as write:
+        async for reject in services.store.rejects(ticket):
+            write(reject)
+    return report
+
+
+async def rehearse_file(
+    services: Services, campaign_id: int, file: Path, target: Path, format_: Format | None = None
+) -> LoadReport:
+    """What a load of the file would do."""
+    campaign: Campaign = await services.store.campaign(campaign_id)
+    with open_records(file, format_) as source, _written(target, "") as write:
+        return await rehearse(
+            campaign,
+            name=source.name,
+            columns=source.columns,
+            records=source.records,
+            services=services,
+            rejected=write,
+        )
+
+
+@contextmanager
+def _progress(file: Path, source: Source) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, by the bytes that were read."""
+    bar = Progress(
+        TextColumn("loading"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[rows]} records"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("loading", total=file.stat().st_size, rows=0)
+        yield lambda rows: bar.update(task, completed=source.position(), rows=rows)
+
+
+@contextmanager
+def _written(target: Path, so_far: str) -> Iterator[Callable[[Reject], None]]:
+    """The reject file: one line for each record that is not dialled. Raises ServerError when it cannot be written."""
+    try:
+        with target.open("w", newline="", encoding="utf-8") as file:
+            yield _reject_writer(file)
+    except OSError as error:
+        raise ServerError(
+            f"{so_far}{target} could not be written: {error.strerror}; choose --rejects PATH and load again"
+        ) from None
+
+
+def _reject_writer(file: TextIO) -> Callable[[Reject], None]:
+    writer: Any = csv.writer(file)
+    writer.writerow(["line", "raw", "e164", "state", "reason", "see"])
+
+    def write(reject: Reject) -> None:
+        reason, see = reject.why
+        writer.writerow([reject.line, safe_cell(reject.raw), reject.e164 or "", reject.state, reason, safe_cell(see)])
+
+    return write
