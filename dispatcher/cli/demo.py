@@ -26,11 +26,12 @@ from dispatcher.cli.session import call_on
 from dispatcher.cli.show import counts, load_lines, out, status_table, violations
 from dispatcher.cli.stack import add_simulator, simulator_arguments, start_stack, stop_stack
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
 from dispatcher.domain.report import Status, Violation
 from dispatcher.embedded import Embedded
-from dispatcher.flow import control
+from dispatcher.flow import control, lists
 from dispatcher.ports import Services
 
 CPS = 100
@@ -97,7 +98,7 @@ async def _campaign(services: Services, chosen: Settings, port: int) -> tuple[St
     await add_simulator(services, chosen, port, cps=CPS)
     with (examples / "demo-dnc.csv").open() as file:
         listed = [row["phone"] for row in csv.DictReader(file)]
-    await control.dnc_add(listed, "US", "demo", "examples/demo-dnc.csv", services)
+    await lists.add(DncAdd(numbers=tuple(listed), list="demo", source="examples/demo-dnc.csv"), "US", services)
     campaign = await control.create(read_campaign_file(examples / "demo.toml"), services)
     report = await load_file(services, campaign.id, examples / "demo.csv", chosen.data_folder / "demo.rejects.csv")
     out.print(load_lines(report))

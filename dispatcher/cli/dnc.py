@@ -1,51 +1,224 @@
 """dispatcher dnc …"""
 
-from typing import Annotated
+import csv
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from dispatcher.cli.session import call
-from dispatcher.cli.show import as_json, entry_document, listing, out
-from dispatcher.flow import control
+from dispatcher.cli.show import as_json, entry_document, err, listing, out
+from dispatcher.domain.campaign import read_span
+from dispatcher.domain.dnc import DncAdd, DncImport, DncList, DncPlace, Scope
+from dispatcher.domain.errors import UsageError
+from dispatcher.flow import lists
+from dispatcher.ports import Services
+from dispatcher.sources import content_digest, open_numbers, regular_file
 
 app = typer.Typer(no_args_is_help=True, help="Do-not-call lists.")
 Region = Annotated[str, typer.Option(help="Completes numbers without a country code.")]
 List = Annotated[str, typer.Option("--list", help="Which list.")]
+Account = Annotated[str | None, typer.Option("--account", help="Holds for this account only.")]
+Campaign = Annotated[int | None, typer.Option("--campaign", help="Holds for this campaign only.")]
+Channel = Annotated[str, typer.Option(help="voice, text or all.")]
+Expires = Annotated[str | None, typer.Option(help="A date like 2027-05-31 (its end, UTC) or a time from now like 30d.")]
+Source = Annotated[str, typer.Option(help="Who said so; kept for ever.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def add(
-    numbers: list[str],
+    numbers: Annotated[list[str], typer.Argument(help="Numbers, or prefixes like +1900*.")],
     list_name: List = "default",
-    source: Annotated[str, typer.Option(help="Who said so; kept for ever.")] = "operator",
+    source: Source = "operator",
     region: Region = "US",
+    account: Account = None,
+    campaign: Campaign = None,
+    channel: Channel = "all",
+    expires: Expires = None,
+    json: Json = False,
 ) -> None:
     """Never ring these numbers again, from the next permit on."""
-    report = call(lambda services: control.dnc_add(numbers, region, list_name, source, services))
+    until = _read_expiry(expires)
+
+    async def verb(services: Services) -> Any:
+        place = await _place(services, list_name, account, campaign, channel)
+        new = DncAdd(**_values(place), numbers=tuple(numbers), source=source, expires_at=until)
+        return await lists.add(new, region, services)
+
+    report = call(verb)
+    if json:
+        as_json({"added": report.added, "moved": report.moved, "still_out": report.still_out})
+        return
     out.print(f"{report.added} added to '{list_name}', {report.moved} waiting destinations are DNC now")
     for key in report.still_out:
         out.print(f"a call to one of them is out and cannot be taken back: attempt {key}")
 
 
 @app.command()
-def remove(numbers: list[str], list_name: List = "default", region: Region = "US") -> None:
+def remove(
+    numbers: Annotated[list[str], typer.Argument(help="Numbers, or prefixes like +1900*.")],
+    list_name: List = "default",
+    region: Region = "US",
+    account: Account = None,
+    campaign: Campaign = None,
+    channel: Channel = "all",
+) -> None:
     """Take numbers off a list; what the list held before stays on record."""
-    e164 = control.read_numbers(numbers, region)
-    removed = call(lambda services: services.store.dnc_remove(e164, list_name))
-    out.print(f"{removed} removed from '{list_name}'")
+
+    async def verb(services: Services) -> int:
+        place = await _place(services, list_name, account, campaign, channel)
+        return await lists.remove(numbers, region, place, services)
+
+    out.print(f"{call(verb)} removed from '{list_name}'")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="One number a line, or CSV; '-' is stdin.")],
+    list_name: List = "default",
+    source: Annotated[str | None, typer.Option(help="Who said so; default: the file's name.")] = None,
+    region: Region = "US",
+    account: Account = None,
+    campaign: Campaign = None,
+    channel: Channel = "all",
+    expires: Expires = None,
+    replaces: Annotated[bool, typer.Option("--replace", help="End what was imported into this list before.")] = False,
+    skip: Annotated[bool, typer.Option("--skip-unreadable", help="Import the rest of a file with bad lines.")] = False,
+    json: Json = False,
+) -> None:
+    """Bring a whole file of numbers into force at once; the same file again changes nothing."""
+    until = _read_expiry(expires)
+    with regular_file(file) as readable:
+        digest = content_digest(readable)
+
+        async def verb(services: Services) -> tuple[int, int] | None:
+            place = await _place(services, list_name, account, campaign, channel)
+            new = DncImport(
+                **_values(place), source=source or file.name, identity=digest, expires_at=until, replaces=replaces
+            )
+            with open_numbers(readable) as lines, err.status("importing …") as shown:
+                return await lists.import_list(
+                    new,
+                    lines,
+                    region,
+                    services,
+                    unreadable=_Unreadable(),
+                    skip=skip,
+                    progress=lambda n: shown.update(f"importing … {n}"),
+                )
+
+        done = call(verb)
+    if json:
+        as_json({"was_done": done is None, "numbers": done[0] if done else 0, "moved": done[1] if done else 0})
+    elif done is None:
+        out.print(f"this file is in force in '{list_name}' already; nothing was changed")
+    else:
+        out.print(f"{done[0]} numbers in force in '{list_name}', {done[1]} waiting destinations are DNC now")
+
+
+class _Unreadable:
+    """Names the first bad lines, never their text."""
+
+    MOST = 10
+
+    def __init__(self) -> None:
+        self._n = 0
+
+    def __call__(self, line: int, reason: str) -> None:
+        self._n += 1
+        if self._n <= self.MOST:
+            err.print(f"line {line}: {reason}")
+        elif self._n == self.MOST + 1:
+            err.print("… and more")
+
+
+@app.command("list")
+def list_lists(
+    name: Annotated[str | None, typer.Argument(help="Print the numbers of this list as CSV.")] = None,
+    json: Json = False,
+) -> None:
+    """Show the lists that are in force, or the numbers of one."""
+    if name is not None:
+        call(lambda services: _print_entries(services, name))
+        return
+    found: list[DncList] = call(lambda services: services.store.dnc_lists())
+    if json:
+        as_json([entry_document(x) for x in found])
+        return
+    columns = ["list", "holds for", "channel", "numbers", "source", "since"]
+    rows = [[x.list, _holds_for(x), x.channel, x.numbers, x.source, _instant(x.effective_at)] for x in found]
+    out.print(listing(columns, rows) if rows else "no lists; make one with: dispatcher dnc add NUMBER --list NAME")
+
+
+async def _print_entries(services: Services, name: str) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["number", "scope", "scope_id", "channel", "source", "effective_at", "expires_at"])
+    async for x in services.store.dnc_entries(name):
+        until = x.expires_at.isoformat() if x.expires_at else ""
+        writer.writerow([x.number, x.scope, x.scope_id or "", x.channel, x.source, x.effective_at.isoformat(), until])
 
 
 @app.command()
-def check(number: str, region: Region = "US", json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def check(number: str, region: Region = "US", json: Json = False) -> None:
     """Show the lists that forbid a number; exits 1 when there is one."""
-    (e164,) = control.read_numbers([number], region)
+    (e164,) = lists.read_numbers([number], region)
     entries = call(lambda services: services.store.dnc_check(e164))
     if json:
         as_json([entry_document(e) for e in entries])
     elif entries:
-        rows = [[e.list, e.scope, e.channel, e.source, f"{e.effective_at:%Y-%m-%d %H:%M:%S %Z}"] for e in entries]
-        out.print(listing(["list", "scope", "channel", "source", "since"], rows))
+        columns = ["list", "entry", "holds for", "channel", "source", "since", "until"]
+        rows = [
+            [e.list, e.number, _holds_for(e), e.channel, e.source, _instant(e.effective_at), _instant(e.expires_at)]
+            for e in entries
+        ]
+        out.print(listing(columns, rows))
     else:
         out.print("on no list")
     if entries:
         raise typer.Exit(1)
+
+
+async def _place(
+    services: Services, list_name: str, account: str | None, campaign: int | None, channel: str
+) -> DncPlace:
+    if channel not in ("all", "voice", "text"):
+        raise UsageError("--channel must be voice, text or all")
+    if account and campaign:
+        raise UsageError("choose --account or --campaign; without both the list holds everywhere")
+    if account:
+        found = await services.store.account_named(account)
+        return DncPlace(list=list_name, scope=Scope.ACCOUNT, scope_id=found.id, channel=channel)
+    if campaign:
+        await services.store.campaign(campaign)
+        return DncPlace(list=list_name, scope=Scope.CAMPAIGN, scope_id=campaign, channel=channel)
+    return DncPlace(list=list_name, channel=channel)
+
+
+def _values(place: DncPlace) -> dict[str, Any]:
+    return {name: getattr(place, name) for name in DncPlace.__slots__}
+
+
+def _read_expiry(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    now = datetime.now(UTC)
+    until: datetime | None = None
+    with suppress(ValueError, OverflowError):
+        until = now + read_span(text)
+    with suppress(ValueError):
+        until = datetime.fromisoformat(f"{text}T23:59:59+00:00")
+    if until is None or until <= now:
+        raise UsageError("--expires must be a date to come, like 2027-05-31, or a time from now, like 30d")
+    return until
+
+
+def _holds_for(place: DncPlace) -> str:
+    return "everybody" if place.scope is Scope.GLOBAL else f"{place.scope} {place.scope_id}"
+
+
+def _instant(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S %Z}" if at else "-"

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncEntry
+from dispatcher.domain.dnc import DncEntry, DncList
 from dispatcher.domain.loading import LoadReport
 from dispatcher.domain.report import Status, Violation
 
@@ -113,8 +113,8 @@ def load_lines(report: LoadReport, dry_run: bool = False) -> Group:
     return Group(head, counts("records", {str(s): n for s, n in report.rows.items()}, True))
 
 
-def entry_document(entry: DncEntry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in entry.__slots__}
+def entry_document(entry: DncEntry | DncList) -> dict[str, Any]:
+    return asdict(entry)
 
 
 def violations(found: list[Violation]) -> Table:

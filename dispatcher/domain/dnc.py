@@ -1,8 +1,14 @@
-"""Do-not-call entries: whom nobody may ring, where, and who said so."""
+"""Do-not-call entries: whom nobody may ring, where, and who said so.
 
+A listed number is E.164 with '+', or a prefix of it with '*': '+1900*' lists every number that begins so.
+"""
+
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+from dispatcher.domain.phone import NotAPhone, Phone, normalise
 
 
 class Scope(StrEnum):
@@ -14,16 +20,22 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DncAdd:
+class DncPlace:
+    """Where numbers are listed."""
+
+    list: str
+    scope: Scope = Scope.GLOBAL
+    scope_id: int | None = None
+    """Of the account or campaign that it holds for."""
+    channel: str = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DncAdd(DncPlace):
     """Numbers to put on a list."""
 
     numbers: tuple[str, ...] = field(repr=False)
-    """E.164 with '+'."""
-    list: str
     source: str
-    scope: Scope = Scope.GLOBAL
-    scope_id: int | None = None
-    channel: str = "all"
     expires_at: datetime | None = None
 
 
@@ -39,15 +51,64 @@ class DncReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DncEntry:
+class DncImport(DncPlace):
+    """A file of numbers that is to become part of a list, as one."""
+
+    source: str
+    identity: str
+    """Of its content: the same file again is the same import."""
+    expires_at: datetime | None = None
+    replaces: bool = False
+    """The imports that are in force in this place end when this one begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportTicket:
+    """The right to fill one import."""
+
+    import_id: int
+    is_active: bool
+    """The same file is in force already: there is nothing to do."""
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DncEntry(DncPlace):
     """An entry that applies now."""
 
     number: str = field(repr=False)
-    is_prefix: bool
-    scope: Scope
-    scope_id: int | None
-    channel: str
-    list: str
     source: str
     effective_at: datetime
     expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DncList(DncPlace):
+    """A list as it stands now."""
+
+    numbers: int
+    source: str
+    """The newest one."""
+    effective_at: datetime
+    """When its newest entry came into force."""
+
+
+_PREFIX = re.compile(r"\+[1-9][0-9]{0,13}\*")
+_NANP = re.compile(r"(?:\+?1)?([2-9][0-9]{2}[2-9][0-9]{6})")
+_LISTABLE = frozenset({"REGION_NOT_ALLOWED", "PREMIUM", "SATELLITE_OR_PREMIUM"})
+_NANP_REGIONS = frozenset({"US", "CA"})
+
+
+def read_listed(text: str, region: str) -> str | NotAPhone:
+    """A number or prefix as a list holds it; a list may hold numbers that no campaign could dial."""
+    plain = re.sub(r"[ ().\-]", "", text) if text.isascii() else text
+    if _PREFIX.fullmatch(plain):
+        return plain
+    # the common case, a hundred times faster: nothing else could come of these digits
+    nanp = _NANP.fullmatch(plain)
+    if nanp and (plain[0] == "+" or region in _NANP_REGIONS):
+        return f"+1{nanp[1]}"
+    phone = normalise(text, region, frozenset())
+    if isinstance(phone, Phone):
+        return phone.e164
+    return phone.e164 if phone.e164 and phone.reason in _LISTABLE else phone

@@ -1,9 +1,7 @@
 """Control: accounts and campaigns, at a person's word."""
 
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
-from dispatcher.domain.dnc import DncAdd, DncReport
-from dispatcher.domain.errors import NotAllowed, UsageError
-from dispatcher.domain.phone import SUPPORTED_REGIONS, Phone, normalise
+from dispatcher.domain.errors import NotAllowed
 from dispatcher.ports import Services
 
 
@@ -39,31 +37,3 @@ async def pause(campaign_id: int, services: Services) -> Campaign:
 async def abort(campaign_id: int, services: Services) -> Campaign:
     """To ABORTED: no new permits, waiting rows end as FINISHED/UNDIALED, open attempts are awaited."""
     return await services.store.move_campaign(campaign_id, CampaignState.ABORTED, actor="operator")
-
-
-async def dnc_add(texts: list[str], region: str, list_name: str, source: str, services: Services) -> DncReport:
-    """Put numbers on the global list. Raises UsageError when one cannot be read; then none was added."""
-    if not list_name.strip():
-        raise UsageError("a list needs a name")
-    return await services.store.dnc_add(
-        DncAdd(numbers=tuple(read_numbers(texts, region)), list=list_name, source=source)
-    )
-
-
-def read_numbers(texts: list[str], region: str) -> list[str]:
-    """E.164 of each text; a list may hold numbers that no campaign could dial. Raises UsageError."""
-    if region not in SUPPORTED_REGIONS:
-        raise UsageError(f"'{region}' is no region; write two capital letters like 'US'")
-    numbers = []
-    for place, text in enumerate(texts, 1):
-        phone = normalise(text, region, frozenset())
-        e164 = phone.e164
-        if e164 is None or (not isinstance(phone, Phone) and phone.reason not in _LISTABLE):
-            raise UsageError(
-                f"number {place} cannot be read ({getattr(phone, 'reason', '')}); write it like +12025550142"
-            )
-        numbers.append(e164)
-    return numbers
-
-
-_LISTABLE = frozenset({"REGION_NOT_ALLOWED", "PREMIUM", "SATELLITE_OR_PREMIUM"})

@@ -9,6 +9,7 @@ from dispatcher.domain.campaign import Campaign, Policy
 from dispatcher.domain.errors import ServerError, SourceError
 from dispatcher.domain.loading import LoadReport, LoadTicket, Reject, load_identity
 from dispatcher.domain.screening import ColumnMap, Record, Screened, map_columns, screen
+from dispatcher.flow.lists import screen_campaign
 from dispatcher.ports import Services
 
 CHUNK = 1000
@@ -53,6 +54,8 @@ async def load(
             await services.store.fail_load(ticket, str(error) or type(error).__name__)
         raise
     await services.store.dnc_rescreen(ticket.opened_at)
+    if await services.store.dnc_grew_since(ticket.opened_at):
+        await screen_campaign(await services.store.campaign(campaign.id), services)
     return ticket, report
 
 

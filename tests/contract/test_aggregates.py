@@ -6,7 +6,7 @@ import pytest
 
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.dnc import DncAdd
+from dispatcher.domain.dnc import DncAdd, DncPlace
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
@@ -112,8 +112,8 @@ class TestLists:
 
     async def test_a_removal_ends_the_entry(self, store: Store) -> None:
         await store.dnc_add(DncAdd(numbers=(number(1),), list="l", source="s"))
-        assert await store.dnc_remove([number(1)], "other") == 0
-        assert await store.dnc_remove([number(1)], "l") == 1
+        assert await store.dnc_remove([number(1)], DncPlace(list="other")) == 0
+        assert await store.dnc_remove([number(1)], DncPlace(list="l")) == 1
         assert await store.dnc_check(number(1)) == []
 
     async def test_the_numbers_of_attempts(self, store: Store) -> None:

@@ -129,6 +129,37 @@ def test_a_reject_file_that_cannot_be_written(typed: Type) -> None:
 
 
 @pytest.mark.usefixtures("campaign")
+def test_lists_by_hand(typed: Type, tmp_path: Path) -> None:
+    typed("campaign", "load", "1", "d.csv")
+    (tmp_path / "l.txt").write_text(f"{number(1)}\n(202) 555-0002\n+1900*\n")
+    said = (0, "3 numbers in force in 'national', 1 waiting destinations are DNC now\n", "")
+    assert typed("dnc", "import", "l.txt", "--list", "national", "--source", "registry of May") == said
+    assert "in force in 'national' already" in typed("dnc", "import", "l.txt", "--list", "national")[1]
+    code, out, _ = typed("dnc", "check", "+19005550101")
+    assert (code, "+1900*" in out, "registry of May" in out) == (1, True, True)
+    (tmp_path / "m.txt").write_text(f"phone\n{number(3)}\n")
+    assert typed("dnc", "import", "m.txt", "--list", "national", "--replace", "--json")[0] == 0
+    assert typed("dnc", "check", number(1))[0] == 0
+    assert typed("dnc", "check", number(3))[0] == 1
+    assert "1 removed" in typed("dnc", "remove", number(3), "--list", "national")[1]
+    assert typed("dnc", "check", number(3))[0] == 0
+    assert typed("dnc", "add", number(4), "--campaign", "1", "--channel", "voice", "--expires", "30d")[0] == 0
+    (found,) = [x for x in json.loads(typed("dnc", "list", "--json")[1]) if x["scope"] == "campaign"]
+    assert (found["scope_id"], found["numbers"], found["channel"]) == (1, 1, "voice")
+    assert number(4) in typed("dnc", "list", "default")[1]
+
+
+@pytest.mark.usefixtures("campaign")
+def test_a_list_with_holes_is_refused_unless_asked_for(typed: Type, tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text(f"{number(1)}\nn/a 5550142\n")
+    code, _, err = typed("dnc", "import", "l.txt")
+    assert (code, "line 2: BAD_CHARACTERS" in err, "5550142" in err) == (2, True, False)
+    assert typed("dnc", "check", number(1))[0] == 0
+    assert typed("dnc", "import", "l.txt", "--skip-unreadable")[0] == 0
+    assert typed("dnc", "check", number(1))[0] == 1
+
+
+@pytest.mark.usefixtures("campaign")
 def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
     ids = [json.loads(typed("campaign", "create", "c.toml", "--request-id", "r", "--json")[1])["id"] for _ in "ab"]
     assert ids[0] == ids[1]
@@ -177,6 +208,13 @@ def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
         (["campaign", "status", "1", "--watch", "--json"], 2, "choose --watch or --json"),
         (["dnc", "add", number(1), "--list", ""], 2, "a list needs a name"),
         (["dnc", "add", number(1), "--region", "XX"], 2, "'XX' is no region"),
+        (["dnc", "add", number(1), "--channel", "fax"], 2, "--channel must be"),
+        (["dnc", "add", number(1), "--expires", "2020-01-01"], 2, "--expires must be a date to come"),
+        (["dnc", "add", number(1), "--expires", "soon"], 2, "--expires must be a date to come"),
+        (["dnc", "add", number(1), "--account", "nobody"], 1, "no account 'nobody'"),
+        (["dnc", "add", number(1), "--campaign", "9"], 1, "no campaign 9"),
+        (["dnc", "import", "missing.txt"], 2, "missing.txt cannot be read"),
+        (["dnc", "import", "/dev/null"], 2, "is a device"),
         ([*ADD, "--cps", "nan"], 2, "--cps must be more than 0"),
         ([*ADD, "--cps", "inf"], 2, "--cps must be more than 0"),
         ([*ADD, "--cps", "1", "--base-url", "ftp://x"], 2, "--base-url must be an address"),
@@ -262,5 +300,5 @@ def test_verify_names_the_culprit(typed: Type, database_url: str) -> None:
 
 
 def test_migrate_says_what_it_did(typed: Type) -> None:
-    assert typed("migrate") == (0, "the schema is 0002 already\n", "")
+    assert typed("migrate") == (0, "the schema is 0003 already\n", "")
     assert typed("version")[0] == 0

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.destination import Tally
-from dispatcher.domain.dnc import DncAdd, DncEntry, DncReport
+from dispatcher.domain.dnc import DncAdd, DncEntry, DncImport, DncList, DncPlace, DncReport, ImportTicket
+from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback
 from dispatcher.domain.report import AttemptKey, Status, Violation
 from dispatcher.domain.states import FINAL, Actor, Phase, RetryOwner, State
@@ -22,12 +23,11 @@ class Lists(Tables):
         added, now = 0, self.clock()
         self.entries = [e for e in self.entries if not e.expires_at or e.expires_at > now]
         for number in new.numbers:
-            if not any((e.number, e.list) == (number, new.list) for e in self.entries):
+            if not any(e.number == number and _same_place(e, new) for e in self.entries):
                 added += 1
                 self.entries.append(
                     DncEntry(
                         number=number,
-                        is_prefix=False,
                         scope=new.scope,
                         scope_id=new.scope_id,
                         channel=new.channel,
@@ -37,7 +37,7 @@ class Lists(Tables):
                         expires_at=new.expires_at,
                     )
                 )
-        out = sorted(a.key for a in self._open() if a.row.e164 in new.numbers and a.phase is not Phase.INTENT)
+        out = sorted(a.key for a in self._open() if _names(new.numbers, a.row.e164) and a.phase is not Phase.INTENT)
         return DncReport(added, self._screen(), tuple(out))
 
     def _screen(self) -> int:
@@ -57,14 +57,76 @@ class Lists(Tables):
     async def dnc_rescreen(self, since: datetime) -> int:
         return self._screen()
 
-    async def dnc_remove(self, numbers: Sequence[str], list_name: str) -> int:
+    async def dnc_grew_since(self, since: datetime) -> bool:
+        return False
+
+    async def dnc_remove(self, numbers: Sequence[str], place: DncPlace) -> int:
         before = len(self.entries)
-        self.entries = [e for e in self.entries if not (e.number in numbers and e.list == list_name)]
+        self.entries = [e for e in self.entries if not (e.number in numbers and _same_place(e, place))]
         return before - len(self.entries)
 
     async def dnc_check(self, number: str) -> list[DncEntry]:
         now = self.clock()
-        return [e for e in self.entries if e.number == number and (not e.expires_at or e.expires_at > now)]
+        return [e for e in self.entries if _names([e.number], number) and (not e.expires_at or e.expires_at > now)]
+
+    async def dnc_lists(self) -> list[DncList]:
+        return [
+            DncList(list=e.list, numbers=1, source=e.source, effective_at=e.effective_at, scope=e.scope)
+            for e in self.entries
+        ]
+
+    async def dnc_entries(self, list_name: str) -> AsyncIterator[DncEntry]:
+        for entry in self.entries:
+            if entry.list == list_name:
+                yield entry
+
+    async def dnc_begin_import(self, new: DncImport, *, owner: str, lease: timedelta) -> ImportTicket:
+        for number, (known, _, active) in self.imports.items():
+            if known.identity == new.identity and _same_place(known, new):
+                if not active:
+                    raise NotAllowed("imported now")
+                return ImportTicket(number, True, owner)
+        ticket = ImportTicket(next(self.ids), False, owner)
+        self.imports[ticket.import_id] = (new, [], False)
+        return ticket
+
+    async def dnc_stage(self, ticket: ImportTicket, numbers: Sequence[str], *, lease: timedelta) -> None:
+        self.imports[ticket.import_id][1].extend(numbers)
+
+    async def dnc_activate(self, ticket: ImportTicket) -> int:
+        new, numbers, _ = self.imports[ticket.import_id]
+        if new.replaces:
+            old = [i for i, (x, _, on) in self.imports.items() if on and _same_place(x, new)]
+            gone = {id(e) for i in old for e in self.imported.pop(i)}
+            self.entries = [e for e in self.entries if id(e) not in gone]
+            self.imports = {i: x for i, x in self.imports.items() if i not in old}
+        made = [
+            DncEntry(
+                list=new.list,
+                scope=new.scope,
+                scope_id=new.scope_id,
+                channel=new.channel,
+                number=number,
+                source=new.source,
+                effective_at=self.clock(),
+                expires_at=new.expires_at,
+            )
+            for number in numbers
+        ]
+        self.entries += made
+        self.imported[ticket.import_id] = made
+        self.imports[ticket.import_id] = (new, numbers, True)
+        return len(numbers)
+
+    async def dnc_fail_import(self, ticket: ImportTicket) -> None:
+        self.imports.pop(ticket.import_id, None)
+
+    async def dnc_screen_waiting(self, campaign: Campaign, after: int, n: int) -> tuple[int | None, int]:
+        page = sorted((r for r in self._waiting(campaign.id) if r.id > after), key=lambda r: r.id)[:n]
+        hit = [r for r in page if self._on_list(r.e164 or "", campaign)]
+        for row in hit:
+            self._move(row, State.DNC, Actor.SCREEN, "DNC_ADDED")
+        return (page[-1].id if page else None), len(hit)
 
     async def save_postbacks(self, raws: Sequence[RawPostback]) -> None:
         for raw in raws:
@@ -132,3 +194,11 @@ class Lists(Tables):
             if holds != wanted:
                 found.append(Violation("I09", str(row.id)))
         return found
+
+
+def _same_place(one: DncPlace, other: DncPlace) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in DncPlace.__slots__)
+
+
+def _names(listed: Sequence[str], number: str | None) -> bool:
+    return any((number or "").startswith(x[:-1]) if x.endswith("*") else x == number for x in listed)

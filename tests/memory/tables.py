@@ -9,7 +9,7 @@ from typing import Any
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign
-from dispatcher.domain.dnc import DncEntry, Scope
+from dispatcher.domain.dnc import DncEntry, DncImport, Scope
 from dispatcher.domain.loading import LoadTicket
 from dispatcher.domain.postback import Postback, PostbackState
 from dispatcher.domain.results import Result
@@ -83,6 +83,8 @@ class Tables:
     rows: dict[int, Row] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     entries: list[DncEntry] = field(default_factory=list)
+    imports: dict[int, tuple[DncImport, list[str], bool]] = field(default_factory=dict)
+    imported: dict[int, list[DncEntry]] = field(default_factory=dict)
     loads: dict[tuple[int, str], LoadTicket] = field(default_factory=dict)
     staged: dict[int, list[Screened]] = field(default_factory=dict)
     inbox: dict[int, Inbox] = field(default_factory=dict)
@@ -112,6 +114,7 @@ class Tables:
             scoped = e.scope is Scope.GLOBAL or e.scope_id == (
                 campaign.account_id if e.scope is Scope.ACCOUNT else campaign.id
             )
-            if e.number == number and scoped and e.channel in ("all", campaign.policy.channel):
+            named = number.startswith(e.number[:-1]) if e.number.endswith("*") else e.number == number
+            if named and scoped and e.channel in ("all", campaign.policy.channel):
                 return e
         return None

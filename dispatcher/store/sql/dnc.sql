@@ -9,9 +9,9 @@ UPDATE dnc_entry SET ended_at = expires_at
  WHERE number = ANY (%(numbers)s) AND ended_at IS NULL AND expires_at <= clock_timestamp();
 
 -- add --
-INSERT INTO dnc_entry AS e (scope, scope_id, channel, number, list, source, expires_at)
-SELECT %(scope)s, %(scope_id)s, %(channel)s, number, %(list)s, %(source)s, %(expires_at)s
-  FROM unnest(%(numbers)s::text[]) AS number
+INSERT INTO dnc_entry AS e (scope, scope_id, channel, number, is_prefix, list, source, expires_at)
+SELECT %(scope)s, %(scope_id)s, %(channel)s, number, is_prefix, %(list)s, %(source)s, %(expires_at)s
+  FROM unnest(%(numbers)s::text[], %(prefixes)s::bool[]) AS n (number, is_prefix)
 ON CONFLICT (number, is_prefix, scope, coalesce(scope_id, 0), channel, list) WHERE ended_at IS NULL
 DO UPDATE SET expires_at = excluded.expires_at
   WHERE e.expires_at IS NOT NULL AND (excluded.expires_at IS NULL OR excluded.expires_at > e.expires_at)
@@ -41,24 +41,128 @@ SELECT count(*)::bigint AS n FROM moved;
 -- added_since --
 SELECT number FROM dnc_entry WHERE effective_at >= %(since)s AND NOT is_prefix AND ended_at IS NULL;
 
+-- grew_since --
+-- Did a prefix or an import come into force?
+SELECT EXISTS (SELECT 1 FROM dnc_entry WHERE is_prefix AND ended_at IS NULL AND effective_at >= %(since)s)
+    OR EXISTS (SELECT 1 FROM dnc_import WHERE ended_at IS NULL AND active_at >= %(since)s) AS grew;
+
 -- still_out --
 -- Calls to these numbers that may be ringing: a list cannot take them back.
-SELECT o.key, o.campaign_id, o.provider_owned FROM open_attempt AS o
- WHERE o.e164 = ANY (%(numbers)s) AND o.phase <> 'INTENT' AND %(channel)s IN ('all', o.channel)
+SELECT DISTINCT o.key FROM open_attempt AS o
+  JOIN unnest(%(numbers)s::text[], %(prefixes)s::bool[]) AS n (number, is_prefix)
+    ON CASE WHEN n.is_prefix THEN starts_with(o.e164, n.number) ELSE o.e164 = n.number END
+ WHERE o.phase <> 'INTENT' AND %(channel)s IN ('all', o.channel)
  ORDER BY o.key;
 
 -- remove --
-UPDATE dnc_entry SET ended_at = clock_timestamp()
- WHERE number = ANY (%(numbers)s) AND list = %(list)s AND NOT is_prefix AND ended_at IS NULL
-RETURNING number;
+WITH named AS (
+  SELECT * FROM unnest(%(numbers)s::text[], %(prefixes)s::bool[]) AS n (number, is_prefix)
+), single AS (
+  UPDATE dnc_entry AS e SET ended_at = clock_timestamp() FROM named AS n
+   WHERE e.number = n.number AND e.is_prefix = n.is_prefix AND e.ended_at IS NULL AND e.list = %(list)s
+     AND e.scope = %(scope)s AND e.scope_id IS NOT DISTINCT FROM %(scope_id)s AND e.channel = %(channel)s
+  RETURNING e.number
+), imported AS (
+  UPDATE dnc_imported AS x SET ended_at = clock_timestamp() FROM named AS n, dnc_import AS i
+   WHERE x.number = n.number AND x.is_prefix = n.is_prefix AND x.ended_at IS NULL AND i.id = x.import_id
+     AND i.list = %(list)s AND i.scope = %(scope)s AND i.scope_id IS NOT DISTINCT FROM %(scope_id)s
+     AND i.channel = %(channel)s AND i.ended_at IS NULL AND i.active_at IS NOT NULL
+  RETURNING x.number
+)
+SELECT number FROM single UNION SELECT number FROM imported;
 
 -- check --
-SELECT number, is_prefix, scope, scope_id, channel, list, source, effective_at, expires_at FROM dnc_entry
- WHERE ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
-   AND ((NOT is_prefix AND number = %(number)s)
-        OR (is_prefix AND number = ANY (ARRAY(SELECT left(%(number)s, n)
-                                                FROM generate_series(2, length(%(number)s)) AS n))))
+SELECT number || CASE WHEN is_prefix THEN '*' ELSE '' END AS number, scope, scope_id, channel, list, source, effective_at,
+       expires_at
+  FROM dnc_active
+ WHERE (NOT is_prefix AND number = %(number)s)
+    OR (is_prefix AND number = ANY (ARRAY(SELECT left(%(number)s, n) FROM generate_series(2, length(%(number)s)) AS n)))
  ORDER BY effective_at;
+
+-- lists --
+SELECT list, scope, scope_id, channel, count(*) AS numbers, max(effective_at) AS effective_at,
+       (array_agg(source ORDER BY effective_at DESC))[1] AS source
+  FROM dnc_entry WHERE ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+ GROUP BY 1, 2, 3, 4
+UNION ALL
+SELECT list, scope, scope_id, channel, numbers, active_at, source
+  FROM dnc_import WHERE ended_at IS NULL AND active_at IS NOT NULL
+   AND (expires_at IS NULL OR expires_at > clock_timestamp())
+ ORDER BY 1, 2, 3, 4, 6;
+
+-- entries --
+SELECT number || CASE WHEN is_prefix THEN '*' ELSE '' END AS number, scope, scope_id, channel, list, source, effective_at,
+       expires_at
+  FROM dnc_active WHERE list = %(list)s;
+
+-- find_import --
+SELECT id, active_at IS NOT NULL AS is_active, coalesce(lease_until > clock_timestamp(), false) AS is_alive FROM dnc_import
+ WHERE list = %(list)s AND scope = %(scope)s AND scope_id IS NOT DISTINCT FROM %(scope_id)s AND channel = %(channel)s
+   AND identity = %(identity)s AND ended_at IS NULL
+   AND (expires_at IS NULL OR expires_at > clock_timestamp())
+   FOR UPDATE;
+
+-- end_imports --
+-- Imports that ran out, or whose importer is gone: a new one may take their place.
+UPDATE dnc_import SET ended_at = clock_timestamp()
+ WHERE ended_at IS NULL AND (expires_at <= clock_timestamp() OR lease_until <= clock_timestamp());
+
+-- begin_import --
+INSERT INTO dnc_import (scope, scope_id, channel, list, source, identity, owner, lease_until, replaces, expires_at)
+VALUES (%(scope)s, %(scope_id)s, %(channel)s, %(list)s, %(source)s, %(identity)s, %(owner)s,
+        clock_timestamp() + %(lease)s, %(replaces)s, %(expires_at)s)
+RETURNING id;
+
+-- heartbeat_import --
+UPDATE dnc_import SET lease_until = clock_timestamp() + %(lease)s, numbers = numbers + %(n)s
+ WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NULL AND ended_at IS NULL RETURNING id;
+
+-- copy_import --
+COPY dnc_imported (import_id, number, is_prefix) FROM STDIN;
+
+-- activate --
+-- In force from here on: the lock is held exclusively, so a permit sees all of the import or none of it.
+UPDATE dnc_import SET active_at = clock_timestamp(), lease_until = NULL
+ WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NULL AND ended_at IS NULL RETURNING numbers;
+
+-- end_replaced --
+UPDATE dnc_import AS old SET ended_at = new.active_at FROM dnc_import AS new
+ WHERE new.id = %(id)s AND new.replaces AND old.id <> new.id AND old.ended_at IS NULL AND old.active_at IS NOT NULL
+   AND old.list = new.list AND old.scope = new.scope AND old.scope_id IS NOT DISTINCT FROM new.scope_id
+   AND old.channel = new.channel;
+
+-- fail_import --
+UPDATE dnc_import SET ended_at = clock_timestamp()
+ WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NULL AND ended_at IS NULL RETURNING id;
+
+-- forget_unused --
+-- Rows of imports that ended before they were ever in force.
+DELETE FROM dnc_imported WHERE import_id IN (
+  SELECT id FROM dnc_import WHERE active_at IS NULL AND ended_at IS NOT NULL);
+
+-- screen_waiting --
+-- One page of a campaign's waiting rows: those that a list names now -> DNC. What is locked is being dialled, and asked there.
+WITH page AS (
+  SELECT id FROM destination
+   WHERE part = %(part)s AND campaign_id = %(campaign_id)s AND id > %(after)s AND state IN ('READY', 'CALLBACK')
+     AND retry_owner = 'US'
+   ORDER BY id LIMIT %(n)s
+), hit AS (
+  SELECT d.part, d.id, d.state FROM destination AS d
+   WHERE d.part = %(part)s AND d.id IN (SELECT id FROM page) AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
+     AND on_dnc(d.e164, d.channel, %(account_id)s, %(campaign_id)s)
+   FOR UPDATE OF d SKIP LOCKED
+), moved AS (
+  UPDATE destination AS d
+     SET state = 'DNC', reason = 'DNC_ADDED', result = NULL, finished_at = clock_timestamp(), moved_by = 'screen'
+    FROM hit AS h WHERE d.part = h.part AND d.id = h.id
+  RETURNING d.campaign_id, h.state AS was
+), counted AS (
+  INSERT INTO counter_delta (campaign_id, measure, label, n)
+  SELECT campaign_id, 'row', was, -count(*) FROM moved GROUP BY campaign_id, was
+  UNION ALL SELECT campaign_id, 'row', 'DNC', count(*) FROM moved GROUP BY campaign_id
+)
+SELECT (SELECT max(id) FROM page) AS last, (SELECT count(*) FROM moved) AS moved;
 
 -- called --
 SELECT DISTINCT e164 FROM any_attempt WHERE key = ANY (%(keys)s) AND permit_at IS NOT NULL;

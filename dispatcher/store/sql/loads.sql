@@ -37,16 +37,8 @@ WITH numbered AS (
     FROM numbered AS n
 ), screened AS (
   SELECT j.*,
-         CASE WHEN j.reason IS NULL AND j.dup_of IS NULL THEN (
-           SELECT 'LIST ' || e.list FROM dnc_entry AS e
-            WHERE e.ended_at IS NULL AND e.channel IN ('all', %(channel)s)
-              AND (e.expires_at IS NULL OR e.expires_at > clock_timestamp())
-              AND (e.scope = 'global' OR (e.scope = 'account' AND e.scope_id = %(account_id)s)
-                   OR (e.scope = 'campaign' AND e.scope_id = %(campaign_id)s))
-              AND ((NOT e.is_prefix AND e.number = j.e164)
-                   OR (e.is_prefix AND e.number = ANY (
-                         ARRAY(SELECT left(j.e164, n) FROM generate_series(2, length(j.e164)) AS n))))
-            LIMIT 1) END AS dnc_list
+         CASE WHEN j.reason IS NULL AND j.dup_of IS NULL
+              THEN 'LIST ' || dnc_list_of(j.e164, %(channel)s, %(account_id)s, %(campaign_id)s) END AS dnc_list
     FROM judged AS j
 ), inserted AS (
   INSERT INTO {target} (part, id, campaign_id, load_id, line, raw, channel, e164, variables, state, reason, finished_at)

@@ -25,7 +25,8 @@ SELECT d.part || ':' || d.id AS k FROM destination AS d
 -- I05 no permit while the number is on a do-not-call list --
 SELECT a.key AS k FROM any_attempt AS a
   JOIN campaign AS c ON c.id = a.campaign_id
-  JOIN dnc_entry AS e ON e.number = a.e164 AND NOT e.is_prefix
+  JOIN dnc_known AS e ON (NOT e.is_prefix AND e.number = a.e164)
+       OR (e.is_prefix AND e.number = ANY (ARRAY(SELECT left(a.e164, n) FROM generate_series(2, length(a.e164)) AS n)))
  WHERE a.permit_at > e.effective_at AND (e.ended_at IS NULL OR a.permit_at < e.ended_at)
    AND (e.expires_at IS NULL OR a.permit_at < e.expires_at) AND e.channel IN ('all', a.channel)
    AND (e.scope = 'global' OR (e.scope = 'account' AND e.scope_id = c.account_id)

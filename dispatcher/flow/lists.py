@@ -1,0 +1,121 @@
+"""Lists: numbers are added, imported and removed; who waits is screened again."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from itertools import islice
+
+from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, DncReport, read_listed
+from dispatcher.domain.errors import ServerError, SourceError, UsageError
+from dispatcher.domain.phone import SUPPORTED_REGIONS, NotAPhone
+from dispatcher.ports import Services
+
+CHUNK = 20_000
+LEASE = timedelta(seconds=60)
+_PAGE = 5000
+
+
+async def add(new: DncAdd, region: str, services: Services) -> DncReport:
+    """Put numbers, as a person writes them, on a list. Raises UsageError for one that cannot be read: none is added."""
+    check_place(new)
+    numbers = tuple(read_numbers(new.numbers, region))
+    report = await services.store.dnc_add(replace(new, numbers=numbers))
+    if any(number.endswith("*") for number in numbers):
+        report = replace(report, moved=report.moved + await screen_waiting(services))
+    return report
+
+
+async def remove(texts: Iterable[str], region: str, place: DncPlace, services: Services) -> int:
+    """End the entries of a list for these numbers; how many there were. Raises UsageError."""
+    return await services.store.dnc_remove(read_numbers(texts, region), place)
+
+
+async def import_list(
+    new: DncImport,
+    lines: Iterable[tuple[int, str]],
+    region: str,
+    services: Services,
+    *,
+    unreadable: Callable[[int, str], None],
+    skip: bool = False,
+    progress: Callable[[int], None] = lambda numbers: None,
+) -> tuple[int, int] | None:
+    """Bring a file of numbers into force as one; gives (numbers, waiting rows that became DNC), None if it was before.
+
+    Lines that cannot be read are told to `unreadable`; unless `skip` is set they refuse the whole file, because a
+    list with holes would be believed. Raises SourceError, NotAllowed, ServerError.
+    """
+    check_place(new)
+    check_region(region)
+    ticket = await services.store.dnc_begin_import(new, owner=services.ids.owner(), lease=LEASE)
+    if ticket.is_active:
+        return None
+    try:
+        bad = taken = 0
+        rest = iter(lines)
+        while chunk := list(islice(rest, CHUNK)):
+            numbers = []
+            for line, text in chunk:
+                number = read_listed(text, region)
+                if isinstance(number, NotAPhone):
+                    bad += 1
+                    unreadable(line, number.reason)
+                else:
+                    numbers.append(number)
+            await services.store.dnc_stage(ticket, numbers, lease=LEASE)
+            taken += len(numbers)
+            progress(taken)
+        if bad and not skip:
+            raise SourceError(f"{bad} lines hold no number that can be read; nothing was imported")
+        if not taken:
+            raise SourceError("the file holds no number; nothing was imported")
+        active = await services.store.dnc_activate(ticket)
+    except BaseException:
+        with suppress(ServerError):  # then its lease ends
+            await services.store.dnc_fail_import(ticket)
+        raise
+    return active, await screen_waiting(services)
+
+
+async def screen_waiting(services: Services) -> int:
+    """Move every waiting row that a list names now, in pages; the permit asks the lists meanwhile. How many."""
+    live = [c for c in await services.store.campaigns() if c.state is not CampaignState.DONE]
+    return sum([await screen_campaign(campaign, services) for campaign in live])
+
+
+async def screen_campaign(campaign: Campaign, services: Services) -> int:
+    """As `screen_waiting`, for one campaign."""
+    moved = 0
+    last: int | None = 0
+    while last is not None:
+        last, n = await services.store.dnc_screen_waiting(campaign, last, _PAGE)
+        moved += n
+    return moved
+
+
+def check_place(place: DncPlace) -> None:
+    """Raises UsageError for a list without a name."""
+    if not place.list.strip():
+        raise UsageError("a list needs a name")
+
+
+def check_region(region: str) -> None:
+    """Raises UsageError."""
+    if region not in SUPPORTED_REGIONS:
+        raise UsageError(f"'{region}' is no region; write two capital letters like 'US'")
+
+
+def read_numbers(texts: Iterable[str], region: str) -> list[str]:
+    """Numbers and prefixes as lists hold them. Raises UsageError."""
+    check_region(region)
+    numbers = []
+    for place, text in enumerate(texts, 1):
+        number = read_listed(text, region)
+        if isinstance(number, NotAPhone):
+            raise UsageError(
+                f"number {place} cannot be read ({number.reason}); write it like +12025550142, or a prefix like +1900*"
+            )
+        numbers.append(number)
+    return numbers

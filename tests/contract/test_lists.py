@@ -1,0 +1,174 @@
+"""Do-not-call lists: prefixes, places, channels, imports; the same on memory and on PostgreSQL."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, ImportTicket, Scope
+from dispatcher.domain.errors import NotAllowed
+from dispatcher.domain.results import Disposition as D
+from dispatcher.domain.results import Result
+from dispatcher.ports import Store
+from dispatcher.store import PostgresStore
+from tests.factories import (
+    LEASE,
+    OVER,
+    claim,
+    hear,
+    load,
+    make_account,
+    make_campaign,
+    make_policy,
+    news,
+    number,
+    permit,
+    states,
+)
+
+
+async def begin(store: Store, identity: str = "1", **values: object) -> ImportTicket:
+    new = DncImport(list="l", source="s", identity=identity, **values)  # type: ignore[arg-type]
+    return await store.dnc_begin_import(new, owner="o", lease=LEASE)
+
+
+async def imported(store: Store, numbers: Sequence[str], identity: str = "1", **values: object) -> int:
+    ticket = await begin(store, identity, **values)
+    await store.dnc_stage(ticket, numbers, lease=LEASE)
+    return await store.dnc_activate(ticket)
+
+
+class TestPlaces:
+    @pytest.mark.parametrize("listed", [number(1), number(1)[:8] + "*", "+1*"])
+    async def test_numbers_and_prefixes_refuse_the_permit(self, store: Store, listed: str) -> None:
+        campaign = await make_campaign(store, [number(1)])
+        rows = await claim(store, campaign)
+        await store.dnc_add(DncAdd(numbers=(listed,), list="l", source="s"))
+        assert await permit(store, campaign, rows) == set()
+        assert await states(store, campaign) == {"DNC": 1}
+
+    @pytest.mark.parametrize(
+        ("scope", "same", "channel", "forbidden"),
+        [
+            (Scope.ACCOUNT, True, "all", True),
+            (Scope.ACCOUNT, False, "all", False),
+            (Scope.CAMPAIGN, True, "voice", True),
+            (Scope.CAMPAIGN, False, "all", False),
+            (Scope.ACCOUNT, True, "text", False),
+        ],
+    )
+    async def test_an_entry_holds_in_its_place_only(
+        self, store: Store, scope: Scope, same: bool, channel: str, forbidden: bool
+    ) -> None:
+        account, other = await make_account(store), await make_account(store, "other")
+        campaign = await store.create_campaign(account.id, make_policy())
+        another = await store.create_campaign(other.id, make_policy())
+        mine, theirs = (account.id, other.id) if scope is Scope.ACCOUNT else (campaign.id, another.id)
+        add = DncAdd(
+            numbers=(number(1),),
+            list="l",
+            source="s",
+            scope=scope,
+            scope_id=mine if same else theirs,
+            channel=channel,
+        )
+        await store.dnc_add(add)
+        await load(store, campaign, [number(1)])
+        assert await states(store, campaign) == {"DNC" if forbidden else "READY": 1}
+
+    async def test_a_removal_ends_what_stands_in_that_place(self, store: Store) -> None:
+        await store.dnc_add(DncAdd(numbers=("+1900*",), list="l", source="s"))
+        assert await store.dnc_remove(["+1900"], DncPlace(list="l")) == 0
+        assert await store.dnc_remove(["+1900*"], DncPlace(list="l", channel="text")) == 0
+        assert await store.dnc_remove(["+1900*"], DncPlace(list="l")) == 1
+        assert await store.dnc_check("+19005550101") == []
+
+    async def test_calls_that_are_out_to_a_prefix_are_named(self, store: Store) -> None:
+        campaign = await make_campaign(store, [number(1)])
+        rows = await claim(store, campaign)
+        await permit(store, campaign, rows)
+        report = await store.dnc_add(DncAdd(numbers=(number(1)[:6] + "*",), list="l", source="s"))
+        assert report.still_out == (rows[0].key,)
+        await hear(store, news(rows[0].key, D.FINAL_SUCCESS, Result.LA))
+
+
+class TestImports:
+    async def test_nothing_is_in_force_before_all_of_it(self, store: Store) -> None:
+        campaign = await make_campaign(store, [number(1), number(2)])
+        ticket = await begin(store)
+        await store.dnc_stage(ticket, [number(1), "+1900*"], lease=LEASE)
+        assert await store.dnc_check(number(1)) == []
+        assert await store.dnc_activate(ticket) == 2
+        assert [(e.list, e.number) for e in await store.dnc_check("+19005550101")] == [("l", "+1900*")]
+        found = [await store.dnc_screen_waiting(campaign, 0, 1)]
+        found.append(await store.dnc_screen_waiting(campaign, found[0][0] or 0, 5))
+        assert [moved for _, moved in found] == [1, 0]
+        assert await store.dnc_screen_waiting(campaign, found[1][0] or 0, 5) == (None, 0)
+        assert await states(store, campaign) == {"DNC": 1, "READY": 1}
+
+    async def test_the_permit_asks_imports(self, store: Store) -> None:
+        campaign = await make_campaign(store, [number(1)])
+        rows = await claim(store, campaign)
+        await imported(store, [number(1)])
+        assert await permit(store, campaign, rows) == set()
+        assert await states(store, campaign) == {"DNC": 1}
+
+    async def test_the_same_file_again_is_the_same_import(self, store: Store) -> None:
+        await imported(store, [number(1)])
+        assert (await begin(store)).is_active
+        assert not (await begin(store, scope=Scope.CAMPAIGN, scope_id=1)).is_active
+        with pytest.raises(NotAllowed):
+            await begin(store, scope=Scope.CAMPAIGN, scope_id=1)
+
+    async def test_a_replacing_import_ends_the_one_before_and_no_single_entry(self, store: Store) -> None:
+        await store.dnc_add(DncAdd(numbers=(number(9),), list="l", source="s"))
+        await imported(store, [number(1), number(2)])
+        await imported(store, [number(2), number(3)], "2", replaces=True)
+        found = [len(await store.dnc_check(number(i))) for i in (1, 2, 3, 9)]
+        assert found == [0, 1, 1, 1]
+        await imported(store, [number(1)], "1")
+        assert len(await store.dnc_check(number(1))) == 1
+
+    async def test_an_import_that_failed_leaves_nothing(self, store: Store) -> None:
+        ticket = await begin(store)
+        await store.dnc_stage(ticket, [number(1)], lease=LEASE)
+        await store.dnc_fail_import(ticket)
+        assert await imported(store, [number(2)]) == 1
+        assert await store.dnc_check(number(1)) == []
+
+    async def test_a_number_of_an_import_can_be_removed(self, store: Store) -> None:
+        await imported(store, [number(1), number(2)])
+        assert await store.dnc_remove([number(1)], DncPlace(list="l")) == 1
+        assert [len(await store.dnc_check(number(i))) for i in (1, 2)] == [0, 1]
+        assert [e.number async for e in store.dnc_entries("l")] == [number(2)]
+
+
+async def test_an_import_whose_owner_died_is_begun_again(postgres: PostgresStore) -> None:
+    new = DncImport(list="l", source="s", identity="1")
+    dead = await postgres.dnc_begin_import(new, owner="dead", lease=LEASE)
+    await postgres.dnc_stage(dead, [number(1)], lease=OVER)
+    alive = await postgres.dnc_begin_import(new, owner="o", lease=LEASE)
+    with pytest.raises(NotAllowed):
+        await postgres.dnc_stage(dead, [number(1)], lease=LEASE)
+    with pytest.raises(NotAllowed):
+        await postgres.dnc_activate(dead)
+    await postgres.dnc_stage(alive, [number(2)], lease=LEASE)
+    assert await postgres.dnc_activate(alive) == 1
+    async with postgres.db.transaction() as tx:
+        cursor = await tx.connection.execute("SELECT number FROM dnc_imported")
+        assert [row["number"] for row in await cursor.fetchall()] == [number(2)]
+
+
+async def test_an_import_ends_when_it_expires(postgres: PostgresStore) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    await imported(postgres, [number(1)], expires_at=past)
+    assert await postgres.dnc_check(number(1)) == []
+    assert await imported(postgres, [number(1)]) == 1
+
+
+async def test_what_was_in_force_is_never_deleted(postgres: PostgresStore) -> None:
+    await imported(postgres, [number(1)])
+    for table in ("dnc_imported", "dnc_import"):
+        with pytest.raises(Exception, match="refused"):
+            async with postgres.db.transaction() as tx:
+                await tx.connection.execute(f"DELETE FROM {table}".encode())
