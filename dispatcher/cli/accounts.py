@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from config.settings import Settings
 from dispatcher.bootstrap import PROVIDERS, check_credentials, secret_key
 from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import account_document, as_json, listing, out
@@ -34,14 +35,9 @@ def add(
     """Add an account."""
     if provider not in PROVIDERS:
         raise UsageError(f"there is no provider '{provider}'; known are {', '.join(PROVIDERS)}")
-    _check("--cps", 0 < cps <= MOST_CPS, f"must be more than 0 and at most {MOST_CPS}")
-    _check("--headroom", 0 < headroom <= 1, "must be more than 0 and at most 1")
-    _check("--in-flight", in_flight >= 1, "must be at least 1")
-    _check("--shifts", 1 <= shifts <= 64, "must be between 1 and 64")
     named = re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name)
     _check(f"'{name[:70]}'", named, "cannot name an account: use up to 63 lower-case letters, digits and hyphens")
-    address = base_url is None or re.fullmatch(r"https?://[^/\s]+(/\S*)?", base_url)
-    _check("--base-url", address, "must be an address like https://api.example.com/v2")
+    _check_limits(cps, headroom, in_flight, shifts, base_url)
     check_credentials(credentials)
     new = NewAccount(
         name=name,
@@ -55,7 +51,63 @@ def add(
         shifts=shifts,
     )
     account = call(lambda services: services.store.add_account(new))
-    out.print(f"account {account.id} '{account.name}' added; its postback address: {_hook_url(account)}")
+    out.print(f"account {account.id} '{account.name}' added; its postback address: {hook_address(settings(), account)}")
+
+
+@app.command()
+def edit(
+    name: str,
+    credentials: Annotated[str | None, typer.Option(help="env:NAME or file:PATH, holding user:password.")] = None,
+    cps: Annotated[float | None, typer.Option(help="Calls a second that the provider allows.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="The provider's address.")] = None,
+    headroom: Annotated[float | None, typer.Option(help="Share of the limit that is used.")] = None,
+    in_flight: Annotated[int | None, typer.Option(help="Calls without a result at the same time.")] = None,
+    in_flight_ttl: Annotated[str | None, typer.Option(help="How long one call counts as in flight.")] = None,
+    shifts: Annotated[int | None, typer.Option(help="Shifts that dial for it at once.")] = None,
+) -> None:
+    """Change an account; its campaigns go on with the new values at once."""
+    _check_limits(cps, headroom, in_flight, shifts, base_url)
+    if credentials is not None:
+        check_credentials(credentials)
+    said = {
+        "credentials": credentials,
+        "cps": cps,
+        "base_url": base_url,
+        "headroom": headroom,
+        "in_flight": in_flight,
+        "in_flight_ttl": _span(in_flight_ttl) if in_flight_ttl is not None else None,
+        "shifts": shifts,
+    }
+    changes = {option: value for option, value in said.items() if value is not None}
+    if not changes:
+        raise UsageError("say what to change; see: dispatcher account edit --help")
+
+    async def verb(services: Services) -> Account:
+        return await services.store.edit_account((await services.store.account_named(name)).id, changes)
+
+    call(verb)
+    out.print(f"account '{name}' changed: {', '.join(sorted(changes))}")
+
+
+@app.command()
+def stop(name: str) -> None:
+    """Dial nobody through this account, for all campaigns, until you resume it."""
+
+    async def verb(services: Services) -> bool:
+        return await services.store.hold_account((await services.store.account_named(name)).id)
+
+    out.print(f"account '{name}' is STOPPED" if call(verb) else f"account '{name}' was STOPPED already")
+
+
+@app.command()
+def resume(name: str) -> None:
+    """Dial again through this account, whoever stopped it."""
+
+    async def verb(services: Services) -> bool:
+        account = await services.store.account_named(name)
+        return await services.store.reopen_account(account.id, actor="operator")
+
+    out.print(f"account '{name}' is OPEN" if call(verb) else f"account '{name}' was OPEN already")
 
 
 @app.command("list")
@@ -74,20 +126,38 @@ def list_accounts(json: Annotated[bool, typer.Option("--json")] = False) -> None
 def subscribe(name: str) -> None:
     """Ask the provider to post results to this installation."""
 
+    chosen = settings()
+
     async def verb(services: Services) -> Account:
         account = await services.store.account_named(name)
-        secret = hook_secret(secret_key(settings()), account.name)
-        await services.providers.of(account).subscribe(_hook_url(account), secret)
+        await subscribe_account(services, chosen, account)
         return account
 
     account = call(verb)
-    out.print(f"account {account.id} '{account.name}' posts to {_hook_url(account)}")
+    out.print(f"account {account.id} '{account.name}' posts to {hook_address(chosen, account)}")
 
 
-def _hook_url(account: Account) -> str:
-    chosen = settings()
+def hook_address(chosen: Settings, account: Account) -> str:
+    """Where the provider posts an account's results."""
     public = chosen.web.public_url or f"http://{chosen.web.host}:{chosen.web.port}"
     return hook_url(public, secret_key(chosen), account)
+
+
+async def subscribe_account(services: Services, chosen: Settings, account: Account) -> None:
+    """Ask the provider to post an account's results to us."""
+    secret = hook_secret(secret_key(chosen), account.name)
+    await services.providers.of(account).subscribe(hook_address(chosen, account), secret)
+
+
+def _check_limits(
+    cps: float | None, headroom: float | None, in_flight: int | None, shifts: int | None, base_url: str | None
+) -> None:
+    _check("--cps", cps is None or 0 < cps <= MOST_CPS, f"must be more than 0 and at most {MOST_CPS}")
+    _check("--headroom", headroom is None or 0 < headroom <= 1, "must be more than 0 and at most 1")
+    _check("--in-flight", in_flight is None or in_flight >= 1, "must be at least 1")
+    _check("--shifts", shifts is None or 1 <= shifts <= 64, "must be between 1 and 64")
+    address = base_url is None or re.fullmatch(r"https?://[^/\s]+(/\S*)?", base_url)
+    _check("--base-url", address, "must be an address like https://api.example.com/v2")
 
 
 def _check(what: str, holds: object, said: str) -> None:

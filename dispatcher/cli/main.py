@@ -9,7 +9,7 @@ import typer
 from dispatcher import __version__
 from dispatcher.bootstrap import Urls, configured_urls
 from dispatcher.bootstrap import migrate as migrate_database
-from dispatcher.cli import accounts, campaigns, dnc, stack
+from dispatcher.cli import accounts, campaigns, dnc, reports, stack
 from dispatcher.cli.demo import demo
 from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import as_json, err, out, violations
@@ -26,6 +26,8 @@ app.add_typer(accounts.app, name="account")
 app.add_typer(campaigns.app, name="campaign")
 app.add_typer(dnc.app, name="dnc")
 app.command()(demo)
+app.command()(reports.explain)
+app.command()(reports.export)
 app.command()(stack.up)
 app.command()(stack.down)
 

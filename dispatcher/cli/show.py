@@ -65,6 +65,13 @@ def status_document(status: Status) -> dict[str, Any]:
         "permits": status.permits,
         "redials": dict(status.redials),
         "put_backs": dict(status.put_backs),
+        "rate": status.rate,
+        "limit": status.limit,
+        "in_flight": status.in_flight,
+        "provider_retries": status.provider_retries,
+        "retry_due_at": status.retry_due_at,
+        "person_busy": status.person_busy,
+        "account_state": status.account_state,
         "next_due_at": status.next_due_at,
         "blocked_by": status.blocked_by,
     }
@@ -79,11 +86,31 @@ def status_table(status: Status) -> Group:
     lines = [f"{head}, {tally.final} of {tally.total} rows final ({share}), {status.permits} dials"]
     if status.blocked_by:
         lines.append(f"blocked: {status.blocked_by}")
-    if status.next_due_at and tally.final < tally.total and campaign.state is CampaignState.RUNNING:
-        wait = (status.next_due_at - datetime.now(UTC)).total_seconds()
-        when = "now" if wait <= 0 else f"in {wait:.0f} s" if wait < _SOON_S else f"at {status.next_due_at:%F %H:%M %Z}"
-        lines.append(f"next row due {when}")
-    return Group(*lines, counts("rows by state", tally.by_state()), counts("by result", tally.by_result()))
+    if campaign.state is CampaignState.RUNNING and tally.final < tally.total:
+        lines += _running_lines(status)
+    tables = [counts("rows by state", tally.by_state()), counts("by result", tally.by_result())]
+    return Group(*lines, *[t for t in tables if t.row_count])
+
+
+def _running_lines(status: Status) -> list[str]:
+    """What goes on now, and what comes next."""
+    pace = f"{status.rate:.1f} dials a second" if status.rate is not None else "pace not measured yet"
+    limit = f" of {status.limit:.1f}" if status.limit is not None else ""
+    lines = [f"{pace}{limit}, {status.in_flight} in flight; account {status.account_name} is {status.account_state}"]
+    if status.next_due_at:
+        lines.append(f"next row due {_when(status.next_due_at)}")
+    if status.retry_due_at:
+        lines.append(f"first redial due {_when(status.retry_due_at)}")
+    if status.provider_retries:
+        lines.append(f"{status.provider_retries} are dialled again by the provider itself")
+    if status.person_busy:
+        lines.append(f"{status.person_busy} wait because another campaign is calling the person")
+    return lines
+
+
+def _when(at: datetime) -> str:
+    wait = (at - datetime.now(UTC)).total_seconds()
+    return "now" if wait <= 0 else f"in {wait:.0f} s" if wait < _SOON_S else f"at {at:%F %H:%M %Z}"
 
 
 def counts(title: str, numbers: Mapping[Any, int], total: bool = False) -> Table:

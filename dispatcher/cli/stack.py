@@ -19,12 +19,12 @@ import typer
 
 import config
 from config.settings import Settings
-from dispatcher.bootstrap import Urls, configured_urls, secret_key
+from dispatcher.bootstrap import Urls, configured_urls
+from dispatcher.cli.accounts import subscribe_account
 from dispatcher.cli.session import call_on, servers, settings
 from dispatcher.cli.show import out
-from dispatcher.domain.account import Account, NewAccount
+from dispatcher.domain.account import NewAccount
 from dispatcher.domain.errors import NotFound, ServerError
-from dispatcher.domain.hooks import hook_secret, hook_url
 from dispatcher.embedded import Embedded
 from dispatcher.ports import Services
 
@@ -200,11 +200,4 @@ async def add_simulator(services: Services, chosen: Settings, port: int, *, cps:
                 cps=cps,
             )
         )
-    await subscribe(services, chosen, account)
-
-
-async def subscribe(services: Services, chosen: Settings, account: Account) -> None:
-    """Ask the provider to post an account's results to us."""
-    secret = secret_key(chosen)
-    public = chosen.web.public_url or f"http://{chosen.web.host}:{chosen.web.port}"
-    await services.providers.of(account).subscribe(hook_url(public, secret, account), hook_secret(secret, account.name))
+    await subscribe_account(services, chosen, account)

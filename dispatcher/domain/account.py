@@ -14,6 +14,10 @@ LAST_PROBE = timedelta(minutes=10)
 SAME_TROUBLE = timedelta(minutes=15)
 
 
+BY_OPERATOR = "OPERATOR"
+"""The reason of an account that a person stopped: it is not probed, and stays stopped until a person resumes it."""
+
+
 class AccountState(StrEnum):
     """OPEN: may dial. STOPPED: the provider refused the account; probed until it recovers."""
 

@@ -21,6 +21,20 @@ class Status:
     """How often destinations were put back without being charged, by reason."""
     next_due_at: datetime | None
     blocked_by: str | None
+    rate: float | None = None
+    """Permits a second over the last seconds; None when nobody measured."""
+    limit: float | None = None
+    """What the account and the campaign allow together now."""
+    in_flight: int = 0
+    """Calls without a result that we wait for; not those that the provider dials again by itself."""
+    provider_retries: int = 0
+    """Calls that the provider said it dials again by itself."""
+    retry_due_at: datetime | None = None
+    """When the first redial of ours is due."""
+    person_busy: int = 0
+    """Waiting rows whose person another campaign is calling."""
+    account_name: str = ""
+    account_state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +55,22 @@ class AttemptKey:
     """The provider said that it placed this call."""
     fate: str
     """What became of it: its disposition, or the phase that it is in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRow:
+    """One destination as other programs want it."""
+
+    line: int
+    source: str
+    raw: str
+    e164: str | None
+    state: str
+    result: str | None
+    reason: str | None
+    dials: int
+    first_dialled_at: datetime | None
+    finished_at: datetime | None
+    due_at: datetime | None
+    """Only while it waits to be dialled."""
+    variables: Mapping[str, str]

@@ -62,6 +62,7 @@ async def _abort(services: Services) -> None:
 
 async def _tidy(services: Services) -> None:
     await services.store.fold_counters()
+    await services.store.measure_pace()
     await services.store.fail_dead_loads()
 
 

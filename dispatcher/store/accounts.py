@@ -1,11 +1,15 @@
 """Accounts and the shifts that dial for them."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
-from dispatcher.domain.account import Account, AccountState, NewAccount, probe_after, slowed, stops_now
+from dispatcher.domain.account import BY_OPERATOR, Account, AccountState, NewAccount, probe_after, slowed, stops_now
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.store.audit import write_audit
 from dispatcher.store.database import Database, Row, Transaction
+
+EDITABLE = ("base_url", "credentials", "cps", "headroom", "in_flight", "in_flight_ttl", "shifts")
 
 
 def account_of(row: Row) -> Account:
@@ -105,14 +109,41 @@ class Accounts:
 
         return await self.db.atomically(work)
 
-    async def reopen_account(self, account_id: int) -> bool:
+    async def hold_account(self, account_id: int) -> bool:
+        """Stop it at a person's word, until a person resumes it; True when that was new.
+
+        The update waits for the permits that hold the account's row: when it returns, no new permit exists.
+        """
+
+        async def work(tx: Transaction) -> bool:
+            held = await tx.fetch_one("accounts.hold", id=account_id, reason=BY_OPERATOR)
+            if held:
+                await write_audit(tx, "operator", "account.stopped", f"account:{account_id}", {"reason": BY_OPERATOR})
+            return held is not None
+
+        return await self.db.atomically(work)
+
+    async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool:
         """Dial again; True when it was stopped."""
 
         async def work(tx: Transaction) -> bool:
             reopened = await tx.fetch_one("accounts.reopen", id=account_id)
             if reopened:
-                await write_audit(tx, "system", "account.reopened", f"account:{account_id}", {})
+                await write_audit(tx, actor, "account.reopened", f"account:{account_id}", {})
             return reopened is not None
+
+        return await self.db.atomically(work)
+
+    async def edit_account(self, account_id: int, changes: Mapping[str, Any]) -> Account:
+        """Change what an operator says about an account; campaigns go on with it at once."""
+
+        async def work(tx: Transaction) -> Account:
+            await tx.fetch("accounts.edit", id=account_id, **{name: changes.get(name) for name in EDITABLE})
+            detail = {name: str(value) for name, value in changes.items()}
+            await write_audit(tx, "operator", "account.edited", f"account:{account_id}", detail)
+            row = await tx.fetch_one("accounts.by_id", id=account_id)
+            assert row
+            return account_of(row)
 
         return await self.db.atomically(work)
 

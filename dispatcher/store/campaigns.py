@@ -160,6 +160,9 @@ class Campaigns(Policies):
     async def fold_counters(self) -> None:
         await self.db.fetch("campaigns.fold_counters")
 
+    async def measure_pace(self) -> None:
+        await self.db.fetch("campaigns.measure_pace")
+
     async def alert_once(self, act: str, subject: str, detail: dict[str, Any]) -> bool:
         """Write an act of the system that a person should see, once for each subject; True when it is new."""
         row = await self.db.fetch_one("campaigns.alert_once", act=act, subject=subject, detail=Jsonb(detail))

@@ -82,7 +82,7 @@ class Dnc:
 
     async def dnc_check(self, number: str) -> list[DncEntry]:
         """Every entry that applies to the number now, prefixes included."""
-        return [_entry(row) for row in await self.db.fetch("dnc.check", number=number)]
+        return [entry_of(row) for row in await self.db.fetch("dnc.check", number=number)]
 
     async def dnc_lists(self) -> list[DncList]:
         """The lists that are in force; each import is one."""
@@ -93,7 +93,7 @@ class Dnc:
         async with self.db.transaction() as tx, tx.connection.cursor(name="entries") as cursor:
             await cursor.execute(sql.SQL(statement("dnc.entries")), {"list": list_name})
             async for row in cursor:
-                yield _entry(row)
+                yield entry_of(row)
 
     async def dnc_begin_import(self, new: DncImport, *, owner: str, lease: timedelta) -> ImportTicket:
         """Open an import, or find it in force already. Raises NotAllowed when somebody imports the same file now."""
@@ -175,5 +175,6 @@ def _named(numbers: Sequence[str]) -> dict[str, Any]:
     return {"numbers": [n.rstrip("*") for n in numbers], "prefixes": [n.endswith("*") for n in numbers]}
 
 
-def _entry(row: Row) -> DncEntry:
+def entry_of(row: Row) -> DncEntry:
+    """A row of `dnc_active` as our record."""
     return DncEntry(**{**row, "scope": Scope(row["scope"])})

@@ -1,13 +1,24 @@
 """Figures for people, and the invariants."""
 
-from dispatcher.domain.account import AccountState
-from dispatcher.domain.campaign import Campaign
+from collections.abc import AsyncIterator, Iterator
+
+from psycopg import sql
+
+from dispatcher.domain.account import BY_OPERATOR, AccountState
+from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.destination import Tally
-from dispatcher.domain.report import AttemptKey, Status, Violation
+from dispatcher.domain.dnc import DncEntry, Scope
+from dispatcher.domain.report import AttemptKey, ExportRow, Status, Violation
 from dispatcher.domain.results import Result
-from dispatcher.domain.states import State
+from dispatcher.domain.states import Phase, RetryOwner, State
+from dispatcher.domain.story import AttemptStory, RowStory, Story
+from dispatcher.store.accounts import account_of
 from dispatcher.store.database import Database, Row
-from dispatcher.store.queries import statements
+from dispatcher.store.dnc import entry_of
+from dispatcher.store.queries import statement, statements
+
+_STALE_S = 15
+"""The tick measures every five seconds; what is older says that no tick runs."""
 
 
 class Reports:
@@ -19,16 +30,65 @@ class Reports:
         """Progress of a campaign, from its counters."""
         rows = await self._measure(campaign.id, "row")
         attempts = await self._measure(campaign.id, "attempt")
-        blocked = await self.db.fetch_one("reports.blocked", campaign_id=campaign.id)
+        found = await self.db.fetch_one("reports.blocked", campaign_id=campaign.id)
+        assert found
+        row = await self.db.fetch_one("accounts.by_id", id=found["account_id"])
+        assert row
+        account = account_of(row)
         return Status(
             campaign=campaign,
             tally=Tally({_read_label(label): n for label, n in rows.items()}),
             permits=attempts.get("permitted", 0),
             redials=await self._measure(campaign.id, "redial"),
             put_backs=await self._measure(campaign.id, "putback"),
-            next_due_at=blocked["next_due_at"] if blocked else None,
-            blocked_by=_blocked_by(blocked),
+            next_due_at=found["next_due_at"],
+            blocked_by=_blocked_by(found, campaign),
+            rate=found["rate"] if _is_fresh(found) and campaign.state is CampaignState.RUNNING else None,
+            limit=min(account.rate, campaign.policy.cps * account.headroom),
+            in_flight=found["in_flight"],
+            provider_retries=found["provider_retries"],
+            retry_due_at=found["retry_due_at"],
+            person_busy=found["person_busy"],
+            account_name=account.name,
+            account_state=account.state,
         )
+
+    async def story(self, campaign: Campaign, e164: str) -> Story | None:
+        """Everything about one number of a campaign; None when the campaign never had it."""
+        place = {"part": campaign.part, "campaign_id": campaign.id, "e164": e164}
+        rows = await self.db.fetch("reports.story_rows", **place)
+        if not rows:
+            return None
+        now = await self.db.fetch_one(
+            "reports.story_now", channel=campaign.policy.channel, e164=e164, campaign_id=campaign.id
+        )
+        account = await self.db.fetch_one("accounts.by_id", id=campaign.account_id)
+        assert now
+        assert account
+        return Story(
+            campaign=campaign,
+            account=account_of(account),
+            rows=tuple(
+                RowStory(**{**row, "state": State(row["state"]), "retry_owner": RetryOwner(row["retry_owner"])})
+                for row in rows
+            ),
+            attempts=tuple(
+                AttemptStory(**{**row, "phase": Phase(row["phase"])})
+                for row in await self.db.fetch("reports.story_attempts", **place)
+            ),
+            dnc=tuple(_applies(campaign, await self.db.fetch("dnc.check", number=e164))),
+            elsewhere=now["elsewhere"],
+            now=now["now"],
+        )
+
+    async def export(self, campaign: Campaign) -> AsyncIterator[ExportRow]:
+        """Every destination of a campaign in the order it was loaded, streamed from one snapshot."""
+        async with self.db.transaction() as tx, tx.connection.cursor(name="export") as cursor:
+            await cursor.execute(
+                sql.SQL(statement("reports.export")), {"part": campaign.part, "campaign_id": campaign.id}
+            )
+            async for row in cursor:
+                yield ExportRow(**row)
 
     async def _measure(self, campaign_id: int, measure: str) -> dict[str, int]:
         rows = await self.db.fetch("reports.tally", campaign_id=campaign_id, measure=measure)
@@ -52,9 +112,23 @@ def _read_label(label: str) -> tuple[State, Result | None]:
     return State(state), Result(result) if result else None
 
 
-def _blocked_by(row: Row | None) -> str | None:
-    if row is None:
-        return None
+def _applies(campaign: Campaign, rows: list[Row]) -> Iterator[DncEntry]:
+    holders = {Scope.GLOBAL: None, Scope.ACCOUNT: campaign.account_id, Scope.CAMPAIGN: campaign.id}
+    for row in rows:
+        entry = entry_of(row)
+        if entry.scope_id == holders[entry.scope] and entry.channel in ("all", campaign.policy.channel):
+            yield entry
+
+
+def _is_fresh(row: Row) -> bool:
+    return row["pace_age_s"] is not None and row["pace_age_s"] < _STALE_S
+
+
+def _blocked_by(row: Row, campaign: Campaign) -> str | None:
+    if campaign.state is CampaignState.RUNNING and row["running_s"] > _STALE_S and not _is_fresh(row):
+        return "NOTHING_RUNS (no tick of beat and worker-io for a while); start them: dispatcher up, or supervisord"
+    if row["account_state"] == AccountState.STOPPED and row["account_reason"] == BY_OPERATOR:
+        return f"ACCOUNT_STOPPED by an operator; go on with: dispatcher account resume {row['account_name']}"
     if row["account_state"] == AccountState.STOPPED:
         return f"ACCOUNT_STOPPED ({row['account_reason']}); it is probed and goes on by itself"
     if row["is_throttled"]:

@@ -271,6 +271,15 @@ campaign_due = Table(
     Column("blocked_by", Text),
 )
 
+campaign_pace = Table(
+    "campaign_pace",
+    metadata,
+    Column("campaign_id", BigInteger, ForeignKey("campaign.id"), primary_key=True),
+    Column("permits", BigInteger, nullable=False),
+    Column("rate", Double, nullable=False),
+    Column("at", INSTANT, nullable=False),
+)
+
 counter = Table(
     "counter",
     metadata,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dispatcher.bootstrap import Urls
-from dispatcher.cli.stack import subscribe
+from dispatcher.cli.accounts import subscribe_account
 from dispatcher.domain.account import NewAccount
 from dispatcher.domain.ledger import worst_second
 from tests.acceptance.harness import answered, installation
@@ -29,7 +29,7 @@ async def test_half_a_call_and_fifty_calls_a_second(urls: Urls, tmp_path: Path) 
                 cps=0.5,
             )
         )
-        await subscribe(up.services, up.settings, slow_account)
+        await subscribe_account(up.services, up.settings, slow_account)
         one = await up.campaign(fast, account="simulator")
         two = await up.campaign(slow, account="slow", timeouts={"accepted": "12s"})
         await up.until_done(one)

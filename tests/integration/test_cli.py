@@ -1,5 +1,6 @@
 """The command line by hand: what is typed, what is shown, which exit code; never a traceback."""
 
+import csv
 import io
 import json
 import os
@@ -160,6 +161,36 @@ def test_a_list_with_holes_is_refused_unless_asked_for(typed: Type, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("campaign")
+def test_explain_and_export(typed: Type, tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text(f'phone,name\n{number(1)},"=cmd()"\n{number(1)},Eve\nn/a,Bob\n')
+    typed("campaign", "load", "1", "e.csv")
+    code, out, _ = typed("explain", "1", number(1))
+    assert (code, "read from e.csv, line 2" in out, "blocked by: campaign is DRAFT" in out) == (0, True, True)
+    assert json.loads(typed("explain", "1", number(1), "--json")[1])["state"] == "READY"
+    rows = list(csv.DictReader(io.StringIO(typed("export", "1")[1])))
+    assert [(r["line"], r["state"], r["e164"], r["name"]) for r in rows] == [
+        ("2", "READY", number(1), "'=cmd()"),
+        ("3", "DUP", number(1), "Eve"),
+        ("4", "INVALID", "", "Bob"),
+    ]
+    assert "3 destinations written" in typed("export", "1", "--format", "jsonl", "--out", "x.jsonl")[1]
+    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert [x["variables"]["name"] for x in lines] == ["=cmd()", "Eve", "Bob"]
+
+
+@pytest.mark.usefixtures("campaign")
+def test_an_account_by_hand(typed: Type) -> None:
+    assert typed("account", "stop", "main") == (0, "account 'main' is STOPPED\n", "")
+    assert "was STOPPED already" in typed("account", "stop", "main")[1]
+    assert json.loads(typed("account", "list", "--json")[1])[0]["reason"] == "OPERATOR"
+    assert "account resume main" in typed("campaign", "status", "1")[1]
+    assert typed("account", "resume", "main") == (0, "account 'main' is OPEN\n", "")
+    assert typed("account", "edit", "main", "--cps", "7", "--in-flight-ttl", "90s")[0] == 0
+    found = json.loads(typed("account", "list", "--json")[1])[0]
+    assert (found["cps"], found["in_flight_ttl"]) == (7, 90)
+
+
+@pytest.mark.usefixtures("campaign")
 def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
     ids = [json.loads(typed("campaign", "create", "c.toml", "--request-id", "r", "--json")[1])["id"] for _ in "ab"]
     assert ids[0] == ids[1]
@@ -208,6 +239,14 @@ def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
         (["campaign", "status", "1", "--watch", "--json"], 2, "choose --watch or --json"),
         (["dnc", "add", number(1), "--list", ""], 2, "a list needs a name"),
         (["dnc", "add", number(1), "--region", "XX"], 2, "'XX' is no region"),
+        (["explain", "1", number(7)], 1, "has no destination with that number (+1202***0007)"),
+        (["explain", "1", "hello"], 2, "cannot be read"),
+        (["explain", "9", number(1)], 1, "there is no campaign 9"),
+        (["export", "9"], 1, "there is no campaign 9"),
+        (["export", "1", "--out", "/dev/full/x"], 1, "cannot be written"),
+        (["account", "stop", "nobody"], 1, "there is no account 'nobody'"),
+        (["account", "edit", "main"], 2, "say what to change"),
+        (["account", "edit", "main", "--cps", "0"], 2, "--cps must be"),
         (["dnc", "add", number(1), "--channel", "fax"], 2, "--channel must be"),
         (["dnc", "add", number(1), "--expires", "2020-01-01"], 2, "--expires must be a date to come"),
         (["dnc", "add", number(1), "--expires", "soon"], 2, "--expires must be a date to come"),
@@ -300,5 +339,5 @@ def test_verify_names_the_culprit(typed: Type, database_url: str) -> None:
 
 
 def test_migrate_says_what_it_did(typed: Type) -> None:
-    assert typed("migrate") == (0, "the schema is 0003 already\n", "")
+    assert typed("migrate") == (0, "the schema is 0004 already\n", "")
     assert typed("version")[0] == 0

@@ -1,10 +1,11 @@
 """Accounts and campaigns in memory."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dispatcher.domain.account import Account, AccountState, NewAccount, probe_after, slowed, stops_now
+from dispatcher.domain.account import BY_OPERATOR, Account, AccountState, NewAccount, probe_after, slowed, stops_now
 from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, Policy
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.domain.results import Result
@@ -65,10 +66,21 @@ class Campaigns(Tables):
         self.probe_at[account_id] = now + probe_after(stops)
         return True
 
-    async def reopen_account(self, account_id: int) -> bool:
+    async def hold_account(self, account_id: int) -> bool:
+        account = await self.account(account_id)
+        held = replace(account, state=AccountState.STOPPED, reason=BY_OPERATOR)
+        self.accounts_[account_id] = held
+        self.probe_at[account_id] = datetime.max.replace(tzinfo=UTC)
+        return (held.state, held.reason) != (account.state, account.reason)
+
+    async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool:
         account = await self.account(account_id)
         self.accounts_[account_id] = replace(account, state=AccountState.OPEN, reason=None)
         return account.state is AccountState.STOPPED
+
+    async def edit_account(self, account_id: int, changes: Mapping[str, Any]) -> Account:
+        self.accounts_[account_id] = replace(await self.account(account_id), **changes)
+        return await self.account(account_id)
 
     async def put_off_probe(self, account: Account) -> None:
         self.accounts_[account.id] = replace(account, stops=account.stops + 1)
@@ -186,6 +198,8 @@ class Campaigns(Tables):
         return len(waiting)
 
     async def fold_counters(self) -> None: ...
+
+    async def measure_pace(self) -> None: ...
 
     async def alert_once(self, act: str, subject: str, detail: dict[str, Any]) -> bool:
         new = (act, subject) not in self.alerts

@@ -27,6 +27,21 @@ UPDATE account SET state = 'STOPPED', reason = %(reason)s, stops = %(stops)s, st
                    probe_at = clock_timestamp() + %(probe_after)s
  WHERE id = %(id)s AND state = 'OPEN';
 
+-- hold --
+-- Stopped by a person: never probed.
+UPDATE account SET state = 'STOPPED', reason = %(reason)s, probe_at = '9000-01-01 00:00Z', stopped_at = clock_timestamp()
+ WHERE id = %(id)s AND (state = 'OPEN' OR reason IS DISTINCT FROM %(reason)s)
+RETURNING id;
+
+-- edit --
+-- What is NULL stays as it is.
+UPDATE account
+   SET base_url = coalesce(%(base_url)s, base_url), credentials = coalesce(%(credentials)s, credentials),
+       cps = coalesce(%(cps)s, cps), headroom = coalesce(%(headroom)s, headroom),
+       in_flight = coalesce(%(in_flight)s, in_flight), in_flight_ttl = coalesce(%(in_flight_ttl)s, in_flight_ttl),
+       shifts = coalesce(%(shifts)s, shifts)
+ WHERE id = %(id)s;
+
 -- reopen --
 UPDATE account SET state = 'OPEN', reason = NULL, probe_at = NULL WHERE id = %(id)s AND state = 'STOPPED' RETURNING id;
 

@@ -127,6 +127,18 @@ INSERT INTO counter AS c (campaign_id, measure, label, n)
 SELECT campaign_id, measure, label, sum(n) FROM taken GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 ON CONFLICT (campaign_id, measure, label) DO UPDATE SET n = c.n + excluded.n;
 
+-- measure_pace --
+-- Permits a second of each running campaign, over at least five seconds.
+INSERT INTO campaign_pace AS p (campaign_id, permits, rate, at)
+SELECT c.id, coalesce((SELECT n FROM counter WHERE campaign_id = c.id AND measure = 'attempt' AND label = 'permitted'), 0)
+           + coalesce((SELECT sum(n) FROM counter_delta
+                        WHERE campaign_id = c.id AND measure = 'attempt' AND label = 'permitted'), 0), 0, clock_timestamp()
+  FROM campaign AS c WHERE c.state = 'RUNNING' ORDER BY c.id
+ON CONFLICT (campaign_id) DO UPDATE
+   SET rate = (excluded.permits - p.permits) / extract(epoch FROM excluded.at - p.at), permits = excluded.permits,
+       at = excluded.at
+ WHERE excluded.at >= p.at + interval '5 s';
+
 -- audit --
 INSERT INTO audit (actor, act, subject, detail) VALUES (%(actor)s, %(act)s, %(subject)s, %(detail)s);
 

@@ -8,10 +8,24 @@ SELECT label, sum(n)::bigint AS n
  GROUP BY label HAVING sum(n) <> 0 ORDER BY label;
 
 -- blocked --
-SELECT k.next_due_at, k.blocked_by, a.state AS account_state, a.reason AS account_reason, a.throttled_until,
+SELECT extract(epoch FROM clock_timestamp() - p.at)::float8 AS pace_age_s, p.rate,
+       extract(epoch FROM clock_timestamp() - c.started_at)::float8 AS running_s,
+       (SELECT count(*) FROM open_attempt AS o WHERE o.account_id = a.id AND o.campaign_id = c.id
+           AND o.phase <> 'INTENT' AND NOT o.provider_owned) AS in_flight,
+       (SELECT count(*) FROM open_attempt AS o WHERE o.account_id = a.id AND o.campaign_id = c.id
+           AND o.provider_owned) AS provider_retries,
+       (SELECT d.due_at FROM destination AS d
+         WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'CALLBACK' AND d.retry_owner = 'US'
+         ORDER BY d.due_at LIMIT 1) AS retry_due_at,
+       (SELECT count(*) FROM open_attempt AS o JOIN destination AS d
+           ON d.part = c.part AND d.campaign_id = c.id AND d.channel = o.channel AND d.e164 = o.e164
+              AND d.state NOT IN ('DUP', 'INVALID')
+         WHERE o.campaign_id <> c.id AND d.state IN ('READY', 'CALLBACK')) AS person_busy,
+       a.name AS account_name, a.id AS account_id, k.next_due_at, k.blocked_by, a.state AS account_state, a.reason AS account_reason, a.throttled_until,
        coalesce(a.throttled_until > clock_timestamp(), false) AS is_throttled
   FROM campaign AS c JOIN account AS a ON a.id = c.account_id
   LEFT JOIN campaign_due AS k ON k.campaign_id = c.id
+  LEFT JOIN campaign_pace AS p ON p.campaign_id = c.id
  WHERE c.id = %(campaign_id)s;
 
 -- keys_of --
@@ -20,3 +34,33 @@ SELECT key, permit_at IS NOT NULL AS permitted,
        phase = 'ACCEPTED' OR (phase = 'RESULT' AND disposition <> 'screened') AS was_dialled
   FROM any_attempt
  WHERE part = %(part)s AND campaign_id = %(campaign_id)s;
+
+-- story_rows --
+SELECT d.load_id, l.source, d.line, d.raw, l.created_at AS loaded_at, d.state, d.reason, d.result, d.moved_by, d.permits,
+       d.charged, d.due_at, d.retry_owner, d.first_dialled_at, d.finished_at
+  FROM destination AS d JOIN load AS l ON l.id = d.load_id
+ WHERE d.part = %(part)s AND d.campaign_id = %(campaign_id)s AND d.e164 = %(e164)s
+ ORDER BY d.load_id, d.line;
+
+-- story_attempts --
+SELECT a.key, a.fence, a.phase, a.caller_id, a.policy_version, a.created_at, a.permit_at, a.closed_at, a.provider_call_id,
+       a.disposition, a.result, a.raw_state, a.raw_result, a.detail, a.step, a.reason, o.look_at, o.resolve_by,
+       o.lease_until
+  FROM destination AS d
+  JOIN any_attempt AS a ON a.part = d.part AND a.destination_id = d.id
+  LEFT JOIN open_attempt AS o ON o.key = a.key
+ WHERE d.part = %(part)s AND d.campaign_id = %(campaign_id)s AND d.e164 = %(e164)s
+ ORDER BY a.fence;
+
+-- story_now --
+SELECT clock_timestamp() AS now,
+       (SELECT campaign_id FROM open_attempt
+         WHERE channel = %(channel)s AND e164 = %(e164)s AND campaign_id <> %(campaign_id)s) AS elsewhere;
+
+-- export --
+SELECT d.line, l.source, d.raw, d.e164, d.state, d.result, d.reason, d.charged AS dials, d.first_dialled_at,
+       d.finished_at, CASE WHEN d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US' THEN d.due_at END AS due_at,
+       coalesce(d.variables, '{}') AS variables
+  FROM destination AS d JOIN load AS l ON l.id = d.load_id
+ WHERE d.part = %(part)s AND d.campaign_id = %(campaign_id)s
+ ORDER BY d.load_id, d.line;
