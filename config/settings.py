@@ -22,6 +22,8 @@ class Web(BaseModel):
     port: int = Field(default=8440, ge=1, le=65535)
     public_url: str | None = None
     """How providers reach us; default http://host:port."""
+    most_load_bytes: int = Field(default=4 << 30, ge=1)
+    """Longest file that one request may load."""
 
 
 class Dial(BaseModel):
@@ -62,6 +64,10 @@ class Settings(BaseSettings):
     """Folder for embedded servers, logs and secrets; default $XDG_DATA_HOME/dispatcher."""
     secret_key: SecretStr | None = None
     """Signs the addresses that providers post to; without it one is made in the data folder."""
+    api_key: SecretStr | None = Field(default=None, min_length=16)
+    """What services send as `Authorization: Bearer …`; without it one is made in the data folder."""
+    spool: Path | None = None
+    """The only folder that loads asked for by Celery may read; default: `spool` in the data folder."""
     web: Web = Web()
     dial: Dial = Dial()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -73,6 +79,11 @@ class Settings(BaseSettings):
             return self.data.expanduser().absolute()
         home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         return Path(home).expanduser().absolute() / "dispatcher"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where files wait to be loaded."""
+        return self.spool.expanduser().absolute() if self.spool else self.data_folder / "spool"
 
 
 _ALSO = frozenset({"PG_BINDIR", "REDIS_SERVER"})

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,13 +20,14 @@ from config.celery import celery_settings
 from config.settings import Settings
 from dispatcher.broker import CeleryBroker
 from dispatcher.domain.attempt import write_key
-from dispatcher.domain.errors import ServerError
+from dispatcher.domain.errors import ServerError, UsageError
 from dispatcher.embedded import Embedded
 from dispatcher.limits import RedisLimiter
 from dispatcher.ports import Services, ShiftSettings
 from dispatcher.providers import Registry
 from dispatcher.providers.registry import BASE_URLS, read_credentials
 from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, Queue, TaskName
+from dispatcher.sources import Files
 from dispatcher.store import PostgresStore
 from dispatcher.store import migrate as schema
 
@@ -163,6 +165,7 @@ async def open_services(
             store=store,
             providers=providers,
             limiter=limiter,
+            sources=Files(),
             broker=CeleryBroker(celery or make_celery(urls)),
             clock=SystemClock(),
             ids=RandomIds(),
@@ -183,11 +186,27 @@ async def open_services(
         await store.close()
 
 
+def spooled(settings: Settings, file: str) -> Path:
+    """A file below the spool folder, whatever dots and links its name holds. Raises UsageError."""
+    folder = settings.spool_folder.resolve()
+    path = (folder / file).resolve()
+    if not path.is_relative_to(folder) or path == folder:
+        raise UsageError("the file is not below DISPATCHER_SPOOL; name it relative to that folder")
+    return path
+
+
 def secret_key(settings: Settings) -> bytes:
     """What signs the addresses that providers post to; made once in the data folder when none is configured."""
-    if settings.secret_key:
-        return settings.secret_key.get_secret_value().encode()
-    path = settings.data_folder / "secret"
+    return settings.secret_key.get_secret_value().encode() if settings.secret_key else _made_once(settings, "secret")
+
+
+def api_key(settings: Settings) -> bytes:
+    """What services must send; made once in the data folder when none is configured."""
+    return settings.api_key.get_secret_value().encode() if settings.api_key else _made_once(settings, "api-key")
+
+
+def _made_once(settings: Settings, name: str) -> bytes:
+    path = settings.data_folder / name
     settings.data_folder.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         descriptor, made = tempfile.mkstemp(dir=settings.data_folder)  # mode 0600
@@ -200,5 +219,5 @@ def secret_key(settings: Settings) -> bytes:
         os.unlink(made)
     secret = path.read_bytes()
     if len(secret) < _SHORTEST_SECRET:
-        raise ServerError(f"{path} holds no secret; delete it, and subscribe the accounts again")
+        raise ServerError(f"{path} holds no secret; delete it, and start again")
     return secret

@@ -1,15 +1,17 @@
 """What the journey needs from the world. Implementations match these by shape; nobody inherits."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.attempt import Call, Claimed, OpenCall
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
 from dispatcher.domain.dnc import DncAdd, DncEntry, DncImport, DncList, DncPlace, DncReport, ImportTicket
-from dispatcher.domain.loading import LoadReport, LoadTicket, Reject
+from dispatcher.domain.loading import Format, LoadReport, LoadTicket, Reject, Source
 from dispatcher.domain.pacing import Booking, Limit
 from dispatcher.domain.permitting import Refusal
 from dispatcher.domain.postback import Postback, PostbackMark, RawPostback
@@ -48,7 +50,13 @@ class CampaignStore(Protocol):
     async def campaign(self, campaign_id: int) -> Campaign: ...
     async def campaigns(self) -> list[Campaign]: ...
     async def move_campaign(
-        self, campaign_id: int, to: CampaignState, *, actor: str, reason: str | None = None
+        self,
+        campaign_id: int,
+        to: CampaignState,
+        *,
+        actor: str,
+        reason: str | None = None,
+        request_id: str | None = None,
     ) -> Campaign: ...
     async def due_heads(self) -> list[DueHead]: ...
     async def mark_due(self, marks: list[DueMark]) -> None: ...
@@ -144,6 +152,13 @@ class Store(AccountStore, CampaignStore, LoadStore, DialStore, ListStore, Postba
 
     async def ping(self) -> None: ...
     async def close(self) -> None: ...
+
+
+class Sources(Protocol):
+    """Files of destinations. Raise SourceError."""
+
+    def open(self, path: Path, format_: Format | None = None) -> AbstractContextManager[Source]: ...
+    def digest(self, path: Path) -> str: ...
 
 
 class PostbackReader(Protocol):
@@ -270,6 +285,7 @@ class Services:
     store: Store
     providers: Providers
     limiter: Limiter
+    sources: Sources
     broker: Broker
     clock: Clock
     ids: Ids

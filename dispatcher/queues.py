@@ -11,6 +11,8 @@ class Queue(StrEnum):
     DIAL = "dial"
     ASK = "ask"
     """Lookups and probes: may wait for a provider."""
+    LOAD = "load"
+    """Loads that services ask for: take as long as their files."""
 
 
 class TaskName(StrEnum):
@@ -21,6 +23,8 @@ class TaskName(StrEnum):
     SETTLE_POSTBACKS = "postback.settle"
     RECONCILE = "attempt.reconcile"
     PROBE = "account.probe"
+    LOAD = "campaign.load"
+    START = "campaign.start"
 
 
 QUEUE_OF = {
@@ -29,6 +33,8 @@ QUEUE_OF = {
     TaskName.SETTLE_POSTBACKS: Queue.IO,
     TaskName.RECONCILE: Queue.ASK,
     TaskName.PROBE: Queue.ASK,
+    TaskName.LOAD: Queue.LOAD,
+    TaskName.START: Queue.IO,
 }
 
 HINT_LIVES_S = 30

@@ -11,13 +11,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from dispatcher.domain.errors import SourceError
+from dispatcher.domain.loading import Format, Source
 from dispatcher.domain.screening import Record, find_number_column, looks_like_number
 
 _CHUNK = 1 << 20
@@ -29,33 +28,12 @@ _AREA_CODE = re.compile(r"[2-9][0-9]{2}")
 _LOCAL = re.compile(r"[2-9][0-9]{6}")
 
 
-class Format(StrEnum):
-    """How a file holds its records."""
-
-    CSV = "csv"
-    """Fields between commas, semicolons or tabs; the first line names the columns."""
-    JSONL = "jsonl"
-    """One JSON object a line."""
-
-
 class Reader(Protocol):
     """What csv.reader gives: rows, and the number of the last physical line it read."""
 
     @property
     def line_num(self) -> int: ...
     def __next__(self) -> list[str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An open file of destinations."""
-
-    name: str
-    columns: list[str]
-    """Of CSV: its header. Of JSON Lines: the keys of the first object."""
-    records: Iterator[Record]
-    position: Callable[[], int]
-    """How many bytes were read so far."""
 
 
 @contextmanager
@@ -77,7 +55,10 @@ def regular_file(path: Path, folder: Path | None = None) -> Iterator[Path]:
             copy.flush()
         except OSError as error:
             raise SourceError(f"what came through the pipe cannot be kept: {error.strerror or error}") from error
-        yield Path(copy.name)
+        try:
+            yield Path(copy.name)
+        except SourceError as error:  # the copy's name means nothing to anybody
+            raise SourceError(str(error).replace(copy.name, "stdin" if path == STDIN else str(path))) from error
 
 
 def content_digest(path: Path) -> str:
@@ -276,3 +257,10 @@ def _first_wrong_byte(path: Path) -> tuple[int, int]:
 
 def _unreadable(path: Path, error: OSError) -> SourceError:
     return SourceError(f"{path} cannot be read: {error.strerror or error}")
+
+
+class Files:
+    """The Sources port: files on this machine."""
+
+    open = staticmethod(open_records)
+    digest = staticmethod(content_digest)

@@ -16,7 +16,7 @@ T = TypeVar("T")
 settings = config.load()
 urls = running_urls(settings)
 app = make_celery(urls)
-app.conf.include = ["tasks.dial", "tasks.upkeep"]
+app.conf.include = ["tasks.campaigns", "tasks.dial", "tasks.upkeep"]
 stop = StopFlag()
 _runner: Runner | None = None
 

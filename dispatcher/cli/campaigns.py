@@ -13,14 +13,13 @@ from dispatcher.cli.load import load
 from dispatcher.cli.session import call
 from dispatcher.cli.show import (
     as_json,
-    campaign_document,
     listing,
     out,
-    status_document,
     status_table,
 )
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
 from dispatcher.domain.errors import CampaignFileError, UsageError
+from dispatcher.domain.report import campaign_document, status_document
 from dispatcher.flow import control
 from dispatcher.ports import Services
 

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from dispatcher.cli.session import call
 from dispatcher.cli.show import as_json, err, load_lines, out, safe_cell
-from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.errors import ServerError, UsageError
-from dispatcher.domain.loading import LoadReport, Reject
-from dispatcher.flow.load import load as load_records
-from dispatcher.flow.load import rehearse
+from dispatcher.domain.loading import Format, LoadReport, Reject, Source
+from dispatcher.flow import load as flow
 from dispatcher.ports import Services
-from dispatcher.sources import STDIN, Format, Source, content_digest, open_records, regular_file
+from dispatcher.sources import STDIN, regular_file
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -58,18 +56,8 @@ async def load_file(
     services: Services, campaign_id: int, file: Path, target: Path, format_: Format | None = None
 ) -> LoadReport:
     """Load one file and write its reject file."""
-    campaign = await services.store.campaign(campaign_id)
-    digest = content_digest(file)
-    with open_records(file, format_) as source, _progress(file, source) as step:
-        ticket, report = await load_records(
-            campaign,
-            name=source.name,
-            digest=digest,
-            columns=source.columns,
-            records=source.records,
-            services=services,
-            progress=step,
-        )
+    with _progress(file) as watch:
+        ticket, report = await flow.load_file(campaign_id, file, services, format_=format_, watch=watch)
     with _written(target, "the load is done, but ") as write:
         async for reject in services.store.rejects(ticket):
             write(reject)
@@ -80,9 +68,9 @@ async def rehearse_file(
     services: Services, campaign_id: int, file: Path, target: Path, format_: Format | None = None
 ) -> LoadReport:
     """What a load of the file would do."""
-    campaign: Campaign = await services.store.campaign(campaign_id)
-    with open_records(file, format_) as source, _written(target, "") as write:
-        return await rehearse(
+    campaign = await services.store.campaign(campaign_id)
+    with services.sources.open(file, format_) as source, _written(target, "") as write:
+        return await flow.rehearse(
             campaign,
             name=source.name,
             columns=source.columns,
@@ -93,7 +81,7 @@ async def rehearse_file(
 
 
 @contextmanager
-def _progress(file: Path, source: Source) -> Iterator[Callable[[int], None]]:
+def _progress(file: Path) -> Iterator[Callable[[Source], Callable[[int], None]]]:
     """A bar on a terminal, by the bytes that were read."""
     bar = Progress(
         TextColumn("loading"),
@@ -106,8 +94,11 @@ def _progress(file: Path, source: Source) -> Iterator[Callable[[int], None]]:
         disable=not err.is_terminal,
     )
     with bar:
-        task = bar.add_task("loading", total=file.stat().st_size, rows=0)
-        yield lambda rows: bar.update(task, completed=source.position(), rows=rows)
+        yield lambda source: _step(bar, bar.add_task("loading", total=file.stat().st_size, rows=0), source)
+
+
+def _step(bar: Progress, task: TaskID, source: Source) -> Callable[[int], None]:
+    return lambda rows: bar.update(task, completed=source.position(), rows=rows)
 
 
 @contextmanager

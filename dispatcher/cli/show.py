@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from dispatcher.domain.account import Account
-from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncEntry, DncList
 from dispatcher.domain.loading import LoadReport
 from dispatcher.domain.report import Status, Violation
@@ -41,40 +41,6 @@ def _as_text(value: Any) -> str:
 
 def account_document(account: Account) -> dict[str, Any]:
     return {**asdict(account), "in_flight_ttl": account.in_flight_ttl.total_seconds(), "rate": account.rate}
-
-
-def campaign_document(campaign: Campaign) -> dict[str, Any]:
-    return {
-        "id": campaign.id,
-        "name": campaign.policy.name,
-        "state": campaign.state,
-        "reason": campaign.reason,
-        "account": campaign.policy.account,
-        "created_at": campaign.created_at,
-    }
-
-
-def status_document(status: Status) -> dict[str, Any]:
-    """Counts that add up: `rows` is the number of records that were loaded."""
-    return {
-        **campaign_document(status.campaign),
-        "rows": status.tally.total,
-        "final": status.tally.final,
-        "by_state": status.tally.by_state(),
-        "by_result": status.tally.by_result(),
-        "permits": status.permits,
-        "redials": dict(status.redials),
-        "put_backs": dict(status.put_backs),
-        "rate": status.rate,
-        "limit": status.limit,
-        "in_flight": status.in_flight,
-        "provider_retries": status.provider_retries,
-        "retry_due_at": status.retry_due_at,
-        "person_busy": status.person_busy,
-        "account_state": status.account_state,
-        "next_due_at": status.next_due_at,
-        "blocked_by": status.blocked_by,
-    }
 
 
 def status_table(status: Status) -> Group:

@@ -2,12 +2,35 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from dispatcher.domain.campaign import Campaign, Policy
+from dispatcher.domain.screening import Record
 from dispatcher.domain.states import State
+
+
+class Format(StrEnum):
+    """How a file holds its records."""
+
+    CSV = "csv"
+    """Fields between commas, semicolons or tabs; the first line names the columns."""
+    JSONL = "jsonl"
+    """One JSON object a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An open file of destinations."""
+
+    name: str
+    columns: list[str]
+    """Of CSV: its header. Of JSON Lines: the keys of the first object."""
+    records: Iterator[Record]
+    position: Callable[[], int]
+    """How many bytes were read so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +57,11 @@ class LoadReport:
     @property
     def total(self) -> int:
         return sum(self.rows.values())
+
+    def __str__(self) -> str:
+        """What flower shows."""
+        rows = ", ".join(f"{n} {state}" for state, n in self.rows.items())
+        return f"load {self.load_id}: {'loaded before; ' if self.was_done else ''}{rows}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.destination import Tally
@@ -74,3 +75,38 @@ class ExportRow:
     due_at: datetime | None
     """Only while it waits to be dialled."""
     variables: Mapping[str, str]
+
+
+def campaign_document(campaign: Campaign) -> dict[str, Any]:
+    """What programs are told of a campaign."""
+    return {
+        "id": campaign.id,
+        "name": campaign.policy.name,
+        "state": campaign.state,
+        "reason": campaign.reason,
+        "account": campaign.policy.account,
+        "created_at": campaign.created_at,
+    }
+
+
+def status_document(status: Status) -> dict[str, Any]:
+    """Counts that add up: `rows` is the number of records that were loaded."""
+    return {
+        **campaign_document(status.campaign),
+        "rows": status.tally.total,
+        "final": status.tally.final,
+        "by_state": status.tally.by_state(),
+        "by_result": status.tally.by_result(),
+        "permits": status.permits,
+        "redials": dict(status.redials),
+        "put_backs": dict(status.put_backs),
+        "rate": status.rate,
+        "limit": status.limit,
+        "in_flight": status.in_flight,
+        "provider_retries": status.provider_retries,
+        "retry_due_at": status.retry_due_at,
+        "person_busy": status.person_busy,
+        "account_state": status.account_state,
+        "next_due_at": status.next_due_at,
+        "blocked_by": status.blocked_by,
+    }

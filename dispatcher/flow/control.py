@@ -6,34 +6,43 @@ from dispatcher.ports import Services
 
 
 async def create(policy: Policy, services: Services, request_id: str | None = None) -> Campaign:
-    """A DRAFT on the account that the policy names. Raises NotFound."""
+    """A DRAFT on the account that the policy names. Raises NotFound, NotAllowed."""
     account = await services.store.account_named(policy.account)
-    return await services.store.create_campaign(account.id, policy, request_id)
+    campaign = await services.store.create_campaign(account.id, policy, request_id)
+    if campaign.policy != policy:
+        raise NotAllowed(f"this request id made campaign {campaign.id}, which is another one; choose a new id")
+    return campaign
 
 
-async def start(campaign_id: int, services: Services) -> Campaign:
+async def start(campaign_id: int, services: Services, request_id: str | None = None) -> Campaign:
     """DRAFT -> RUNNING. Raises NotFound, NotAllowed."""
-    return await _run(campaign_id, CampaignState.DRAFT, services)
+    return await _run(campaign_id, CampaignState.DRAFT, services, request_id)
 
 
-async def resume(campaign_id: int, services: Services) -> Campaign:
+async def resume(campaign_id: int, services: Services, request_id: str | None = None) -> Campaign:
     """PAUSED -> RUNNING. Raises NotFound, NotAllowed."""
-    return await _run(campaign_id, CampaignState.PAUSED, services)
+    return await _run(campaign_id, CampaignState.PAUSED, services, request_id)
 
 
-async def _run(campaign_id: int, from_: CampaignState, services: Services) -> Campaign:
+async def _run(campaign_id: int, from_: CampaignState, services: Services, request_id: str | None) -> Campaign:
     state = (await services.store.campaign(campaign_id)).state
     if state in (CampaignState.DRAFT, CampaignState.PAUSED) and state is not from_:
         verb = "start" if state is CampaignState.DRAFT else "resume"
         raise NotAllowed(f"campaign {campaign_id} is {state}; use: dispatcher campaign {verb} {campaign_id}")
-    return await services.store.move_campaign(campaign_id, CampaignState.RUNNING, actor="operator")
+    return await _move(campaign_id, CampaignState.RUNNING, services, request_id)
 
 
-async def pause(campaign_id: int, services: Services) -> Campaign:
+async def pause(campaign_id: int, services: Services, request_id: str | None = None) -> Campaign:
     """RUNNING -> PAUSED: when this returns, no new permit exists. Raises NotFound, NotAllowed."""
-    return await services.store.move_campaign(campaign_id, CampaignState.PAUSED, actor="operator", reason="operator")
+    return await _move(campaign_id, CampaignState.PAUSED, services, request_id, "operator")
 
 
-async def abort(campaign_id: int, services: Services) -> Campaign:
+async def abort(campaign_id: int, services: Services, request_id: str | None = None) -> Campaign:
     """To ABORTED: no new permits, waiting rows end as FINISHED/UNDIALED, open attempts are awaited."""
-    return await services.store.move_campaign(campaign_id, CampaignState.ABORTED, actor="operator")
+    return await _move(campaign_id, CampaignState.ABORTED, services, request_id)
+
+
+async def _move(
+    campaign_id: int, to: CampaignState, services: Services, request_id: str | None, reason: str | None = None
+) -> Campaign:
+    return await services.store.move_campaign(campaign_id, to, actor="operator", reason=reason, request_id=request_id)

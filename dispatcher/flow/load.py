@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 
 from dispatcher.domain.campaign import Campaign, Policy
 from dispatcher.domain.errors import ServerError, SourceError
-from dispatcher.domain.loading import LoadReport, LoadTicket, Reject, load_identity
+from dispatcher.domain.loading import Format, LoadReport, LoadTicket, Reject, Source, load_identity
 from dispatcher.domain.screening import ColumnMap, Record, Screened, map_columns, screen
 from dispatcher.flow.lists import screen_campaign
 from dispatcher.ports import Services
@@ -57,6 +58,30 @@ async def load(
     if await services.store.dnc_grew_since(ticket.opened_at):
         await screen_campaign(await services.store.campaign(campaign.id), services)
     return ticket, report
+
+
+async def load_file(
+    campaign_id: int,
+    path: Path,
+    services: Services,
+    *,
+    format_: Format | None = None,
+    name: str | None = None,
+    watch: Callable[[Source], Callable[[int], None]] = lambda source: lambda rows: None,
+) -> tuple[LoadTicket, LoadReport]:
+    """Load a file, read twice: once to know it, once for its records. Raises as `load` does, and NotFound."""
+    campaign = await services.store.campaign(campaign_id)
+    digest = services.sources.digest(path)
+    with services.sources.open(path, format_) as source:
+        return await load(
+            campaign,
+            name=name or source.name,
+            digest=digest,
+            columns=source.columns,
+            records=source.records,
+            services=services,
+            progress=watch(source),
+        )
 
 
 async def rehearse(

@@ -80,25 +80,33 @@ class Campaigns(Policies):
         return [campaign_of(row) for row in await self.db.fetch("campaigns.all")]
 
     async def move_campaign(
-        self, campaign_id: int, to: CampaignState, *, actor: str, reason: str | None = None
+        self,
+        campaign_id: int,
+        to: CampaignState,
+        *,
+        actor: str,
+        reason: str | None = None,
+        request_id: str | None = None,
     ) -> Campaign:
-        """Start, pause, resume or abort. Raises NotFound, NotAllowed.
+        """Start, pause, resume or abort. Raises NotFound, NotAllowed. The same request id is done once.
 
         Takes the account's row lock first, which every permit holds until it commits: once a pause has
         committed, no new permit exists.
         """
         account_id = (await self.campaign(campaign_id)).account_id
+        act, subject = f"campaign.{to.lower()}", f"campaign:{campaign_id}"
 
         async def work(tx: Transaction) -> None:
             await tx.fetch("dialling.lock_account", account_id=account_id)
             row = await tx.fetch_one("campaigns.lock", id=campaign_id)
             assert row
+            if request_id is not None and await _was_done(tx, request_id, act, subject):
+                return
             state = CampaignState(row["state"])
             if state not in CAMPAIGN_MOVES[to]:
                 raise NotAllowed(_why_not(campaign_id, state, to))
             await tx.fetch("campaigns.move", id=campaign_id, state=to, reason=reason)
-            act = f"campaign.{to.lower()}"
-            await write_audit(tx, actor, act, f"campaign:{campaign_id}", {"from": state, "reason": reason})
+            await write_audit(tx, actor, act, subject, {"from": state, "reason": reason})
 
         await self.db.atomically(work)
         return await self.campaign(campaign_id)
@@ -167,6 +175,15 @@ class Campaigns(Policies):
         """Write an act of the system that a person should see, once for each subject; True when it is new."""
         row = await self.db.fetch_one("campaigns.alert_once", act=act, subject=subject, detail=Jsonb(detail))
         return row is not None
+
+
+async def _was_done(tx: Transaction, request_id: str, act: str, subject: str) -> bool:
+    """Raises NotAllowed when the id was given to something else."""
+    if await tx.fetch_one("campaigns.ask_once", id=request_id, act=act, subject=subject):
+        return False
+    if await tx.fetch_one("campaigns.asked", id=request_id) != {"act": act, "subject": subject}:
+        raise NotAllowed("this request id was used for something else; choose a new one")
+    return True
 
 
 def _why_not(campaign_id: int, state: CampaignState, to: CampaignState) -> str:

@@ -271,6 +271,15 @@ campaign_due = Table(
     Column("blocked_by", Text),
 )
 
+request = Table(
+    "request",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("act", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("at", INSTANT, nullable=False),
+)
+
 campaign_pace = Table(
     "campaign_pace",
     metadata,

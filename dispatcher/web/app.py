@@ -1,17 +1,48 @@
-"""Makes the web application: postbacks, health, readiness."""
+"""Makes the web application: postbacks, the API for services, health, readiness."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from config.settings import Settings
-from dispatcher.bootstrap import Urls, open_services, secret_key
-from dispatcher.domain.errors import ServerError
+from dispatcher.bootstrap import Urls, api_key, open_services, secret_key
+from dispatcher.domain.errors import DispatcherError, NotAllowed, NotFound, ServerError, SourceError, UsageError
+from dispatcher.domain.loading import Format, LoadReport
+from dispatcher.flow.load import load_file
 from dispatcher.ports import Services
+from dispatcher.web.api import Api
+from dispatcher.web.api import router as api_router
 from dispatcher.web.inbox import Inbox
 from dispatcher.web.postbacks import Door, router
+
+LOADS_AT_ONCE = 2
+_STATUS: Mapping[type[DispatcherError], int] = {UsageError: 422, NotFound: 404, NotAllowed: 409, ServerError: 503}
+
+
+def _load_file(
+    settings: Settings, urls: Urls, campaign_id: int, path: Path, name: str, format_: Format | None
+) -> LoadReport:
+    """In a thread, with a loop of its own: reading a million numbers must delay no postback."""
+
+    async def work() -> LoadReport:
+        async with open_services(settings, urls, need_redis=False) as services:
+            return (await load_file(campaign_id, path, services, format_=format_, name=name))[1]
+
+    try:
+        return asyncio.run(work())
+    except SourceError as error:
+        raise SourceError(str(error).replace(str(path), name)) from error
+
+
+async def _say(request: Request, error: Exception) -> JSONResponse:
+    """Our errors as a status and one sentence."""
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    return JSONResponse({"detail": str(error)}, status, {"Retry-After": "5"} if status == 503 else None)
 
 
 def make_app(settings: Settings, urls: Urls) -> FastAPI:
@@ -24,10 +55,20 @@ def make_app(settings: Settings, urls: Urls) -> FastAPI:
             inbox = await stack.enter_async_context(Inbox(services).running())
             app.state.services = services
             app.state.door = Door(services, inbox, secret_key(settings))
+            app.state.api = Api(
+                services=services,
+                key=api_key(settings),
+                spool=settings.spool_folder,
+                most_load_bytes=settings.web.most_load_bytes,
+                load_file=partial(_load_file, settings, urls),
+                loading=asyncio.Semaphore(LOADS_AT_ONCE),
+            )
             yield
 
     app = FastAPI(title="campaign dispatcher", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(router)
+    app.include_router(api_router)
+    app.add_exception_handler(DispatcherError, _say)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

@@ -79,8 +79,19 @@ class Installation:
         text = self.supervisorctl("pid", f"dispatcher:{program}").strip()
         return int(text) if text.isdigit() and text != "0" else None
 
+    async def until_loaded(self, campaign: Campaign, rows: int) -> None:
+        """Wait until so many records are loaded."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while (status := await self.services.store.status(campaign)).tally.total < rows:
+            assert time.monotonic() < deadline, status
+            await asyncio.sleep(0.1)
+
     def log(self, program: str) -> str:
         return (Path(self.stack.logs) / f"{program}.log").read_text()
+
+    def logs(self) -> dict[str, str]:
+        """What every program wrote."""
+        return {path.stem: path.read_text() for path in Path(self.stack.logs).glob("*.log")}
 
 
 def answered(n: int) -> list[str]:

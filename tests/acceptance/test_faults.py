@@ -18,8 +18,7 @@ from dispatcher.bootstrap import Urls
 from dispatcher.domain.campaign import read_policy
 from dispatcher.domain.states import State
 from dispatcher.flow import control
-from dispatcher.flow.load import load as load_records
-from dispatcher.sources import content_digest, open_records
+from dispatcher.flow.load import load_file
 from tests.acceptance.harness import Installation, answered, children_of, installation
 
 log = logging.getLogger(__name__)
@@ -36,11 +35,7 @@ async def test_kill_9_ten_times_and_a_flush_of_redis_lose_nobody_and_ring_nobody
         store = up.services.store
         campaign = await control.create(read_policy(tomllib.loads((EXAMPLES / "demo.toml").read_text())), up.services)
         path = EXAMPLES / "demo.csv"
-        with open_records(path) as source:
-            digest, records = content_digest(path), source.records
-            await load_records(
-                campaign, name=path.name, digest=digest, columns=source.columns, records=records, services=up.services
-            )
+        await load_file(campaign.id, path, up.services)
         await control.start(campaign.id, up.services)
         killed = await kill_workers(up, random.Random(1), urls)
         await up.until_done(campaign)

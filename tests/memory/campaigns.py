@@ -149,11 +149,23 @@ class Campaigns(Tables):
         return list(self.campaigns_.values())
 
     async def move_campaign(
-        self, campaign_id: int, to: CampaignState, *, actor: str, reason: str | None = None
+        self,
+        campaign_id: int,
+        to: CampaignState,
+        *,
+        actor: str,
+        reason: str | None = None,
+        request_id: str | None = None,
     ) -> Campaign:
         campaign = await self.campaign(campaign_id)
+        if request_id and (known := self.asked.get(request_id)):
+            if known != (campaign_id, to):
+                raise NotAllowed("used")
+            return campaign
         if campaign.state not in CAMPAIGN_MOVES[to]:
             raise NotAllowed(f"{campaign.state} -> {to}")
+        if request_id:
+            self.asked[request_id] = (campaign_id, to)
         self.campaigns_[campaign_id] = replace(campaign, state=to, reason=reason)
         return self.campaigns_[campaign_id]
 

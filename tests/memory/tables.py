@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dispatcher.domain.account import Account
-from dispatcher.domain.campaign import Campaign
+from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncEntry, DncImport, Scope
 from dispatcher.domain.loading import LoadTicket
 from dispatcher.domain.postback import Postback, PostbackState
@@ -80,6 +80,7 @@ class Tables:
     shifts: dict[tuple[int, int], tuple[str, datetime]] = field(default_factory=dict)
     campaigns_: dict[int, Campaign] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, tuple[int, CampaignState]] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
     entries: list[DncEntry] = field(default_factory=list)

@@ -28,6 +28,7 @@ from dispatcher.flow.postback import receive, settle_postbacks
 from dispatcher.flow.reconcile import probe, reconcile
 from dispatcher.flow.tick import tick
 from dispatcher.ports import Services
+from dispatcher.sources import Files
 from tests.factories import make_account, make_campaign, number
 from tests.memory import MemoryStore
 from tests.simulation.machinery import Mortal, MortalProviders, VirtualClock, VirtualLoop, Worker
@@ -187,6 +188,7 @@ class World:
             store=store,
             providers=MortalProviders(self.exchange, worker),
             limiter=self,
+            sources=Files(),
             broker=self,
             clock=VirtualClock(self, worker),
             ids=self,

@@ -137,7 +137,7 @@ def test_vendor_words_stay_with_the_providers() -> None:
 
 
 def test_task_shells_are_short() -> None:
-    for path in (ROOT / "tasks/dial.py", ROOT / "tasks/upkeep.py"):
+    for path in (ROOT / "tasks/campaigns.py", ROOT / "tasks/dial.py", ROOT / "tasks/upkeep.py"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef):
                 assert (node.end_lineno or 0) - node.lineno < 10

@@ -35,6 +35,13 @@ UPDATE campaign
        finished_at = CASE WHEN %(state)s IN ('DONE', 'ABORTED') THEN clock_timestamp() END
  WHERE id = %(id)s;
 
+-- ask_once --
+-- The request's first time: a row; else none.
+INSERT INTO request (id, act, subject) VALUES (%(id)s, %(act)s, %(subject)s) ON CONFLICT (id) DO NOTHING RETURNING id;
+
+-- asked --
+SELECT act, subject FROM request WHERE id = %(id)s;
+
 -- due_heads --
 -- For every running campaign: when its first row is due, and whether anything of it is still open.
 SELECT c.id, c.account_id, c.policy_version, clock_timestamp() AS now,

@@ -1,0 +1,139 @@
+"""The way in for services: JSON over HTTP, a bearer key, an Idempotency-Key that makes commands safe to repeat."""
+
+import asyncio
+import hmac
+import json
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Request
+
+from dispatcher.domain.campaign import Campaign, read_policy
+from dispatcher.domain.errors import ServerError, UsageError
+from dispatcher.domain.loading import Format, LoadReport
+from dispatcher.domain.report import campaign_document, status_document
+from dispatcher.flow import control
+from dispatcher.ports import Services
+
+MOST_CAMPAIGN_BYTES = 64 * 1024
+LoadFile = Callable[[int, Path, str, Format | None], LoadReport]
+"""Loads a file in a thread of its own: campaign, file, its name, its format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the routes need."""
+
+    services: Services
+    key: bytes
+    spool: Path
+    most_load_bytes: int
+    load_file: LoadFile
+    loading: asyncio.Semaphore
+
+
+def _api(request: Request, authorization: Annotated[str, Header()] = "") -> Api:
+    """The API, for who knows the key."""
+    api: Api = request.app.state.api
+    scheme, _, key = authorization.partition(" ")
+    if scheme.casefold() != "bearer" or not hmac.compare_digest(key.strip().encode(), api.key):
+        raise HTTPException(401, "send the header: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
+    return api
+
+
+Known = Annotated[Api, Depends(_api)]
+RequestId = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/campaigns", status_code=201)
+async def create(api: Known, request: Request, request_id: RequestId = None) -> dict[str, Any]:
+    """Make a campaign: the body is a campaign file as JSON."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_CAMPAIGN_BYTES:
+            raise HTTPException(413, f"a campaign has at most {MOST_CAMPAIGN_BYTES} bytes")
+    return campaign_document(await control.create(read_policy(_object(bytes(body))), api.services, request_id))
+
+
+@router.post("/campaigns/{campaign_id}/loads", status_code=201)
+async def load(
+    api: Known, campaign_id: int, request: Request, name: str = "upload", format: Format | None = None
+) -> dict[str, Any]:
+    """Load the body, a file of destinations, into a campaign; the same bytes again change nothing."""
+    await api.services.store.campaign(campaign_id)
+    if format is None and "ndjson" in request.headers.get("content-type", ""):
+        format = Format.JSONL
+    async with _kept(api, request) as path, api.loading:
+        report = await asyncio.to_thread(api.load_file, campaign_id, path, name[:200], format)
+    return {"load": report.load_id, "was_done": report.was_done, "rows": report.rows}
+
+
+@asynccontextmanager
+async def _kept(api: Api, request: Request) -> AsyncIterator[Path]:
+    """The body as a file, which is gone afterwards."""
+    try:
+        api.spool.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix="upload-", dir=api.spool) as file:
+            async for chunk in request.stream():
+                file.write(chunk)
+                if file.tell() > api.most_load_bytes:
+                    raise HTTPException(413, f"a load has at most {api.most_load_bytes} bytes; split the file")
+            file.flush()
+            yield Path(file.name)
+    except OSError as error:
+        raise ServerError(
+            f"the file cannot be kept while it is loaded: {error.strerror}; nothing was loaded"
+        ) from error
+
+
+@router.post("/campaigns/{campaign_id}/start")
+async def start(api: Known, campaign_id: int, request_id: RequestId = None) -> dict[str, Any]:
+    """Begin to dial."""
+    return await _control(control.start, api, campaign_id, request_id)
+
+
+@router.post("/campaigns/{campaign_id}/pause")
+async def pause(api: Known, campaign_id: int, request_id: RequestId = None) -> dict[str, Any]:
+    """Stop dialling: when this is answered, no new call is permitted."""
+    return await _control(control.pause, api, campaign_id, request_id)
+
+
+@router.post("/campaigns/{campaign_id}/resume")
+async def resume(api: Known, campaign_id: int, request_id: RequestId = None) -> dict[str, Any]:
+    """Dial again after a pause."""
+    return await _control(control.resume, api, campaign_id, request_id)
+
+
+@router.post("/campaigns/{campaign_id}/abort")
+async def abort(api: Known, campaign_id: int, request_id: RequestId = None) -> dict[str, Any]:
+    """End for good."""
+    return await _control(control.abort, api, campaign_id, request_id)
+
+
+@router.get("/campaigns/{campaign_id}/status")
+async def status(api: Known, campaign_id: int) -> dict[str, Any]:
+    """Progress; `rows` is the number of records that were loaded, and the counts add up to it."""
+    return status_document(await api.services.store.status(await api.services.store.campaign(campaign_id)))
+
+
+Verb = Callable[[int, Services, str | None], Awaitable[Campaign]]
+
+
+async def _control(verb: Verb, api: Api, campaign_id: int, request_id: str | None) -> dict[str, Any]:
+    return campaign_document(await verb(campaign_id, api.services, request_id))
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the body is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise UsageError("the body must be a JSON object with the keys of a campaign file")
+    return document

@@ -1,0 +1,22 @@
+"""What other services ask for by name. Durable once a row is written; the same again is harmless."""
+
+from dispatcher.bootstrap import spooled
+from dispatcher.flow import control
+from dispatcher.flow.load import load_file
+from dispatcher.queues import TaskName
+from tasks.app import app, run, settings
+
+
+@app.task(name=TaskName.LOAD)
+def load(campaign_id: int, file: str) -> str:
+    """Load a file below DISPATCHER_SPOOL into a campaign."""
+    path = spooled(settings, file)
+    _, report = run(lambda services: load_file(campaign_id, path, services))
+    return str(report)
+
+
+@app.task(name=TaskName.START)
+def start(campaign_id: int, request_id: str) -> str:
+    """Begin to dial; the same request id again changes nothing."""
+    campaign = run(lambda services: control.start(campaign_id, services, request_id))
+    return f"campaign {campaign.id} is {campaign.state}"

@@ -1,0 +1,131 @@
+"""The way in for services, over HTTP semantics: who may, what happens twice, what is refused."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from config.settings import Settings, Web
+from dispatcher.bootstrap import Urls, open_services, spooled
+from dispatcher.domain.errors import UsageError
+from dispatcher.embedded import Servers
+from dispatcher.ports import Services
+from dispatcher.web.app import make_app
+from tests.factories import FILE, make_account, number
+
+KEY = "key-of-the-test-suite"
+ROWS = f"phone,name\n{number(1)},Ada\nn/a,Bob\n{number(1)},Eve\n".encode()
+
+
+@pytest.fixture
+def urls(servers: Servers, database_url: str) -> Urls:
+    return Urls(database_url, servers.redis_url)
+
+
+@pytest.fixture
+async def services(urls: Urls) -> AsyncIterator[Services]:
+    async with open_services(Settings(), urls) as made:
+        yield made
+
+
+@pytest.fixture
+async def api(urls: Urls, tmp_path: Path, services: Services) -> AsyncIterator[httpx.AsyncClient]:
+    await make_account(services.store)
+    chosen = Settings(data=tmp_path, api_key=SecretStr(KEY), web=Web(most_load_bytes=1 << 20))
+    app = make_app(chosen, urls)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app),
+            base_url="http://test/v1",
+            headers={"Authorization": f"Bearer {KEY}"},
+        ) as client,
+    ):
+        yield client
+    assert [name for _, _, files in os.walk(tmp_path / "spool") for name in files] == []
+
+
+async def make(api: httpx.AsyncClient, key: str = "k-1", **changes: Any) -> httpx.Response:
+    return await api.post("/campaigns", json={**FILE, **changes}, headers={"Idempotency-Key": key})
+
+
+async def test_from_nothing_to_running(api: httpx.AsyncClient) -> None:
+    made = [await make(api) for _ in range(2)]
+    assert [m.status_code for m in made] == [201, 201]
+    assert made[0].json() == made[1].json()
+    campaign = f"/campaigns/{made[0].json()['id']}"
+    loads = [await api.post(f"{campaign}/loads", content=ROWS) for _ in range(2)]
+    assert [x.json()["was_done"] for x in loads] == [False, True]
+    assert loads[0].json()["rows"] == {"READY": 1, "DUP": 1, "INVALID": 1}
+    starts = [await api.post(f"{campaign}/start", headers={"Idempotency-Key": "s-1"}) for _ in range(2)]
+    assert [(s.status_code, s.json()["state"]) for s in starts] == [(200, "RUNNING")] * 2
+    assert (await api.post(f"{campaign}/start", headers={"Idempotency-Key": "s-2"})).status_code == 409
+    assert (await api.post(f"{campaign}/pause", headers={"Idempotency-Key": "s-1"})).status_code == 409
+    states = [(await api.post(f"{campaign}/{verb}")).json()["state"] for verb in ("pause", "resume", "abort")]
+    assert states == ["PAUSED", "RUNNING", "ABORTED"]
+    status = (await api.get(f"{campaign}/status")).json()
+    assert (status["rows"], sum(status["by_state"].values())) == (3, 3)
+
+
+async def test_a_body_comes_in_pieces_and_as_json_lines(api: httpx.AsyncClient) -> None:
+    campaign = f"/campaigns/{(await make(api)).json()['id']}"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for i in range(0, len(ROWS), 7):
+            await asyncio.sleep(0)
+            yield ROWS[i : i + 7]
+
+    assert (await api.post(f"{campaign}/loads", content=pieces())).status_code == 201
+    line = f'{{"phone": "{number(2)}", "name": "Ada"}}\n'
+    headers = {"Content-Type": "application/x-ndjson"}
+    assert (await api.post(f"{campaign}/loads", content=line, headers=headers)).json()["rows"] == {"READY": 1}
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", f"Basic {KEY}", KEY])
+async def test_who_has_no_key(api: httpx.AsyncClient, header: str) -> None:
+    for method, path in (("POST", "/campaigns"), ("GET", "/campaigns/1/status"), ("POST", "/campaigns/1/loads")):
+        answer = await api.request(method, path, headers={"Authorization": header})
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "said"),
+    [
+        ("/campaigns", b"{", 422, "no JSON"),
+        ("/campaigns", b"[]", 422, "must be a JSON object"),
+        ("/campaigns", b"{}", 422, "regions_allowed"),
+        ("/campaigns", b"x" * 70_000, 413, "at most"),
+        ("/campaigns/9/start", b"", 404, "no campaign 9"),
+        ("/campaigns/9/loads", ROWS, 404, "no campaign 9"),
+        ("/campaigns/1/pause", b"", 409, "only a campaign that is RUNNING"),
+        ("/campaigns/1/loads", b"", 422, "upload is empty"),
+        ("/campaigns/1/loads", b"tel\n\xff", 422, "upload line 2 is not UTF-8"),
+        ("/campaigns/1/loads", b"a,b\n1,2\n", 422, "no column 'phone'"),
+        ("/campaigns/1/loads", b"phone,name\n" + b"1" * (1 << 20), 413, "split the file"),
+    ],
+)
+async def test_what_is_refused(api: httpx.AsyncClient, path: str, content: bytes, status: int, said: str) -> None:
+    await make(api)
+    answer = await api.post(path, content=content)
+    assert (answer.status_code, said in answer.json()["detail"]) == (status, True), answer.text
+    assert (await api.get("/campaigns/1/status")).json()["rows"] == 0
+
+
+async def test_a_key_is_not_used_for_two_campaigns(api: httpx.AsyncClient) -> None:
+    await make(api)
+    assert (await make(api, name="another")).status_code == 409
+    assert (await make(api, key="")).status_code == 422
+
+
+@pytest.mark.parametrize("file", ["../x.csv", "/etc/passwd", ".", "link/x.csv", "a/../../x"])
+def test_only_the_spool_is_read(tmp_path: Path, file: str) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool/link").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match="DISPATCHER_SPOOL"):
+        spooled(Settings(data=tmp_path), file)
+    assert spooled(Settings(data=tmp_path), "a/b.csv") == tmp_path.resolve() / "spool/a/b.csv"
