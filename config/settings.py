@@ -26,6 +26,17 @@ class Web(BaseModel):
     """Longest file that one request may load."""
 
 
+class Flower(BaseModel):
+    """Where people look on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=5555, ge=1, le=65535)
+    password: SecretStr | None = None
+    """Of the user `operator`; without it one is made in the data folder."""
+
+
 class Dial(BaseModel):
     """How a shift dials. The defaults keep each other's order: permit age < deadline < lease."""
 
@@ -69,6 +80,7 @@ class Settings(BaseSettings):
     spool: Path | None = None
     """The only folder that loads asked for by Celery may read; default: `spool` in the data folder."""
     web: Web = Web()
+    flower: Flower = Flower()
     dial: Dial = Dial()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -205,6 +205,12 @@ def api_key(settings: Settings) -> bytes:
     return settings.api_key.get_secret_value().encode() if settings.api_key else _made_once(settings, "api-key")
 
 
+def flower_password(settings: Settings) -> str:
+    """Of flower's user `operator`; made once in the data folder when none is configured."""
+    given = settings.flower.password
+    return given.get_secret_value() if given else _made_once(settings, "flower-password").decode()
+
+
 def _made_once(settings: Settings, name: str) -> bytes:
     path = settings.data_folder / name
     settings.data_folder.mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,17 @@
-"""What must happen although nobody asks."""
+"""What must happen although nobody asks. What happens many times a second sends no events: nobody could look on."""
 
 from dispatcher.flow import postback, reconcile, tick
 from dispatcher.queues import TaskName
 from tasks.app import app, run
 
 
-@app.task(name=TaskName.TICK)
+@app.task(name=TaskName.TICK, send_events=False)
 def tick_once() -> str:
     """Reap, fold, mark, start what is missing."""
     return f"{run(tick.tick)} duties failed"
 
 
-@app.task(name=TaskName.SETTLE_POSTBACKS)
+@app.task(name=TaskName.SETTLE_POSTBACKS, send_events=False)
 def settle_postbacks() -> str:
     """Empty the inbox."""
     return f"{run(postback.settle_postbacks)} postbacks"

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from rich.live import Live
 
 import dispatcher
-from config.settings import Settings, Web
+from config.settings import Flower, Settings, Web
 from dispatcher.bootstrap import Urls, migrate
 from dispatcher.cli.campaigns import read_campaign_file
 from dispatcher.cli.load import load_file
@@ -65,6 +65,7 @@ def _installation(keep: Path | None) -> Iterator[tuple[Settings, Urls, int]]:
                 database_url=SecretStr(urls.database),
                 redis_url=SecretStr(urls.redis),
                 web=Web(port=free_port()),
+                flower=Flower(port=free_port()),
             )
             arguments = simulator_arguments(chosen, port, ring=0.5, lag=1, throttle=2, reattempt=4)
             out.print("starting web, two dial workers, io worker, beat and a simulated CallFire …")

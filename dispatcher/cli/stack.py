@@ -19,7 +19,7 @@ import typer
 
 import config
 from config.settings import Settings
-from dispatcher.bootstrap import Urls, configured_urls
+from dispatcher.bootstrap import Urls, configured_urls, flower_password
 from dispatcher.cli.accounts import subscribe_account
 from dispatcher.cli.session import call_on, servers, settings
 from dispatcher.cli.show import out
@@ -50,7 +50,8 @@ def start_stack(chosen: Settings, urls: Urls, simulator: str | None) -> Stack:
 
     Raises ServerError.
     """
-    _require_free(chosen.web.host, chosen.web.port)
+    _require_free(chosen.web.host, chosen.web.port, "DISPATCHER_WEB__PORT")
+    _require_free(chosen.flower.host, chosen.flower.port, "DISPATCHER_FLOWER__PORT")
     logs = chosen.data_folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix="dsp-run-"))
@@ -66,6 +67,10 @@ def start_stack(chosen: Settings, urls: Urls, simulator: str | None) -> Stack:
         "SUP_LOGS": str(logs),
         "SUP_INCLUDE": str(_CONFIG / "simulator.conf" if simulator else run / "none.conf"),
         "SUP_SIMULATOR": simulator or "",
+        "SUP_FLOWER": str(_CONFIG / "flower.py"),
+        "FLOWER_ADDRESS": chosen.flower.host,
+        "FLOWER_PORT": str(chosen.flower.port),
+        "FLOWER_BASIC_AUTH": f"operator:{flower_password(chosen)}",
     }
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(_CONFIG / "supervisord.conf")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=run, check=False)
@@ -109,14 +114,14 @@ def _pid(path: Path) -> int:
     raise ServerError(f"supervisord wrote no {path}")
 
 
-def _require_free(host: str, port: int) -> None:
+def _require_free(host: str, port: int, setting: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise ServerError(
-                f"{host}:{port} cannot be used ({error.strerror}); set DISPATCHER_WEB__PORT to a free port"
+                f"{host}:{port} cannot be used ({error.strerror}); set {setting} to a free port"
             ) from None
 
 
@@ -146,7 +151,7 @@ def _running(chosen: Settings) -> Stack | None:
 def up(
     simulator: Annotated[bool, typer.Option("--simulator", help="Also a local CallFire and its account.")] = False,
 ) -> None:
-    """Start the dispatcher on this machine: web, two dial workers, io worker, beat."""
+    """Start the dispatcher on this machine: web, workers, beat, flower."""
     chosen = settings()
     with servers(chosen) as urls:
         call_on(chosen, urls, lambda services: services.store.ping())  # says now what workers would only log
@@ -163,6 +168,8 @@ def up(
         if simulator:
             call_on(chosen, urls, lambda services: add_simulator(services, chosen, SIMULATOR_PORT, cps=50))
     out.print(f"up: postbacks at {stack.web}/hooks, health at {stack.web}/readyz, logs in {stack.logs}", soft_wrap=True)
+    flower = f"http://{chosen.flower.host}:{chosen.flower.port}"
+    out.print(f"flower: {flower}, user operator, password in {chosen.data_folder}/flower-password", soft_wrap=True)
     if simulator:
         out.print("account 'simulator' is ready; try: dispatcher campaign create config/campaigns/example.toml")
 

@@ -1,11 +1,12 @@
 """Figures of a campaign for people: they add up, or `verify` says where not."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dispatcher.domain.campaign import Campaign
+from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.destination import Tally
 
 
@@ -36,6 +37,40 @@ class Status:
     """Waiting rows whose person another campaign is calling."""
     account_name: str = ""
     account_state: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRow:
+    """A campaign as flower shows it: one row, updated in place."""
+
+    campaign_id: int
+    about: str
+    progress: str
+    """The most important first: a table shows some forty characters."""
+    is_over: bool
+    seconds: float
+    """Since it was created."""
+
+
+def live_row(status: Status, now: datetime) -> LiveRow:
+    """Progress in one line; digits of a name that could be a number are not shown."""
+    campaign, tally = status.campaign, status.tally
+    share = f"{100 * tally.final / tally.total:.0f} %" if tally.total else "-"
+    results = " ".join(f"{result} {n}" for result, n in tally.by_result().items())
+    pace = f"{status.rate:.1f}/s" if status.rate is not None else campaign.state.lower()
+    said = [
+        f"{tally.final}/{tally.total} {share}",
+        pace,
+        results,
+        f"blocked: {status.blocked_by}" * bool(status.blocked_by),
+    ]
+    return LiveRow(
+        campaign_id=campaign.id,
+        about=f"{campaign.id} '{re.sub(r'[0-9]{7,}', '***', campaign.policy.name)}' on {status.account_name}",
+        progress=" | ".join(part for part in said if part),
+        is_over=campaign.state in (CampaignState.DONE, CampaignState.ABORTED),
+        seconds=(now - campaign.created_at).total_seconds(),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from dispatcher.domain.errors import DispatcherError
+from dispatcher.domain.report import live_row
 from dispatcher.domain.tick import mark_due
 from dispatcher.flow.reconcile import reap
 from dispatcher.ports import Services
@@ -62,7 +63,15 @@ async def _abort(services: Services) -> None:
 
 async def _tidy(services: Services) -> None:
     await services.store.fold_counters()
-    await services.store.measure_pace()
+
+
+async def _show(services: Services) -> None:
+    """The live row of each campaign for those who look on."""
+    measured = await services.store.measure_pace()
+    campaigns = [(await services.store.campaign(i), at) for i, at in measured.items()]
+    rows = [live_row(await services.store.status(campaign), at) for campaign, at in campaigns]
+    if rows:
+        await services.broker.show(rows)
     await services.store.fail_dead_loads()
 
 
@@ -73,4 +82,5 @@ DUTIES: tuple[Callable[[Services], Awaitable[None]], ...] = (
     _call_helpers,
     _abort,
     _tidy,
+    _show,
 )

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from config.settings import Settings, Web
+from config.settings import Flower, Settings, Web
 from dispatcher.bootstrap import Urls, open_services
 from dispatcher.cli.demo import free_port
 from dispatcher.cli.stack import Stack, add_simulator, simulator_arguments, start_stack, stop_stack
@@ -111,7 +111,7 @@ async def installation(
     urls: Urls, folder: Path, *, cps: float = 100, environment: dict[str, str] | None = None, **timing: float
 ) -> AsyncIterator[Installation]:
     """Everything up, with an account 'simulator'; stopped at the end whatever happened."""
-    settings = Settings(data=folder, web=Web(port=free_port()))
+    settings = Settings(data=folder, web=Web(port=free_port()), flower=Flower(port=free_port()))
     port = free_port()
     timing = {"ring": 0.5, "lag": 1, "throttle": 2, "reattempt": 3, **timing}
     before = dict(os.environ)

@@ -4,14 +4,18 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
+from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from config.celery import broker_url
-from dispatcher.bootstrap import Urls
+from dispatcher.bootstrap import Urls, flower_password
 from dispatcher.domain.ledger import worst_second
 from tests.acceptance.harness import Installation, answered, installation
 from tests.factories import FILE
@@ -41,6 +45,22 @@ def post(up: Installation, key: str, path: str, document: object, idempotency: s
     with urllib.request.urlopen(request, timeout=30) as answer:
         found: dict[str, object] = json.load(answer)
     return found
+
+
+def flower_tasks(up: Installation) -> list[dict[str, Any]]:
+    """What flower shows to who knows the password, once it shows the campaign's end; nothing to others."""
+    address = f"http://127.0.0.1:{up.settings.flower.port}/api/tasks?limit=10000"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(address, timeout=10)
+    password = b64encode(f"operator:{flower_password(up.settings)}".encode()).decode()
+    request = urllib.request.Request(address, headers={"Authorization": f"Basic {password}"})
+    deadline = time.monotonic() + 30
+    while True:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            tasks: list[dict[str, Any]] = list(json.load(answer).values())
+        if any(t["name"] == "campaign" and t["state"] == "SUCCESS" for t in tasks) or time.monotonic() > deadline:
+            return tasks
+        time.sleep(0.5)
 
 
 async def seen_by_the_broker(url: str, seen: list[str]) -> None:
@@ -73,6 +93,11 @@ async def test_a_service_enqueues_twice_and_has_one_campaign(urls: Urls, tmp_pat
         await up.until_done(campaign)
         status, check = await up.services.store.status(campaign), await up.check(campaign)
         watching.cancel()
+        tasks = await asyncio.to_thread(flower_tasks, up)
+        (row,) = [t for t in tasks if t["name"] == "campaign"]
+        assert (row["state"], row["result"].startswith(f"{len(numbers)}/{len(numbers)} 100 %")) == ("SUCCESS", True)
+        assert {"campaign.load", "campaign.start", "account.shift"} <= {t["name"] for t in tasks}
+        assert CANARY not in json.dumps(tasks)
         assert (status.tally.total, check.is_clean) == (len(numbers), True)
         assert len(await up.services.store.campaigns()) == 1
         assert worst_second([line.at for line in up.ledger()]) <= 100

@@ -211,7 +211,8 @@ class Campaigns(Tables):
 
     async def fold_counters(self) -> None: ...
 
-    async def measure_pace(self) -> None: ...
+    async def measure_pace(self) -> dict[int, datetime]:
+        return {}
 
     async def alert_once(self, act: str, subject: str, detail: dict[str, Any]) -> bool:
         new = (act, subject) not in self.alerts

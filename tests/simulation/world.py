@@ -199,6 +199,8 @@ class World:
 
     # the small ports
 
+    async def show(self, rows: Any) -> None: ...
+
     def key(self) -> str:
         return write_key(next(self.keys))
 

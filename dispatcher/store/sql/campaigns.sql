@@ -135,16 +135,18 @@ SELECT campaign_id, measure, label, sum(n) FROM taken GROUP BY 1, 2, 3 ORDER BY 
 ON CONFLICT (campaign_id, measure, label) DO UPDATE SET n = c.n + excluded.n;
 
 -- measure_pace --
--- Permits a second of each running campaign, over at least five seconds.
+-- Permits a second of each campaign that lives or just ended, over at least five seconds; those that are due.
 INSERT INTO campaign_pace AS p (campaign_id, permits, rate, at)
 SELECT c.id, coalesce((SELECT n FROM counter WHERE campaign_id = c.id AND measure = 'attempt' AND label = 'permitted'), 0)
            + coalesce((SELECT sum(n) FROM counter_delta
                         WHERE campaign_id = c.id AND measure = 'attempt' AND label = 'permitted'), 0), 0, clock_timestamp()
-  FROM campaign AS c WHERE c.state = 'RUNNING' ORDER BY c.id
+  FROM campaign AS c
+ WHERE c.state IN ('RUNNING', 'PAUSED') OR c.finished_at > clock_timestamp() - interval '15 s' ORDER BY c.id
 ON CONFLICT (campaign_id) DO UPDATE
    SET rate = (excluded.permits - p.permits) / extract(epoch FROM excluded.at - p.at), permits = excluded.permits,
        at = excluded.at
- WHERE excluded.at >= p.at + interval '5 s';
+ WHERE excluded.at >= p.at + interval '5 s'
+RETURNING campaign_id, at;
 
 -- audit --
 INSERT INTO audit (actor, act, subject, detail) VALUES (%(actor)s, %(act)s, %(subject)s, %(detail)s);
