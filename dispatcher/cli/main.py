@@ -11,6 +11,7 @@ from dispatcher.bootstrap import Urls, configured_urls
 from dispatcher.bootstrap import migrate as migrate_database
 from dispatcher.cli import accounts, campaigns, dnc, reports, stack
 from dispatcher.cli.demo import demo
+from dispatcher.cli.doctor import doctor
 from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import as_json, err, out, violations
 from dispatcher.domain.errors import DispatcherError, UsageError
@@ -28,6 +29,7 @@ app.add_typer(dnc.app, name="dnc")
 app.command()(demo)
 app.command()(reports.explain)
 app.command()(reports.export)
+app.command()(doctor)
 app.command()(stack.up)
 app.command()(stack.down)
 

@@ -1,5 +1,7 @@
 """PostgresStore: the Store port on PostgreSQL, one module for each aggregate."""
 
+from datetime import datetime
+
 from dispatcher.domain.campaign import Policy
 from dispatcher.store.accounts import Accounts
 from dispatcher.store.campaigns import Campaigns
@@ -30,3 +32,10 @@ class PostgresStore(Accounts, Campaigns, Loads, Dialling, Postbacks, Dnc, Report
         """Raises ServerError when PostgreSQL is away."""
         async with self.db.transaction() as tx:
             await tx.connection.execute("SELECT 1")
+
+    async def now(self) -> datetime:
+        """The clock that everything follows."""
+        row = await self.db.fetch_one("reports.now")
+        assert row
+        at: datetime = row["now"]
+        return at

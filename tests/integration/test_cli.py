@@ -280,6 +280,18 @@ def test_a_file_that_cannot_be_loaded_leaves_nothing(typed: Type, tmp_path: Path
     assert json.loads(typed("campaign", "load", "1", "d.csv", "--json")[1])["rows"]["READY"] == 1
 
 
+@pytest.mark.usefixtures("campaign")
+def test_doctor_says_what_is_wrong_and_what_to_do(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, _ = typed("doctor", "--json")
+    found = {f["what"]: f for f in json.loads(out)}
+    assert (code, found["servers"]["is_well"], found["clock"]["is_well"]) == (1, True, True)
+    assert (found["account main"]["is_well"], found["web"]["is_well"]) == (True, False)
+    monkeypatch.delenv("CREDENTIALS")
+    assert "the variable CREDENTIALS" in typed("doctor")[1]
+    monkeypatch.setenv("DISPATCHER_REDIS_URL", "redis://127.0.0.1:1")
+    assert "Redis cannot be used" in typed("doctor")[1]
+
+
 def test_a_misspelt_setting_is_refused(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPATCHER_DATABSE_URL", "x")
     code, _, err = typed("campaign", "list")

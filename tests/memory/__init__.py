@@ -1,5 +1,7 @@
 """MemoryStore: the Store port in memory, on the same pure decisions. The contract suite proves it equal."""
 
+from datetime import datetime
+
 from tests.memory.campaigns import Campaigns
 from tests.memory.dialling import Dialling
 from tests.memory.lists import Lists
@@ -9,4 +11,8 @@ class MemoryStore(Campaigns, Dialling, Lists):
     """The Store port."""
 
     async def ping(self) -> None: ...
+
+    async def now(self) -> datetime:
+        return self.clock()
+
     async def close(self) -> None: ...

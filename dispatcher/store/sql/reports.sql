@@ -64,3 +64,6 @@ SELECT d.line, l.source, d.raw, d.e164, d.state, d.result, d.reason, d.charged A
   FROM destination AS d JOIN load AS l ON l.id = d.load_id
  WHERE d.part = %(part)s AND d.campaign_id = %(campaign_id)s
  ORDER BY d.load_id, d.line;
+
+-- now --
+SELECT clock_timestamp() AS now;

@@ -1,0 +1,100 @@
+"""dispatcher doctor: what an installation needs, looked at one by one, each with its remedy."""
+
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from config.settings import Settings
+from dispatcher.bootstrap import check_credentials
+from dispatcher.cli.session import call_on, servers, settings
+from dispatcher.cli.show import as_json, listing, out
+from dispatcher.domain.account import Account, AccountState
+from dispatcher.domain.errors import ServerError, UsageError
+from dispatcher.ports import Services
+
+_CLOCKS_DIFFER_S = 2.0
+_LEAST_FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    is_well: bool
+    said: str
+    remedy: str = ""
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Look at servers, settings, clock and credentials; exits 1 when something is wrong, and says what to do."""
+    chosen = settings()
+    found = [Finding("settings", True, f"data in {chosen.data_folder}"), _disk(chosen), *_servers(chosen), _web(chosen)]
+    if json:
+        as_json([asdict(f) for f in found])
+    else:
+        rows = [[f.what, "well" if f.is_well else "WRONG", f.said, f.remedy or None] for f in found]
+        out.print(listing(["what", "", "found", "what to do"], rows))
+    if not all(f.is_well for f in found):
+        raise typer.Exit(1)
+
+
+def _disk(chosen: Settings) -> Finding:
+    folder = next(p for p in (chosen.data_folder, *chosen.data_folder.parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    said = f"{free / (1 << 30):.1f} GiB free at {folder}"
+    return Finding("disk", free >= _LEAST_FREE_BYTES, said, "" if free >= _LEAST_FREE_BYTES else "make room")
+
+
+def _servers(chosen: Settings) -> list[Finding]:
+    try:
+        with servers(chosen) as urls:
+            now, accounts = call_on(chosen, urls, _ask)
+    except ServerError as error:
+        return [Finding("servers", False, str(error), "see the message")]
+    answer = Finding("servers", True, "PostgreSQL and Redis answer, the schema is this version's")
+    return [answer, _clock(now), *_accounts(accounts)]
+
+
+async def _ask(services: Services) -> tuple[datetime, list[Account]]:
+    accounts = await services.store.accounts()
+    return await services.store.now(), accounts
+
+
+def _clock(now: datetime) -> Finding:
+    differ = abs((datetime.now(UTC) - now).total_seconds())
+    is_well = differ <= _CLOCKS_DIFFER_S
+    remedy = "" if is_well else "set both by NTP: calling windows follow the database's clock"
+    return Finding("clock", is_well, f"{differ:.1f} s from the database's", remedy)
+
+
+def _accounts(accounts: list[Account]) -> Iterator[Finding]:
+    if not accounts:
+        yield Finding("accounts", True, "none yet", "dispatcher account add --help")
+    for account in accounts:
+        what = f"account {account.name}"
+        try:
+            check_credentials(account.credentials)
+        except UsageError as error:
+            yield Finding(what, False, str(error), "set it here and for the workers")
+            continue
+        is_open = account.state is AccountState.OPEN
+        said = f"OPEN, {account.rate:.1f} calls a second" if is_open else f"STOPPED ({account.reason})"
+        remedy = "" if is_open else "it is probed, or: dispatcher account resume " + account.name
+        yield Finding(what, is_open, said, remedy)
+
+
+def _web(chosen: Settings) -> Finding:
+    address = f"http://{chosen.web.host}:{chosen.web.port}/readyz"
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return Finding("web", True, f"{address} is ready")
+    except (urllib.error.URLError, OSError) as error:
+        said = f"{address}: {getattr(error, 'reason', error)}"
+        return Finding("web", False, said, "dispatcher up, or start config/supervisord.conf; postbacks wait meanwhile")
