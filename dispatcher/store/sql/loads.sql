@@ -38,7 +38,18 @@ WITH numbered AS (
 ), screened AS (
   SELECT j.*,
          CASE WHEN j.reason IS NULL AND j.dup_of IS NULL
-              THEN 'LIST ' || dnc_list_of(j.e164, %(channel)s, %(account_id)s, %(campaign_id)s) END AS dnc_list
+              -- as dnc_list_of, which would be started anew for each row
+              THEN (SELECT 'LIST ' || e.list
+                      FROM (SELECT * FROM dnc_active WHERE NOT is_prefix AND number = j.e164
+                            UNION ALL
+                            SELECT * FROM dnc_active
+                             WHERE is_prefix
+                               AND number = ANY (ARRAY(SELECT left(j.e164, n) FROM generate_series(2, length(j.e164)) AS n)))
+                           AS e
+                     WHERE e.channel IN ('all', %(channel)s)
+                       AND (e.scope = 'global' OR (e.scope = 'account' AND e.scope_id = %(account_id)s)
+                            OR (e.scope = 'campaign' AND e.scope_id = %(campaign_id)s))
+                     LIMIT 1) END AS dnc_list
     FROM judged AS j
 ), inserted AS (
   INSERT INTO {target} (part, id, campaign_id, load_id, line, raw, channel, e164, variables, state, reason, finished_at)
