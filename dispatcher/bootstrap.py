@@ -223,7 +223,7 @@ def _made_once(settings: Settings, name: str) -> bytes:
         with suppress(FileExistsError):  # another process was faster
             os.link(made, path)
         os.unlink(made)
-    secret = path.read_bytes()
+    secret = path.read_bytes().strip()
     if len(secret) < _SHORTEST_SECRET:
         raise ServerError(f"{path} holds no secret; delete it, and start again")
     return secret
