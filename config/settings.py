@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     """What services send as `Authorization: Bearer …`; without it one is made in the data folder."""
     spool: Path | None = None
     """The only folder that loads asked for by Celery may read; default: `spool` in the data folder."""
+    alive: Path | None = None
+    """Folder where each worker and beat leave a sign of life; default: `alive` in the data folder."""
     web: Web = Web()
     flower: Flower = Flower()
     dial: Dial = Dial()
@@ -96,6 +98,11 @@ class Settings(BaseSettings):
     def spool_folder(self) -> Path:
         """Where files wait to be loaded."""
         return self.spool.expanduser().absolute() if self.spool else self.data_folder / "spool"
+
+    @property
+    def alive_folder(self) -> Path:
+        """Where processes leave their signs of life."""
+        return self.alive.expanduser().absolute() if self.alive else self.data_folder / "alive"
 
 
 _ALSO = frozenset({"PG_BINDIR", "REDIS_SERVER"})

@@ -9,6 +9,7 @@ import config
 from config.logging import configure
 from dispatcher.bootstrap import make_celery, running_urls
 from dispatcher.ports import Services
+from tasks.alive import consumer_step, watch_beat
 from tasks.runner import Runner, StopFlag
 
 T = TypeVar("T")
@@ -17,6 +18,8 @@ settings = config.load()
 urls = running_urls(settings)
 app = make_celery(urls)
 app.conf.include = ["tasks.campaigns", "tasks.dial", "tasks.upkeep"]
+app.steps["consumer"].add(consumer_step(settings.alive_folder))
+watch_beat(settings.alive_folder)
 stop = StopFlag()
 _runner: Runner | None = None
 

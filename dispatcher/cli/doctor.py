@@ -1,6 +1,7 @@
 """dispatcher doctor: what an installation needs, looked at one by one, each with its remedy."""
 
 import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from config.settings import Settings
-from dispatcher.bootstrap import check_credentials
+from dispatcher.bootstrap import check_credentials, configured_urls
 from dispatcher.cli.session import call_on, servers, settings
 from dispatcher.cli.show import as_json, listing, out
 from dispatcher.domain.account import Account, AccountState
@@ -20,6 +21,8 @@ from dispatcher.ports import Services
 
 _CLOCKS_DIFFER_S = 2.0
 _LEAST_FREE_BYTES = 1 << 30
+_SIGN_IS_OLD_S = 180
+"""Longer than Redis takes to fail over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
     """Look at servers, settings, clock and credentials; exits 1 when something is wrong, and says what to do."""
     chosen = settings()
     found = [Finding("settings", True, f"data in {chosen.data_folder}"), _disk(chosen), *_servers(chosen), _web(chosen)]
+    found.append(_processes(chosen))
     if json:
         as_json([asdict(f) for f in found])
     else:
@@ -88,6 +92,19 @@ def _accounts(accounts: list[Account]) -> Iterator[Finding]:
         said = f"OPEN, {account.rate:.1f} calls a second" if is_open else f"STOPPED ({account.reason})"
         remedy = "" if is_open else "it is probed, or: dispatcher account resume " + account.name
         yield Finding(what, is_open, said, remedy)
+
+
+def _processes(chosen: Settings) -> Finding:
+    """Workers and beat of this machine, by their signs of life."""
+    signs = sorted(chosen.alive_folder.glob("*")) if chosen.alive_folder.is_dir() else []
+    ages = {sign.name: time.time() - sign.stat().st_mtime for sign in signs}
+    if not ages:
+        elsewhere = configured_urls(chosen) is not None
+        return Finding("workers", elsewhere, "none has run on this machine", "" if elsewhere else "dispatcher up")
+    said = ", ".join(f"{name} {age:.0f} s ago" for name, age in ages.items())
+    is_well = max(ages.values()) <= _SIGN_IS_OLD_S
+    remedy = "" if is_well else "one hangs, is gone, or has no Redis; see its log; delete the file if it was removed"
+    return Finding("workers", is_well, f"last signs of life: {said}", remedy)
 
 
 def _web(chosen: Settings) -> Finding:
