@@ -45,16 +45,17 @@ class Stack:
     logs: str
 
 
-def start_stack(chosen: Settings, urls: Urls, simulator: str | None) -> Stack:
+def start_stack(chosen: Settings, urls: Urls, simulator: str | None, *, embedded: bool = False) -> Stack:
     """Start supervisord with web, workers and beat (and a simulator with these arguments); wait until it is ready.
 
-    Raises ServerError.
+    `embedded`: the servers are those of the data folder, and are started again when they die. Raises ServerError.
     """
     _require_free(chosen.web.host, chosen.web.port, "DISPATCHER_WEB__PORT")
     _require_free(chosen.flower.host, chosen.flower.port, "DISPATCHER_FLOWER__PORT")
     logs = chosen.data_folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     run = Path(tempfile.mkdtemp(prefix="dsp-run-"))
+    also = [_CONFIG / name for name, wanted in (("simulator.conf", simulator), ("embedded.conf", embedded)) if wanted]
     environment = {
         **os.environ,
         "DISPATCHER_DATABASE_URL": urls.database,
@@ -65,7 +66,8 @@ def start_stack(chosen: Settings, urls: Urls, simulator: str | None) -> Stack:
         "SUP_BIN": str(Path(sys.executable).parent),
         "SUP_RUN": str(run),
         "SUP_LOGS": str(logs),
-        "SUP_INCLUDE": str(_CONFIG / "simulator.conf" if simulator else run / "none.conf"),
+        "SUP_DATA": str(chosen.data_folder),
+        "SUP_INCLUDE": " ".join(map(str, also)) or str(run / "none.conf"),
         "SUP_SIMULATOR": simulator or "",
         "SUP_FLOWER": str(_CONFIG / "flower.py"),
         "FLOWER_ADDRESS": chosen.flower.host,
@@ -161,9 +163,10 @@ def up(
             out.print(f"it runs already: {stack.web}")
             return
         arguments = simulator_arguments(chosen, SIMULATOR_PORT, throttle=5) if simulator else None
-        stack = start_stack(chosen, urls, arguments)
+        embedded = configured_urls(chosen) is None
+        stack = start_stack(chosen, urls, arguments, embedded=embedded)
         _state_file(chosen).write_text(json.dumps(asdict(stack)))
-        if configured_urls(chosen) is None:
+        if embedded:
             Embedded(chosen.data_folder).keep()
         if simulator:
             call_on(chosen, urls, lambda services: add_simulator(services, chosen, SIMULATOR_PORT, cps=50))

@@ -11,6 +11,8 @@ from pathlib import Path
 import psycopg
 import redis
 
+_RECOVERS_IN_S = 120
+
 
 def remove_stale_pid(pid_file: Path) -> None:
     """A postmaster that was killed leaves its pid; when another program has that pid now, PostgreSQL gives up."""
@@ -46,6 +48,21 @@ def end(pid: int, command: tuple[str, ...], signal_number: int) -> bool:
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
     return True
+
+
+def lives(pid: int, command: tuple[str, ...], ready: Callable[[], bool]) -> bool:
+    """Does that process still run and answer? One that recovers from a crash is given time, one that hangs is ended."""
+    deadline = time.monotonic() + _RECOVERS_IN_S
+    while pid and command_of(pid).startswith(command):
+        if ready():
+            return True
+        if time.monotonic() > deadline:
+            end(pid, command, signal.SIGQUIT)
+            return False
+        time.sleep(0.05)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return False
 
 
 def wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float) -> bool:

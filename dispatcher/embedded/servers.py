@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from dispatcher.domain.errors import ServerError
-from dispatcher.embedded.process import answers, end, pongs, remove_stale_pid, tail, wait
+from dispatcher.embedded.process import answers, end, lives, pongs, remove_stale_pid, tail, wait
 
 _HINT = (
     "Install them with: pip install 'campaign-dispatcher[embedded]', or set DISPATCHER_DATABASE_URL and "
     "DISPATCHER_REDIS_URL to servers of your own."
 )
+_POSTGRES, _VALKEY = ("postgres",), ("valkey", "redis")
+"""What their processes are called."""
 _SHARED_HOME = Path("/var/lib/dispatcher")
 """Where root keeps what the database's own user must reach."""
 
@@ -121,21 +123,23 @@ class Embedded:
         self._make_folder()
         with (self.folder / "start.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            running = self.running()
-            if running:
-                return running
-            self._stop_remains()
-            servers = self._start_both()
-            self._state.write_text(json.dumps(asdict(servers)))
+            known = self._known()
+            servers = self._start_missing(known)
+            if servers != known:
+                self._state.write_text(json.dumps(asdict(servers)))
             return servers
 
     def running(self) -> Servers | None:
         """The servers, when both answer."""
+        known = self._known()
+        return known if known and answers(known.database_url) and pongs(known.redis_url) else None
+
+    def _known(self) -> Servers | None:
+        """What the last start wrote down."""
         try:
-            servers = Servers(**json.loads(self._state.read_text()))
+            return Servers(**json.loads(self._state.read_text()))
         except (OSError, ValueError, TypeError):
             return None
-        return servers if answers(servers.database_url) and pongs(servers.redis_url) else None
 
     def stop(self) -> bool:
         """Stop both cleanly; True when something ran."""
@@ -149,31 +153,36 @@ class Embedded:
             shutil.rmtree(home, ignore_errors=True)
 
     def _stop_remains(self) -> bool:
-        try:
-            servers = Servers(**json.loads(self._state.read_text()))
-        except (OSError, ValueError, TypeError):
+        servers = self._known()
+        if servers is None:
             return False
-        stopped = end(servers.valkey_pid, ("valkey", "redis"), signal.SIGTERM)
-        stopped |= end(servers.postgres_pid, ("postgres",), signal.SIGINT)
+        stopped = end(servers.valkey_pid, _VALKEY, signal.SIGTERM)
+        stopped |= end(servers.postgres_pid, _POSTGRES, signal.SIGINT)
         shutil.rmtree(servers.sockets, ignore_errors=True)
         self._state.unlink(missing_ok=True)
         return stopped
 
-    def _start_both(self) -> Servers:
+    def _start_missing(self, known: Servers | None) -> Servers:
         sockets = self._make_sockets()
+        database_url, redis_url = (
+            f"postgresql://dispatcher@/postgres?host={sockets}",
+            f"unix://{sockets}/valkey.sock?db=0",
+        )
+        postgres_pid, valkey_pid = (known.postgres_pid, known.valkey_pid) if known else (0, 0)
         started: list[subprocess.Popen[bytes]] = []
         try:
-            postgres = self._start_postgres(sockets, started)
-            valkey = self._start_valkey(sockets, started)
+            if not lives(postgres_pid, _POSTGRES, lambda: answers(database_url)):
+                postgres_pid = self._start_postgres(sockets, database_url, started)
+            if not lives(valkey_pid, _VALKEY, lambda: pongs(redis_url)):
+                valkey_pid = self._start_valkey(sockets, redis_url, started)
         except BaseException:
             for process in started:
                 process.kill()
                 process.wait()
-            shutil.rmtree(sockets, ignore_errors=True)
             raise
         for process in started:
             process.returncode = 0  # detached: it may outlive us, and is stopped by its pid, by whoever comes last
-        return Servers(postgres[0], valkey[0], postgres[1], valkey[1], str(sockets))
+        return Servers(database_url, redis_url, postgres_pid, valkey_pid, str(sockets))
 
     def _make_sockets(self) -> Path:
         """The folder of the sockets: short, because a socket's path ends at 107 bytes, and the same for each start.
@@ -185,22 +194,21 @@ class Embedded:
         owner = self._uid if self._uid is not None else os.geteuid()
         if sockets.is_symlink() or (sockets.exists() and sockets.stat().st_uid not in (owner, os.geteuid())):
             raise ServerError(f"{sockets} belongs to somebody else; remove it, or set DISPATCHER_DATA")
-        shutil.rmtree(sockets, ignore_errors=True)
-        sockets.mkdir(mode=0o700)
+        sockets.mkdir(mode=0o700, exist_ok=True)
         if self._user:
             os.chown(sockets, self._user.pw_uid, self._user.pw_gid)
         return sockets
 
-    def _start_postgres(self, sockets: Path, started: list[subprocess.Popen[bytes]]) -> tuple[str, int]:
+    def _start_postgres(self, sockets: Path, url: str, started: list[subprocess.Popen[bytes]]) -> int:
         home, binaries = self._postgres_home(), self._postgres_binaries()
         data, log = home / "data", home / "postgres.log"
         if not (data / "PG_VERSION").exists():
             shutil.rmtree(data, ignore_errors=True)
             self._initdb(binaries, data, home)
-        remove_stale_pid(data / "postmaster.pid")
+        for lock in (data / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
+            remove_stale_pid(lock)
         command = [str(binaries / "postgres"), "-D", str(data), "-c", "listen_addresses=", "-k", str(sockets)]
         command += ["-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "max_wal_size=2GB"]
-        url = f"postgresql://dispatcher@/postgres?host={sockets}"
         deadline = time.monotonic() + 30
         while True:
             with log.open("ab") as out:
@@ -217,7 +225,7 @@ class Embedded:
                 )
             if wait(lambda: answers(url), process, 60):
                 started.append(process)
-                return url, process.pid
+                return process.pid
             # after a kill -9 the old children may hold the shared memory for some seconds
             if time.monotonic() > deadline:
                 raise ServerError(f"PostgreSQL did not start; its last words, from {log}:\n{tail(log)}")
@@ -283,7 +291,7 @@ class Embedded:
             _rename_unless_there(making, copy)
         return copy / "package" / "pginstall" / "bin"
 
-    def _start_valkey(self, sockets: Path, started: list[subprocess.Popen[bytes]]) -> tuple[str, int]:
+    def _start_valkey(self, sockets: Path, url: str, started: list[subprocess.Popen[bytes]]) -> int:
         home = self.folder / "valkey"
         home.mkdir(exist_ok=True)
         socket = sockets / "valkey.sock"
@@ -294,11 +302,10 @@ class Embedded:
             command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         started.append(process)
-        url = f"unix://{socket}?db=0"
         if not wait(lambda: pongs(url), process, 30):
             log = home / "valkey.log"
             raise ServerError(f"Valkey did not start; its last words, from {log}:\n{tail(log)}")
-        return url, process.pid
+        return process.pid
 
 
 def _database_user() -> pwd.struct_passwd:
