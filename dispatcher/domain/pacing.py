@@ -4,7 +4,8 @@ A limit is known by the next instant that is free on it. Booking takes instants 
 and moves each limit on by its own interval, so no two calls are nearer than the interval of any of them.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 LATE_S = 0.020
@@ -58,6 +59,30 @@ def _next_free(limit: Limit, now: float) -> float:
 def slots_to_book(rate: float, window_s: float = 0.2) -> int:
     """How many slots to book at once: enough for a fifth of a second, so that a crash wastes no more."""
     return max(1, int(rate * window_s))
+
+
+class Slots:
+    """Booked instants, all alike: each is used once, by whoever is ready when it has come, or is forfeited."""
+
+    def __init__(self) -> None:
+        self._at: list[float] = []
+
+    def add(self, instants: Iterable[float]) -> None:
+        """More of them, in any order."""
+        self._at = sorted([*self._at, *instants])
+
+    def ahead(self, now: float) -> list[float]:
+        """Those that can still be used, ascending; the late ones are forfeited."""
+        self._at = self._at[bisect_left(self._at, now - LATE_S) :]
+        return self._at
+
+    def take(self, now: float) -> bool:
+        """Use the oldest that has come, if there is one."""
+        ahead = self.ahead(now)
+        if not ahead or ahead[0] > now:
+            return False
+        self._at = ahead[1:]
+        return True
 
 
 class Wheel:

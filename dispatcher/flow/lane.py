@@ -3,14 +3,14 @@
 import logging
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import Call, Claimed
 from dispatcher.domain.errors import ServerError, UsageError
-from dispatcher.domain.pacing import LATE_S, Limit, Wheel, slots_to_book
+from dispatcher.domain.pacing import LATE_S, Limit, Slots, Wheel, slots_to_book
 from dispatcher.domain.permitting import HOLDS_ALL
 from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, News, Outcome, Source
 from dispatcher.domain.settling import PutBack
@@ -35,19 +35,31 @@ FAILING_AFTER = 10
 UNREACHABLE_AFTER = 3
 """So many calls in a row that found nobody at the provider's address stop the account: each one costs a permit."""
 
-Place = tuple[int, str]
-"""Slots and rows go together by campaign and caller id."""
+
+@dataclass(slots=True)
+class Place:
+    """What is in hand for one campaign and caller id: slots and rows go together by these."""
+
+    slots: Slots = field(default_factory=Slots)
+    """Instants of our monotonic clock."""
+    spare: deque[Claimed] = field(default_factory=deque)
+    unsent: set[str] = field(default_factory=set)
+    """Keys that a permit was asked for and that hold a slot until they are sent or given up."""
+
+    def free_slots(self, now: float) -> list[float]:
+        """Those that nobody is permitted for yet."""
+        return self.slots.ahead(now)[len(self.unsent) :]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Slots in hand (instants of our monotonic clock, ascending) and the rows claimed for them."""
+    """The rows claimed for one booking."""
 
     work: DueWork
     account: Account
     provider: Provider
     caller_id: str
-    slots: deque[float]
+    place: Place
     rows: deque[Claimed]
 
 
@@ -62,7 +74,7 @@ class AccountLane:
         self._services = services
         self._clock = services.clock
         self._wheel = Wheel()
-        self._spare: dict[Place, deque[Claimed]] = {}
+        self._places: dict[tuple[int, str], Place] = {}
         self._rest_until: dict[int, float] = {}
         self._turns: dict[int, int] = {}
         self._running: set[Task] = set()
@@ -116,13 +128,14 @@ class AccountLane:
         if not booking.delays_s:
             return await self._wait_for_slot(booking.wait_s)
         now = self._clock.now()
-        slots = deque(now + delay for delay in booking.delays_s)
-        rows = await self._claim(work, caller_id, len(slots))
+        place = self._places.setdefault((work.campaign_id, caller_id), Place())
+        place.slots.add(now + delay for delay in booking.delays_s)
+        rows = await self._claim(work, caller_id, place, len(booking.delays_s))
         if not rows:
             self._rest_until[work.campaign_id] = now + _REST_S
             return True
-        self._spawn(Batch(work, account, provider, caller_id, slots, rows))
-        await self._nap(slots[-1] - FEED_LEAD_S - self._clock.now())
+        self._spawn(Batch(work, account, provider, caller_id, place, rows))
+        await self._nap(now + booking.delays_s[-1] - FEED_LEAD_S - self._clock.now())
         return True
 
     def _next_caller_id(self, work: DueWork) -> str:
@@ -137,8 +150,8 @@ class AccountLane:
         await self._services.store.next_slot_in(self._account_id, timedelta(seconds=wait_s))
         return False
 
-    async def _claim(self, work: DueWork, caller_id: str, slots: int) -> deque[Claimed]:
-        rows = self._spare.pop((work.campaign_id, caller_id), deque())
+    async def _claim(self, work: DueWork, caller_id: str, place: Place, slots: int) -> deque[Claimed]:
+        rows, place.spare = place.spare, deque()
         wanted = math.ceil(slots * SPARE) - len(rows)
         if wanted > 0:
             rows.extend(
@@ -165,34 +178,31 @@ class AccountLane:
         self._running.add(self._services.tasks.spawn(self._send_batch(batch)))
 
     async def _send_batch(self, batch: Batch) -> None:
-        place = (batch.work.campaign_id, batch.caller_id)
         try:
-            while batch.slots and batch.rows and not self._is_over():
-                await self._clock.sleep(max(0.0, batch.slots[0] - PERMIT_LEAD_S - self._clock.now()))
+            while batch.rows and not self._is_over() and (slots := batch.place.free_slots(self._clock.now())):
+                await self._clock.sleep(max(0.0, slots[0] - PERMIT_LEAD_S - self._clock.now()))
                 if self._is_over() or not await self._send_group(batch):
                     break
         finally:
-            self._spare.setdefault(place, deque()).extend(batch.rows)
+            batch.place.spare.extend(batch.rows)
 
     async def _send_group(self, batch: Batch) -> bool:
-        """Permit the rows whose slots come up next and start them; False when the whole campaign is held."""
-        while batch.slots and batch.slots[0] < self._clock.now() - LATE_S:
-            batch.slots.popleft()  # forfeited: late calls sent together would be a burst
+        """Permit rows for the slots that come up next and start them; False when the whole campaign is held."""
+        place, free = batch.place, batch.place.free_slots(self._clock.now())
         room = batch.provider.free - self._waiting_to_send
-        if not batch.slots or room <= 0:
+        slots = deque(at for at in free[: max(0, room)] if at <= free[0] + GROUP_S)
+        if not slots:
             await self._clock.sleep(LATE_S)
             return True
-        until = batch.slots[0] + GROUP_S
-        wanted = min(room, sum(slot <= until for slot in batch.slots))
         held = False
-        while wanted > 0 and batch.rows and not held:
-            group = [batch.rows.popleft() for _ in range(min(wanted, len(batch.rows)))]
+        while slots and batch.rows and not held:
+            group = [batch.rows.popleft() for _ in range(min(len(slots), len(batch.rows)))]
             asked_at = self._clock.now()
+            place.unsent.update(row.key for row in group)
             granted, held = await self._permit(batch, group)
+            place.unsent.difference_update({row.key for row in group} - {row.key for row in granted})
             for row in granted:
-                wanted -= 1
-                slot = batch.slots.popleft()
-                self._running.add(self._services.tasks.spawn(self._send(batch, row, slot, asked_at)))
+                self._running.add(self._services.tasks.spawn(self._send(batch, row, slots.popleft(), asked_at)))
         return not held
 
     async def _permit(self, batch: Batch, group: list[Claimed]) -> tuple[list[Claimed], bool]:
@@ -213,16 +223,19 @@ class AccountLane:
         return [row for row in group if row.key in granted], held
 
     async def _send(self, batch: Batch, row: Claimed, slot: float, permitted_at: float) -> None:
-        """Send at the slot. What the veto stopped has not left, and may take a later slot while its permit lives."""
+        """Send at a slot. What the veto stopped has not left, and may take a later slot while its permit lives."""
         dies_at = permitted_at + self._services.shift.permit_age_s
         text = batch.work.policy.content.render(row.variables)
         call = Call(key=row.key, to=row.e164, caller_id=row.caller_id, text=text)
         next_slot: float | None = slot
-        while next_slot is not None:
-            await self._wait_for(next_slot)
-            outcome = await batch.provider.submit(call, partial(self._may_send, next_slot, dies_at))
-            vetoed = outcome.detail == VETOED
-            next_slot = await self._later_slot(batch, dies_at) if vetoed else None
+        try:
+            while next_slot is not None:
+                await self._wait_for(next_slot)
+                outcome = await batch.provider.submit(call, partial(self._may_send, batch.place, row.key, dies_at))
+                vetoed = outcome.detail == VETOED
+                next_slot = await self._later_slot(batch, dies_at) if vetoed else None
+        finally:
+            batch.place.unsent.discard(row.key)
         self._recorder.add(News(row.key, outcome, Source.SUBMIT))
         await self._watch(outcome)
 
@@ -233,18 +246,28 @@ class AccountLane:
         finally:
             self._waiting_to_send -= 1
 
-    def _may_send(self, slot: float, dies_at: float) -> bool:
-        """Asked in the instant before bytes leave: late calls sent together would be a burst."""
+    def _may_send(self, place: Place, key: str, dies_at: float) -> bool:
+        """Asked in the instant before bytes leave: takes a slot that has come, whoever it was meant for.
+
+        A busy worker is late with every call; as long as slots come up, it still sends at the pace that it can.
+        """
         now = self._clock.now()
-        return not self._services.stopping() and now < dies_at and now - slot <= LATE_S
+        if self._services.stopping() or now >= dies_at or not place.slots.take(now):
+            return False
+        place.unsent.discard(key)
+        return True
 
     async def _later_slot(self, batch: Batch, dies_at: float) -> float | None:
-        """A new slot, if one comes before the permit is too old."""
-        left = dies_at - self._clock.now()
-        if left <= 0 or self._services.stopping():
+        """The next slot, if one comes before the permit is too old."""
+        now = self._clock.now()
+        if now >= dies_at or self._services.stopping():
             return None
-        booking = await self._services.limiter.reserve(_limits(batch.work, batch.account), 1, left)
-        return self._clock.now() + booking.delays_s[0] if booking.delays_s else None
+        if ahead := batch.place.slots.ahead(now):
+            return ahead[0]
+        booking = await self._services.limiter.reserve(_limits(batch.work, batch.account), 1, dies_at - now)
+        slots = [self._clock.now() + delay for delay in booking.delays_s]
+        batch.place.slots.add(slots)
+        return slots[0] if slots else None
 
     async def _watch(self, outcome: Outcome) -> None:
         """Stop the account when answer after answer is lost, or nobody is there: better nobody than people in doubt."""
@@ -271,9 +294,9 @@ class AccountLane:
         self._release_spare()
 
     def _release_spare(self) -> None:
-        for rows in self._spare.values():
-            while rows:
-                self._withdraw(rows.popleft(), "SHIFT_OVER")
+        for place in self._places.values():
+            while place.spare:
+                self._withdraw(place.spare.popleft(), "SHIFT_OVER")
 
 
 def _limits(work: DueWork, account: Account) -> list[Limit]:

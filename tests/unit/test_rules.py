@@ -104,6 +104,7 @@ def test_the_journey_can_run_under_a_virtual_clock(path: Path) -> None:
 def test_the_domain_is_pure(path: Path) -> None:
     pure = {
         "__future__",
+        "bisect",
         "collections",
         "dataclasses",
         "datetime",

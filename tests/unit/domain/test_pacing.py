@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.domain.ledger import worst_second
-from dispatcher.domain.pacing import Limit, Wheel, reserve, slots_to_book
+from dispatcher.domain.pacing import LATE_S, Limit, Slots, Wheel, reserve, slots_to_book
 
 RATES = st.floats(0.2, 500)
 
@@ -33,6 +33,26 @@ def test_a_slot_beyond_the_horizon_is_not_booked_and_says_how_long() -> None:
 
 def test_slow_rates_book_one_at_a_time() -> None:
     assert [slots_to_book(rate) for rate in (0.1, 1, 50, 1000)] == [1, 1, 10, 200]
+
+
+@given(st.lists(st.floats(0, 1), max_size=40), st.lists(st.floats(0, 1.2), max_size=80).map(sorted))
+def test_a_slot_is_used_once_and_neither_early_nor_late(slots: list[float], asked: list[float]) -> None:
+    held = Slots()
+    held.add(slots[:20])
+    held.add(slots[20:])
+    used = [now for now in asked if held.take(now)]
+    left = sorted(slots)
+    for now in used:  # each use is matched to a slot of its own that had come, not more than LATE_S ago
+        at = next(at for at in left if now - LATE_S <= at <= now)
+        left.remove(at)
+
+
+def test_who_is_late_takes_a_slot_that_has_come_since() -> None:
+    held = Slots()
+    held.add([1.0, 1.05, 1.1])
+    assert held.take(1.06)
+    assert held.ahead(1.06) == [1.1]
+    assert not held.take(1.06)
 
 
 def test_turns_by_weight() -> None:
