@@ -13,6 +13,8 @@ Reader = PostbackReader
 ADAPTERS: dict[str, Callable[[str, tuple[str, str], int, float], Adapter]] = {
     "callfire": CallFire,
 }
+_Address = tuple[str, str, tuple[str, str]]
+"""Provider, base URL, user and password."""
 READERS: dict[str, Reader] = {"callfire": PostbackReader()}
 BASE_URLS = {"callfire": "https://api.callfire.com/v2"}
 
@@ -23,26 +25,31 @@ class Registry:
     def __init__(self, connections: int, deadline_s: float) -> None:
         self._connections = connections
         self._deadline_s = deadline_s
-        self._open: dict[tuple[int, int], Adapter] = {}
+        self._open: dict[int, tuple[_Address, Adapter]] = {}
+        self._left: list[Adapter] = []
 
     def of(self, account: Account) -> Adapter:
-        """The adapter of an account, opened on first use. Raises UsageError for credentials that are not there.
+        """The adapter of an account, opened anew when its address or credentials have changed.
 
-        They are read anew for each stop of the account, so that a changed password is used by the next probe.
+        Credentials are read each time, so that a mended password is used at the next probe. Raises UsageError for
+        credentials that are not there.
         """
-        name = (account.id, account.stops)
-        if name not in self._open:
-            credentials = read_credentials(account.credentials)
-            make = ADAPTERS[account.provider]
-            self._open[name] = make(account.base_url, credentials, self._connections, self._deadline_s)
-        return self._open[name]
+        address = (account.provider, account.base_url, read_credentials(account.credentials))
+        known = self._open.get(account.id)
+        if known and known[0] == address:
+            return known[1]
+        if known:
+            self._left.append(known[1])  # calls may be on its wire
+        adapter = ADAPTERS[account.provider](address[1], address[2], self._connections, self._deadline_s)
+        self._open[account.id] = (address, adapter)
+        return adapter
 
     def reader(self, account: Account) -> Reader:
         """What reads the account's postbacks; needs no credentials."""
         return READERS[account.provider]
 
     async def close(self) -> None:
-        for adapter in self._open.values():
+        for adapter in [*self._left, *(adapter for _, adapter in self._open.values())]:
             await adapter.close()
 
 

@@ -74,13 +74,13 @@ class CallFire:
         self._authorization = "Basic " + b64encode(credentials.encode()).decode()
         self._timing = timing
         self._random = random.Random(seed)
-        self._ids = itertools.count(880_000_000_001)
+        self._ids = itertools.count(time.time_ns() // 1_000)  # never those of an earlier run
         self._calls: dict[int, SimulatedCall] = {}
         self._by_number: dict[str, list[SimulatedCall]] = {}
         self._throttled: dict[str, float] = {}
         self._no_credit_until = 0.0
         self._no_credit_seen: set[str] = set()
-        self._webhooks: dict[int, dict[str, Any]] = {}
+        self._webhooks: dict[int, dict[str, Any]] = ledger.subscriptions()
         self._playing: set[asyncio.Task[None]] = set()
 
     async def handle(self, request: Request) -> Response:
@@ -224,9 +224,11 @@ class CallFire:
         if request.method == "POST":
             webhook_id = next(self._ids)
             self._webhooks[webhook_id] = request.json()
+            self._ledger.keep(self._webhooks)
             return json_response({"id": webhook_id}, 201)
         if request.method == "DELETE":
             self._webhooks.pop(int(rest[0]))
+            self._ledger.keep(self._webhooks)
             return Response(204)
         items = [{"id": i, **{k: v for k, v in w.items() if k != "secret"}} for i, w in self._webhooks.items()]
         return json_response({"items": items, "totalCount": len(items)})

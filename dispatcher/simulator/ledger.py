@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 class Ledger:
@@ -12,6 +13,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab")
         self._path = path
+        self._kept = path.with_suffix(".webhooks.json")
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
@@ -33,6 +35,14 @@ class Ledger:
             for _, done in group:
                 done.set_result(None)
         self._flushing = None
+
+    def subscriptions(self) -> dict[int, dict[str, Any]]:
+        """Who wants to hear of calls: a provider that was restarted still knows."""
+        return {int(k): v for k, v in json.loads(self._kept.read_text()).items()} if self._kept.exists() else {}
+
+    def keep(self, subscriptions: dict[int, dict[str, Any]]) -> None:
+        """Remember them."""
+        self._kept.write_text(json.dumps(subscriptions))
 
     def read(self) -> bytes:
         """All lines."""
