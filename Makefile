@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test test-fast check format lock clean
+.PHONY: help demo test test-fast test-full bench check format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -15,25 +15,34 @@ help: ## show this list
 demo: $(READY) ## dial 2,000 records against a simulated provider, and prove the result
 	@$(BIN)/dispatcher demo
 
-test: $(READY) ## run every test, on real servers and processes
+test: $(READY) ## run every test but the longest, on real servers and processes
 	@$(BIN)/python -m pytest
 
+test-full: $(READY) ## run every test
+	@$(BIN)/python -m pytest -m "full or not full"
+
 test-fast: $(READY) ## run the tests that start no workers
-	@$(BIN)/python -m pytest -m "not acceptance"
+	@$(BIN)/python -m pytest -m "not acceptance and not full"
+
+bench: $(READY) ## how fast, as ratios against baselines of the same run (about ten minutes)
+	@$(BIN)/python -m bench
 
 check: $(READY) ## style, types, and the rules about who may import whom
-	@$(BIN)/ruff check config dispatcher tasks tests
-	@$(BIN)/ruff format --check config dispatcher tasks tests
+	@$(BIN)/ruff check bench config dispatcher tasks tests
+	@$(BIN)/ruff format --check bench config dispatcher tasks tests
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/unit/test_rules.py
 
 format: $(READY) ## write the code as `make check` wants it
-	@$(BIN)/ruff check --fix config dispatcher tasks tests
-	@$(BIN)/ruff format config dispatcher tasks tests
+	@$(BIN)/ruff check --fix bench config dispatcher tasks tests
+	@$(BIN)/ruff format bench config dispatcher tasks tests
+
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate -q
 
 lock: ## resolve the dependencies anew (needs uv)
-	@uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--all-extras --group dev --no-header --no-annotate --upgrade -q -o requirements.lock
+	@$(LOCK) --all-extras --group dev --upgrade -o requirements.lock
+	@$(LOCK) --extra web --extra ops --constraint requirements.lock -o requirements-run.lock
 
 clean: ## remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""How fast, as ratios: each figure against a baseline measured in the same run, on the same machine."""
