@@ -1,6 +1,7 @@
 """Makes the web application: postbacks, the API for services, health, readiness."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -19,6 +20,8 @@ from dispatcher.web.api import Api
 from dispatcher.web.api import router as api_router
 from dispatcher.web.inbox import Inbox
 from dispatcher.web.postbacks import Door, router
+
+log = logging.getLogger(__name__)
 
 LOADS_AT_ONCE = 2
 _STATUS: Mapping[type[DispatcherError], int] = {UsageError: 422, NotFound: 404, NotAllowed: 409, ServerError: 503}
@@ -84,8 +87,9 @@ def make_app(settings: Settings, urls: Urls) -> FastAPI:
             try:
                 await ping()
                 found[name] = "ok"
-            except ServerError as error:
-                found[name] = str(error)
+            except ServerError:
+                log.exception("not ready", extra={"server": name})
+                found[name] = "away"
         return JSONResponse(found, 200 if found["postgres"] == "ok" else 503)
 
     return app

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,8 +19,10 @@ from dispatcher.bootstrap import Urls, open_services
 from dispatcher.cli.demo import free_port
 from dispatcher.cli.stack import Stack, add_simulator, simulator_arguments, start_stack, stop_stack
 from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.errors import ServerError
 from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
 from dispatcher.domain.phone import Phone, normalise
+from dispatcher.domain.report import Status
 from dispatcher.ports import Services
 from tests.factories import load, make_policy
 
@@ -48,17 +50,25 @@ class Installation:
         await self.until(lambda c: c.state is CampaignState.DONE, campaign)
 
     async def until(self, condition: Callable[[Campaign], bool], campaign: Campaign) -> None:
-        deadline = time.monotonic() + GIVE_UP_S
-        while not condition(await self.services.store.campaign(campaign.id)):
-            assert time.monotonic() < deadline, await self.services.store.status(campaign)
-            await asyncio.sleep(0.2)
+        await self._until(lambda status: condition(status.campaign), campaign)
 
     async def until_final(self, campaign: Campaign, rows: int) -> None:
         """Wait until so many rows are final."""
-        deadline = time.monotonic() + GIVE_UP_S
-        while (status := await self.services.store.status(campaign)).tally.final < rows:
+        await self._until(lambda status: status.tally.final >= rows, campaign)
+
+    async def until_loaded(self, campaign: Campaign, rows: int) -> None:
+        """Wait until so many records are loaded."""
+        await self._until(lambda status: status.tally.total >= rows, campaign)
+
+    async def _until(self, condition: Callable[[Status], bool], campaign: Campaign) -> None:
+        """Servers may be away meanwhile: that is what some tests are about."""
+        deadline, status = time.monotonic() + GIVE_UP_S, None
+        while status is None or not condition(status):
             assert time.monotonic() < deadline, status
             await asyncio.sleep(0.1)
+            with suppress(ServerError):
+                store = self.services.store
+                status = await store.status(await store.campaign(campaign.id))
 
     def ledger(self) -> list[LedgerLine]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ledger", timeout=30) as answer:
@@ -79,13 +89,6 @@ class Installation:
         text = self.supervisorctl("pid", f"dispatcher:{program}").strip()
         return int(text) if text.isdigit() and text != "0" else None
 
-    async def until_loaded(self, campaign: Campaign, rows: int) -> None:
-        """Wait until so many records are loaded."""
-        deadline = time.monotonic() + GIVE_UP_S
-        while (status := await self.services.store.status(campaign)).tally.total < rows:
-            assert time.monotonic() < deadline, status
-            await asyncio.sleep(0.1)
-
     def log(self, program: str) -> str:
         return (Path(self.stack.logs) / f"{program}.log").read_text()
 
@@ -96,7 +99,12 @@ class Installation:
 
 def answered(n: int) -> list[str]:
     """So many fictional numbers that are answered at once (their last two digits say so)."""
-    numbers = (f"+1{area}55501{digits:02d}" for area in range(202, 990) for digits in range(40))
+    return fictional(n, range(40))
+
+
+def fictional(n: int, digits: Sequence[int]) -> list[str]:
+    """So many fictional numbers whose last two digits are of these."""
+    numbers = (f"+1{area}55501{last:02d}" for area in range(202, 990) for last in digits)
     return list(islice((x for x in numbers if isinstance(normalise(x, "US", frozenset({"US"})), Phone)), n))
 
 
@@ -108,16 +116,26 @@ def children_of(pid: int) -> list[int]:
 
 @asynccontextmanager
 async def installation(
-    urls: Urls, folder: Path, *, cps: float = 100, environment: dict[str, str] | None = None, **timing: float
+    urls: Urls,
+    folder: Path,
+    *,
+    cps: float = 100,
+    embedded: bool = False,
+    environment: dict[str, str] | None = None,
+    **timing: float,
 ) -> AsyncIterator[Installation]:
-    """Everything up, with an account 'simulator'; stopped at the end whatever happened."""
+    """Everything up, with an account 'simulator'; stopped at the end whatever happened.
+
+    `embedded`: the servers are those of the folder, and are kept running.
+    """
     settings = Settings(data=folder, web=Web(port=free_port()), flower=Flower(port=free_port()))
     port = free_port()
     timing = {"ring": 0.5, "lag": 1, "throttle": 2, "reattempt": 3, **timing}
     before = dict(os.environ)
     os.environ.update(environment or {})
     try:
-        stack = await asyncio.to_thread(start_stack, settings, urls, simulator_arguments(settings, port, **timing))
+        arguments = simulator_arguments(settings, port, **timing)
+        stack = await asyncio.to_thread(start_stack, settings, urls, arguments, embedded=embedded)
     finally:
         os.environ.clear()
         os.environ.update(before)

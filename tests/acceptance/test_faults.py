@@ -1,13 +1,13 @@
 """Real processes, real faults: the provider's ledger is the oracle, never our own tables."""
 
 import asyncio
-import csv
 import logging
 import os
 import random
 import signal
 import tomllib
 from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,27 +17,35 @@ import dispatcher
 from dispatcher.bootstrap import Urls
 from dispatcher.domain.campaign import read_policy
 from dispatcher.domain.states import State
+from dispatcher.embedded import Embedded
 from dispatcher.flow import control
 from dispatcher.flow.load import load_file
-from tests.acceptance.harness import Installation, answered, children_of, installation
+from tests.acceptance.conftest import urls_of
+from tests.acceptance.harness import Installation, answered, children_of, fictional, installation
 
 log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(420)]
 EXAMPLES = Path(dispatcher.__file__).parents[1] / "examples"
-KILLS = 10
+KILLS, RECORDS = 20, 5000
 SHORT = {"DISPATCHER_DIAL__SHIFT_S": "12", "DISPATCHER_DIAL__LEASE_S": "20"}
 
 
-async def test_kill_9_ten_times_and_a_flush_of_redis_lose_nobody_and_ring_nobody_twice(
-    urls: Urls, tmp_path: Path
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.full) for seed in (2, 3))])
+async def test_twenty_kills_two_flushes_and_a_database_restart_lose_nobody_and_ring_nobody_twice(
+    own_servers: Embedded, seed: int
 ) -> None:
-    async with installation(urls, tmp_path, environment=SHORT) as up:
+    """5,000 records: the demo's, of every trouble, and such as are answered, busy or hard to reach."""
+    urls = urls_of(own_servers)
+    async with installation(urls, own_servers.folder, cps=150, embedded=True, environment=SHORT) as up:
         store = up.services.store
-        campaign = await control.create(read_policy(tomllib.loads((EXAMPLES / "demo.toml").read_text())), up.services)
-        path = EXAMPLES / "demo.csv"
+        document = tomllib.loads((EXAMPLES / "demo.toml").read_text()) | {"cps": 150}
+        campaign = await control.create(read_policy(document), up.services)
+        path = own_servers.folder / "records.csv"
+        path.write_text("\n".join(records()), encoding="utf-8")
         await load_file(campaign.id, path, up.services)
         await control.start(campaign.id, up.services)
-        killed = await kill_workers(up, random.Random(1), urls)
+        faults = {6: flush, 10: restart_postgres, 15: flush}
+        killed = await kill_workers(up, random.Random(seed), own_servers, faults)
         await up.until_done(campaign)
         status = await store.status(await store.campaign(campaign.id))
         check = await up.check(campaign)
@@ -45,22 +53,30 @@ async def test_kill_9_ten_times_and_a_flush_of_redis_lose_nobody_and_ring_nobody
         assert sum(killed.values()) == KILLS
         assert await store.verify() == []
         assert check.is_clean, check
-        assert status.tally.total == status.tally.final == 2000
-        with path.open(encoding="utf-8") as file:
-            assert sum(1 for _ in csv.DictReader(file)) == 2000
+        assert status.tally.total == status.tally.final == RECORDS
         # the policy's shortest delays, less a fifth of jitter: nobody is dialled again too early
         assert check.waits["BUSY"][1] >= 2 * 0.8
         assert check.waits["CARRIER_TEMP_ERROR"][1] >= 3 * 0.8
         # what the faults left in doubt was asked about: nearly everything has a result
-        assert status.tally.by_state()[State.TIMEOUT] < 100
+        assert status.tally.by_state()[State.TIMEOUT] < RECORDS / 20
 
 
-async def kill_workers(up: Installation, rng: random.Random, urls: Urls) -> Counter[str]:
-    """kill -9 main processes and pool processes of both dial workers in turns, Redis flushed in the middle."""
+def records() -> list[str]:
+    """A header and 5,000 lines. One number without credit stops the account; more of them only make it stop longer."""
+    header, *lines = (EXAMPLES / "demo.csv").read_text(encoding="utf-8").splitlines()
+    broke = [line for line in lines if line.split(",")[0].endswith("96")]
+    kept = [line for line in lines if line not in broke[1:]]
+    more = fictional(4 * RECORDS, range(65))[len(kept) - RECORDS :]  # areas that the demo leaves out
+    return [header, *kept, *(f"{number},Ada,Monday" for number in more)]
+
+
+async def kill_workers(
+    up: Installation, rng: random.Random, servers: Embedded, faults: Mapping[int, Callable[[Embedded], Awaitable[None]]]
+) -> Counter[str]:
+    """kill -9 main processes and pool processes of both dial workers in turns, other faults in between."""
     killed: Counter[str] = Counter()
-    while sum(killed.values()) < KILLS:
+    while (number := sum(killed.values())) < KILLS:
         await asyncio.sleep(rng.uniform(1.0, 2.5))
-        number = sum(killed.values())
         main = up.pid(f"worker-dial-0{number % 2}")
         if main is None:
             continue  # supervisord is starting it again
@@ -68,11 +84,20 @@ async def kill_workers(up: Installation, rng: random.Random, urls: Urls) -> Coun
         victim = rng.choice(pool) if number % 3 == 2 and pool else main
         os.kill(victim, signal.SIGKILL)
         killed["pool" if victim != main else "main"] += 1
-        if number == KILLS // 2:
-            redis = Redis.from_url(urls.redis)
-            await redis.flushall()
-            await redis.aclose()
+        if number in faults:
+            await faults[number](servers)
     return killed
+
+
+async def flush(servers: Embedded) -> None:
+    """Redis forgets everything: hints, pace."""
+    async with Redis.from_url(urls_of(servers).redis) as redis:
+        await redis.flushall()
+
+
+async def restart_postgres(servers: Embedded) -> None:
+    """As `pg_ctl -m immediate`; whoever keeps the servers starts it again."""
+    os.kill(servers.start().postgres_pid, signal.SIGQUIT)
 
 
 async def test_term_in_mid_shift_leaves_nothing_unknown(urls: Urls, tmp_path: Path) -> None:

@@ -13,10 +13,13 @@ from dispatcher.domain.states import Phase
 from dispatcher.flow import lane
 from tests.simulation.world import World
 
-SEEDS = 25
+SEEDS, MORE_SEEDS = 25, 500
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize(
+    "seed",
+    [*range(SEEDS), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(SEEDS, MORE_SEEDS))],
+)
 def test_no_history_breaks_a_promise(seed: int) -> None:
     world = World(seed)
     assert world.run() == []
