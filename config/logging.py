@@ -6,13 +6,16 @@ import re
 import sys
 from datetime import UTC, datetime
 
-_NUMBER = re.compile(r"(?<![\w.-])\+?(\d{3,4})\d{3,7}(\d{4})(?![\w.-])")
+_NUMBER = re.compile(r"(?<![A-Za-z0-9.-])\+?(\d{3,4})\d{3,7}(\d{4})(?![\w-]|\.\d)")
+_WRITTEN = re.compile(r"(?<!\d)(?:%2B|\+)?(\d{0,3}[ .-]?)\(?(\d{3})\)?[ .-]\d{3}[ .-](\d{4})(?![\w-]|\.\d)")
+_ENCODED = re.compile(r"%2B(\d{3,4})\d{3,7}(\d{4})(?!\d)", re.IGNORECASE)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 def mask_numbers(text: str) -> str:
     """Anything that could be a phone number becomes '1202***0142'."""
-    return _NUMBER.sub(r"\1***\2", text)
+    text = _ENCODED.sub(r"\1***\2", text)
+    return _WRITTEN.sub(r"\1\2***\3", _NUMBER.sub(r"\1***\2", text))
 
 
 class JsonLines(logging.Formatter):

@@ -22,6 +22,13 @@ class Web(BaseModel):
     port: int = Field(default=8440, ge=1, le=65535)
     public_url: str | None = None
     """How providers reach us; default http://host:port."""
+
+    @property
+    def local_url(self) -> str:
+        """Where this machine reaches it."""
+        local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{local}]:{self.port}" if ":" in local else f"http://{local}:{self.port}"
+
     most_load_bytes: int = Field(default=4 << 30, ge=1)
     """Longest file that one request may load."""
 
@@ -84,6 +91,8 @@ class Settings(BaseSettings):
     web: Web = Web()
     flower: Flower = Flower()
     dial: Dial = Dial()
+    simulator_port: int = Field(default=8460, ge=1, le=65535)
+    """Of the provider that `dispatcher up --simulator` plays."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Protocol, TextIO
 
 from dispatcher.domain.errors import SourceError
@@ -65,8 +66,8 @@ def content_digest(path: Path) -> str:
     """SHA-256 of the file's bytes, as hex. Raises SourceError."""
     digest = hashlib.sha256()
     try:
-        if path.is_char_device() or path.is_block_device():
-            raise SourceError(f"{path} is a device; it is read twice, so write it to a file first")
+        if not S_ISREG(path.stat().st_mode) and not path.is_dir():
+            raise SourceError(f"{path} is no file but a pipe or device; it is read twice, so write it to a file first")
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
@@ -108,8 +109,14 @@ def _lines(path: Path) -> Iterator[tuple[str, Iterator[str], Callable[[], int]]]
     try:
         with path.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
             lines = _checked(file, path)
-            first = next(lines, "")
-            yield first, chain([first] if first else [], lines), raw.tell
+            skipped: list[str] = []
+            for first in lines:
+                skipped.append(first)
+                if first.strip():
+                    break
+            else:
+                first = ""
+            yield first, chain(skipped, lines), raw.tell
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -137,6 +144,8 @@ def _rows(reader: Reader, path: Path) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             if "unexpected end" in str(error):
                 raise SourceError(f"{path} line {start}: a quote is opened here and never closed") from None
+            if "field limit" in str(error) and reader.line_num > start:
+                raise SourceError(f"{path} line {start}: a quote is opened here and closed nowhere near") from None
             raise SourceError(f"{path} line {reader.line_num} is no CSV: {error}") from None
         line, start = start, reader.line_num + 1
         if row:

@@ -2,7 +2,7 @@
 
 from dispatcher.bootstrap import spooled
 from dispatcher.flow import control
-from dispatcher.flow.load import load_file
+from dispatcher.flow.load import load_spooled
 from dispatcher.queues import TaskName
 from tasks.app import app, run, settings
 
@@ -10,9 +10,7 @@ from tasks.app import app, run, settings
 @app.task(name=TaskName.LOAD)
 def load(campaign_id: int, file: str) -> str:
     """Load a file below DISPATCHER_SPOOL into a campaign."""
-    path = spooled(settings, file)
-    _, report = run(lambda services: load_file(campaign_id, path, services))
-    return str(report)
+    return str(run(lambda services: load_spooled(campaign_id, file, lambda: spooled(settings, file), services)))
 
 
 @app.task(name=TaskName.START)

@@ -13,7 +13,7 @@ from dispatcher.cli.session import call
 from dispatcher.cli.show import as_json, entry_document, err, listing, out
 from dispatcher.domain.campaign import read_span
 from dispatcher.domain.dnc import DncAdd, DncImport, DncList, DncPlace, Scope
-from dispatcher.domain.errors import UsageError
+from dispatcher.domain.errors import NotFound, UsageError
 from dispatcher.flow import lists
 from dispatcher.ports import Services
 from dispatcher.sources import content_digest, open_numbers, regular_file
@@ -69,11 +69,18 @@ def remove(
 ) -> None:
     """Take numbers off a list; what the list held before stays on record."""
 
-    async def verb(services: Services) -> int:
+    async def verb(services: Services) -> tuple[int, list[str]]:
         place = await _place(services, list_name, account, campaign, channel)
-        return await lists.remove(numbers, region, place, services)
+        removed = await lists.remove(numbers, region, place, services)
+        entries = [e for n in lists.read_numbers(numbers, region) for e in await services.store.dnc_check(n)]
+        return removed, sorted({f"'{e.list}' for {_holds_for(e)}, {e.channel}" for e in entries})
 
-    out.print(f"{call(verb)} removed from '{list_name}'")
+    removed, still = call(verb)
+    out.print(f"{removed} removed from '{list_name}'")
+    if still:
+        out.print(f"still on {'; '.join(still)}")
+    if not removed:
+        raise typer.Exit(1)
 
 
 @app.command("import")
@@ -93,12 +100,13 @@ def import_(
     """Bring a whole file of numbers into force at once; the same file again changes nothing."""
     until = _read_expiry(expires)
     with regular_file(file) as readable:
-        digest = content_digest(readable)
+        # what the lines mean depends on these as well
+        identity = f"{content_digest(readable)} {region}{' skipping' if skip else ''}"
 
         async def verb(services: Services) -> tuple[int, int] | None:
             place = await _place(services, list_name, account, campaign, channel)
             new = DncImport(
-                **_values(place), source=source or file.name, identity=digest, expires_at=until, replaces=replaces
+                **_values(place), source=source or file.name, identity=identity, expires_at=until, replaces=replaces
             )
             with open_numbers(readable) as lines, err.status("importing …") as shown:
                 return await lists.import_list(
@@ -143,7 +151,8 @@ def list_lists(
 ) -> None:
     """Show the lists that are in force, or the numbers of one."""
     if name is not None:
-        call(lambda services: _print_entries(services, name))
+        if not call(lambda services: _print_entries(services, name)):
+            raise NotFound(f"no list '{name}' is in force; see: dispatcher dnc list")
         return
     found: list[DncList] = call(lambda services: services.store.dnc_lists())
     if json:
@@ -154,12 +163,15 @@ def list_lists(
     out.print(listing(columns, rows) if rows else "no lists; make one with: dispatcher dnc add NUMBER --list NAME")
 
 
-async def _print_entries(services: Services, name: str) -> None:
+async def _print_entries(services: Services, name: str) -> int:
+    n = 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["number", "scope", "scope_id", "channel", "source", "effective_at", "expires_at"])
     async for x in services.store.dnc_entries(name):
         until = x.expires_at.isoformat() if x.expires_at else ""
         writer.writerow([x.number, x.scope, x.scope_id or "", x.channel, x.source, x.effective_at.isoformat(), until])
+        n += 1
+    return n
 
 
 @app.command()

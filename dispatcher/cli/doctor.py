@@ -2,8 +2,6 @@
 
 import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,6 +11,7 @@ import typer
 
 from config.settings import Settings
 from dispatcher.bootstrap import check_credentials, configured_urls
+from dispatcher.cli.local import reach
 from dispatcher.cli.session import call_on, servers, settings
 from dispatcher.cli.show import as_json, listing, out
 from dispatcher.domain.account import Account, AccountState
@@ -108,10 +107,9 @@ def _processes(chosen: Settings) -> Finding:
 
 
 def _web(chosen: Settings) -> Finding:
-    address = f"http://{chosen.web.host}:{chosen.web.port}/readyz"
-    try:
-        with urllib.request.urlopen(address, timeout=5):
-            return Finding("web", True, f"{address} is ready")
-    except (urllib.error.URLError, OSError) as error:
-        said = f"{address}: {getattr(error, 'reason', error)}"
-        return Finding("web", False, said, "dispatcher up, or start config/supervisord.conf; postbacks wait meanwhile")
+    address = f"{chosen.web.local_url}/readyz"
+    wrong = reach(address, 5)
+    if wrong is None:
+        return Finding("web", True, f"{address} is ready")
+    remedy = "dispatcher up, or start config/supervisord.conf; postbacks wait meanwhile"
+    return Finding("web", False, f"{address}: {wrong}", remedy)

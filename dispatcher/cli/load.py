@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -10,13 +10,16 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from dispatcher.cli.session import call
-from dispatcher.cli.show import as_json, err, load_lines, out, safe_cell
+from dispatcher.cli.show import as_json, err, load_lines, out
 from dispatcher.domain.errors import ServerError, UsageError
 from dispatcher.domain.loading import Format, LoadReport, Reject, Source
+from dispatcher.domain.report import REJECT_COLUMNS, reject_cells
 from dispatcher.flow import load as flow
 from dispatcher.ports import Services
 from dispatcher.sources import STDIN, regular_file
 
+_PIPE = "stdin"
+"""The name of what has none."""
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -32,9 +35,12 @@ def load(
 ) -> None:
     """Load a file of destinations; the same file again changes nothing."""
     with regular_file(file) as readable:
-        target = _reject_file(file, campaign_id, rejects)
-        verb = rehearse_file if dry_run else load_file
-        report = call(lambda services: verb(services, campaign_id, readable, target, format_))
+        target = _reject_file(file, campaign_id, rejects, "dry-run" if dry_run else "rejects")
+        if dry_run:
+            report = call(lambda services: rehearse_file(services, campaign_id, readable, target, format_))
+        else:
+            name = file.name if readable == file else _PIPE
+            report = call(lambda services: load_file(services, campaign_id, readable, target, format_, name))
     if json:
         known = {} if dry_run else {"load": report.load_id, "was_done": report.was_done}
         as_json({**known, "dry_run": dry_run, "rows": report.rows, "rejects": str(target)})
@@ -43,9 +49,10 @@ def load(
     out.print(f"records that are not dialled: {target}", soft_wrap=True)
 
 
-def _reject_file(file: Path, campaign_id: int, rejects: Path | None) -> Path:
-    name = "stdin" if file == STDIN else file.stem
-    own = file.parent / f"{name}.{campaign_id}.rejects.csv"
+def _reject_file(file: Path, campaign_id: int, rejects: Path | None, kind: str) -> Path:
+    is_pipe = file == STDIN or file.is_fifo()
+    own = Path(_PIPE) if is_pipe else file
+    own = own.parent / f"{own.stem}.{campaign_id}.{kind}.csv"
     target = rejects or own
     if target.resolve() == file.resolve():
         raise UsageError(f"--rejects {target} is the file that is loaded; choose another")
@@ -53,14 +60,20 @@ def _reject_file(file: Path, campaign_id: int, rejects: Path | None) -> Path:
 
 
 async def load_file(
-    services: Services, campaign_id: int, file: Path, target: Path, format_: Format | None = None
+    services: Services,
+    campaign_id: int,
+    file: Path,
+    target: Path,
+    format_: Format | None = None,
+    name: str | None = None,
 ) -> LoadReport:
     """Load one file and write its reject file."""
     with _progress(file) as watch:
-        ticket, report = await flow.load_file(campaign_id, file, services, format_=format_, watch=watch)
+        ticket, report = await flow.load_file(campaign_id, file, services, format_=format_, name=name, watch=watch)
     with _written(target, "the load is done, but ") as write:
-        async for reject in services.store.rejects(ticket):
-            write(reject)
+        async with aclosing(services.store.rejects(ticket)) as found:
+            async for reject in found:
+                write(reject)
     return report
 
 
@@ -69,10 +82,12 @@ async def rehearse_file(
 ) -> LoadReport:
     """What a load of the file would do."""
     campaign = await services.store.campaign(campaign_id)
+    digest = services.sources.digest(file)
     with services.sources.open(file, format_) as source, _written(target, "") as write:
         return await flow.rehearse(
             campaign,
             name=source.name,
+            digest=digest,
             columns=source.columns,
             records=source.records,
             services=services,
@@ -115,10 +130,5 @@ def _written(target: Path, so_far: str) -> Iterator[Callable[[Reject], None]]:
 
 def _reject_writer(file: TextIO) -> Callable[[Reject], None]:
     writer: Any = csv.writer(file)
-    writer.writerow(["line", "raw", "e164", "state", "reason", "see"])
-
-    def write(reject: Reject) -> None:
-        reason, see = reject.why
-        writer.writerow([reject.line, safe_cell(reject.raw), reject.e164 or "", reject.state, reason, safe_cell(see)])
-
-    return write
+    writer.writerow(REJECT_COLUMNS)
+    return lambda reject: writer.writerow(reject_cells(reject))

@@ -1,5 +1,6 @@
 """The command `dispatcher`. Exit codes: 0 done, 1 failed, 2 wrong usage."""
 
+import logging
 import signal
 import sys
 from typing import Annotated
@@ -66,8 +67,13 @@ def version() -> None:
     out.print(__version__)
 
 
+_CTRL_C = 130
+"""What typer makes of it."""
+
+
 def main() -> None:
     """Run a command; a person sees our errors as one line and never a traceback."""
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it tells again what our error will say
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     try:
         app(prog_name="dispatcher")
@@ -75,9 +81,10 @@ def main() -> None:
         _fail(error, 2)
     except DispatcherError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        err.print("stopped")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == _CTRL_C:
+            err.print("stopped; what was not finished has left nothing")
+        raise
 
 
 def _fail(error: DispatcherError, code: int) -> None:

@@ -4,7 +4,7 @@ import csv
 import json as json_module
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
@@ -14,10 +14,10 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from dispatcher.cli.session import call
-from dispatcher.cli.show import as_json, out, safe_cell
+from dispatcher.cli.show import as_json, out
 from dispatcher.domain.errors import NotFound, ServerError
 from dispatcher.domain.phone import mask
-from dispatcher.domain.report import ExportRow
+from dispatcher.domain.report import ExportRow, safe_cell
 from dispatcher.domain.story import Story, tell
 from dispatcher.flow.lists import read_numbers
 from dispatcher.ports import Services
@@ -72,9 +72,10 @@ def export(
         written = 0
         with _target(target) as file:
             write = _csv_writer(file, extra) if format_ is Format.CSV else _jsonl_writer(file)
-            async for row in services.store.export(campaign):
-                write(row)
-                written += 1
+            async with aclosing(services.store.export(campaign)) as rows:
+                async for row in rows:
+                    write(row)
+                    written += 1
         return written
 
     written = call(verb)

@@ -22,8 +22,9 @@ _PIPE_WIDTH = 250
 
 
 def _console(stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+    # no markup: names of people's campaigns and files may hold brackets
+    console = Console(stderr=stderr, highlight=False, markup=False, soft_wrap=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=_PIPE_WIDTH)
 
 
 out = _console(stderr=False)
@@ -49,11 +50,14 @@ def status_table(status: Status) -> Group:
     share = f"{100 * tally.final / tally.total:.1f} %" if tally.total else "-"
     head = f"campaign {campaign.id} '{campaign.policy.name}': {campaign.state}"
     head += f" by {campaign.reason}" if campaign.reason else ""
-    lines = [f"{head}, {tally.final} of {tally.total} rows final ({share}), {status.permits} dials"]
+    lines = [f"{head}, {tally.final} of {tally.total} rows final ({share}), {status.permits} permits"]
     if status.blocked_by:
         lines.append(f"blocked: {status.blocked_by}")
     if campaign.state is CampaignState.RUNNING and tally.final < tally.total:
         lines += _running_lines(status)
+    lines += [f"load {x.id} of {x.source}: {x.state}, {x.error}" for x in status.loads if x.state == "FAILED"]
+    if any(x.state == "OPEN" for x in status.loads):
+        lines.append("a load is under way")
     tables = [counts("rows by state", tally.by_state()), counts("by result", tally.by_result())]
     return Group(*lines, *[t for t in tables if t.row_count])
 
@@ -112,13 +116,3 @@ def entry_document(entry: DncEntry | DncList) -> dict[str, Any]:
 
 def violations(found: list[Violation]) -> Table:
     return listing(["invariant", "culprit"], [[v.invariant, v.culprit] for v in found])
-
-
-def safe_cell(cell: str) -> str:
-    """A cell that no spreadsheet runs as a formula, on none of its lines (OWASP: CSV injection)."""
-    lines = cell.splitlines() or [cell]
-    return (
-        f"'{cell}"
-        if any(line.lstrip().startswith(("=", "+", "-", "@")) for line in lines) or cell.startswith(("\t", "\r"))
-        else cell
-    )

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +19,7 @@ import config
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, configured_urls, flower_password
 from dispatcher.cli.accounts import subscribe_account
+from dispatcher.cli.local import reach
 from dispatcher.cli.session import call_on, servers, settings
 from dispatcher.cli.show import out
 from dispatcher.domain.account import NewAccount
@@ -28,7 +27,6 @@ from dispatcher.domain.errors import NotFound, ServerError
 from dispatcher.embedded import Embedded
 from dispatcher.ports import Services
 
-SIMULATOR_PORT = 8460
 SIMULATOR_CREDENTIALS = "simulator:simulator"
 _READY_S = 40
 _STOPPED_S = 90
@@ -74,16 +72,31 @@ def start_stack(chosen: Settings, urls: Urls, simulator: str | None, *, embedded
         "FLOWER_PORT": str(chosen.flower.port),
         "FLOWER_BASIC_AUTH": f"operator:{flower_password(chosen)}",
     }
+    web = chosen.web.local_url
+    try:
+        return _started(run, environment, web, logs)
+    except BaseException:  # Ctrl-C too: nothing may be left running that nobody knows of
+        _stop_run(run, web, logs)
+        raise
+
+
+def _started(run: Path, environment: dict[str, str], web: str, logs: Path) -> Stack:
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(_CONFIG / "supervisord.conf")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=run, check=False)
     if done.returncode:
         raise ServerError(f"supervisord did not start: {done.stderr.strip() or done.stdout.strip()}")
-    web = f"http://{chosen.web.host}:{chosen.web.port}"
     stack = Stack(_pid(run / "supervisord.pid"), str(run), web, str(logs))
     if not _ready(stack):
-        stop_stack(stack)
         raise ServerError(f"the web process did not become ready in {_READY_S} s; see {logs}/web.log")
     return stack
+
+
+def _stop_run(run: Path, web: str, logs: Path) -> None:
+    """End a supervisord that may or may not have begun."""
+    try:
+        stop_stack(Stack(_pid(run / "supervisord.pid", 2), str(run), web, str(logs)))
+    except ServerError:
+        shutil.rmtree(run, ignore_errors=True)
 
 
 def stop_stack(stack: Stack) -> None:
@@ -107,8 +120,8 @@ def _is_alive(stack: Stack) -> bool:
         return False
 
 
-def _pid(path: Path) -> int:
-    deadline = time.monotonic() + 10
+def _pid(path: Path, seconds: float = 10) -> int:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if path.exists() and (text := path.read_text().strip()):
             return int(text)
@@ -130,11 +143,9 @@ def _require_free(host: str, port: int, setting: str) -> None:
 def _ready(stack: Stack) -> bool:
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{stack.web}/readyz", timeout=2):
-                return True
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
+        if reach(f"{stack.web}/readyz", 2) is None:
+            return True
+        time.sleep(0.1)
     return False
 
 
@@ -162,14 +173,17 @@ def up(
                 raise ServerError(f"it runs, but {stack.web}/readyz does not answer; run: dispatcher down, then up")
             out.print(f"it runs already: {stack.web}")
             return
-        arguments = simulator_arguments(chosen, SIMULATOR_PORT, throttle=5) if simulator else None
+        arguments = None
+        if simulator:
+            _require_free("127.0.0.1", chosen.simulator_port, "DISPATCHER_SIMULATOR_PORT")
+            arguments = simulator_arguments(chosen, chosen.simulator_port, throttle=5)
         embedded = configured_urls(chosen) is None
         stack = start_stack(chosen, urls, arguments, embedded=embedded)
         _state_file(chosen).write_text(json.dumps(asdict(stack)))
         if embedded:
             Embedded(chosen.data_folder).keep()
         if simulator:
-            call_on(chosen, urls, lambda services: add_simulator(services, chosen, SIMULATOR_PORT, cps=50))
+            call_on(chosen, urls, lambda services: add_simulator(services, chosen, chosen.simulator_port, cps=50))
     out.print(f"up: postbacks at {stack.web}/hooks, health at {stack.web}/readyz, logs in {stack.logs}", soft_wrap=True)
     flower = f"http://{chosen.flower.host}:{chosen.flower.port}"
     out.print(f"flower: {flower}, user operator, password in {chosen.data_folder}/flower-password", soft_wrap=True)
@@ -198,14 +212,17 @@ async def add_simulator(services: Services, chosen: Settings, port: int, *, cps:
     """The account 'simulator', subscribed to its results."""
     credentials = chosen.data_folder / "simulator.credentials"
     credentials.write_text(SIMULATOR_CREDENTIALS)
+    base_url = f"http://127.0.0.1:{port}/v2"
     try:
         account = await services.store.account_named("simulator")
+        if account.base_url != base_url:
+            account = await services.store.edit_account(account.id, {"base_url": base_url})
     except NotFound:
         account = await services.store.add_account(
             NewAccount(
                 name="simulator",
                 provider="callfire",
-                base_url=f"http://127.0.0.1:{port}/v2",
+                base_url=base_url,
                 credentials=f"file:{credentials}",
                 cps=cps,
             )

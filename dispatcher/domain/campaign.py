@@ -1,5 +1,6 @@
 """A campaign: one dialling job with its policy. The policy is frozen per version; attempts name theirs."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from dispatcher.domain.retry import DEFAULT_RULES, RetryPolicy, RetryRule
 from dispatcher.domain.windows import Window, read_days
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+LONGEST_SPAN = timedelta(days=3660)
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -37,7 +39,10 @@ def read_span(text: object) -> timedelta:
     parts = _SPAN.findall(str(text))
     if not parts or "".join(a + b for a, b in parts) != str(text).replace(" ", ""):
         raise ValueError("write a length of time like '30s', '5m', '48h' or '1h30m'")
-    return timedelta(seconds=sum(float(n) * _UNIT_S[unit] for n, unit in parts))
+    seconds = sum(float(n) * _UNIT_S[unit] for n, unit in parts)
+    if seconds > LONGEST_SPAN.total_seconds():
+        raise ValueError(f"must be at most {LONGEST_SPAN.days}d")
+    return timedelta(seconds=seconds)
 
 
 def _write_span(span: timedelta) -> str:
@@ -233,7 +238,7 @@ def _caller_id(number: str) -> str:
 class Policy(_Part):
     """A campaign file. Every key has a default unless the design marks it as required."""
 
-    name: str = Field(min_length=1, max_length=200)
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
     account: str
     channel: Literal[Channel.VOICE] = Channel.VOICE
     region: Region = "US"
@@ -252,6 +257,8 @@ class Policy(_Part):
 def read_policy(document: Mapping[str, Any]) -> Policy:
     """The policy in a parsed campaign file. Raises CampaignFileError that names each wrong key."""
     shaped = dict(document)
+    if "\\u0000" in json.dumps(shaped, default=str):
+        raise CampaignFileError("the campaign file holds a NUL character; take it out")
     retry = shaped.get("retry")
     if isinstance(retry, Mapping):
         rules = {k: v for k, v in retry.items() if isinstance(v, Mapping)}

@@ -12,7 +12,7 @@ from phonenumbers import NumberParseException, PhoneNumberType
 
 SUPPORTED_REGIONS: frozenset[str] = frozenset(phonenumbers.SUPPORTED_REGIONS)
 _ALLOWED = re.compile(r"[0-9 +().\-]*")
-_DECIMAL = re.compile(r"\+?[0-9]{7,}\.0*")
+DECIMAL = re.compile(r"\+?[0-9]{7,}\.0*")
 """A spreadsheet's idea of a number: its last 0 would become a digit of somebody else's."""
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _EMERGENCY = re.compile(r"(\+?1?(911|112|999|000|110|100|101|102|108|988|933|[2-8]11))|0*112")
@@ -47,7 +47,7 @@ def normalise(raw: str, default_region: str, allowed: frozenset[str]) -> Phone |
         return NotAPhone("EMPTY")
     if not _ALLOWED.fullmatch(text):
         return NotAPhone("BAD_CHARACTERS")
-    if _DECIMAL.fullmatch(text):
+    if DECIMAL.fullmatch(text):
         return NotAPhone("DECIMAL")
     if _EMERGENCY.fullmatch(re.sub(r"[ ().\-]", "", text)):
         return NotAPhone("EMERGENCY")

@@ -2,12 +2,26 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.destination import Tally
+from dispatcher.domain.loading import Reject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadLine:
+    """A load as status shows it."""
+
+    id: int
+    source: str
+    state: str
+    rows: int | None
+    error: str | None
+    created_at: datetime
+    finished_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +49,8 @@ class Status:
     """When the first redial of ours is due."""
     person_busy: int = 0
     """Waiting rows whose person another campaign is calling."""
+    loads: tuple[LoadLine, ...] = ()
+    """The newest first, twenty at most."""
     account_name: str = ""
     account_state: str = ""
 
@@ -144,4 +160,24 @@ def status_document(status: Status) -> dict[str, Any]:
         "account_state": status.account_state,
         "next_due_at": status.next_due_at,
         "blocked_by": status.blocked_by,
+        "loads": [asdict(load) for load in status.loads],
     }
+
+
+def safe_cell(cell: str) -> str:
+    """A cell that no spreadsheet runs as a formula, on none of its lines (OWASP: CSV injection)."""
+    lines = cell.splitlines() or [cell]
+    return (
+        f"'{cell}"
+        if any(line.lstrip().startswith(("=", "+", "-", "@")) for line in lines) or cell.startswith(("\t", "\r"))
+        else cell
+    )
+
+
+REJECT_COLUMNS = ("line", "raw", "e164", "state", "reason", "see")
+
+
+def reject_cells(reject: Reject) -> list[str]:
+    """A line of the reject file."""
+    reason, see = reject.why
+    return [str(reject.line), safe_cell(reject.raw), reject.e164 or "", reject.state, reason, safe_cell(see)]

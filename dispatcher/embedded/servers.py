@@ -190,7 +190,10 @@ class Embedded:
         Whoever holds an address finds the servers again after they were killed.
         """
         name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:12]
-        sockets = Path(tempfile.gettempdir()) / f"dsp-{os.geteuid()}-{name}"
+        place = Path(tempfile.gettempdir())
+        if self._user and not _reachable(place, self._user.pw_uid):
+            place = Path("/tmp")
+        sockets = place / f"dsp-{os.geteuid()}-{name}"
         owner = self._uid if self._uid is not None else os.geteuid()
         if sockets.is_symlink() or (sockets.exists() and sockets.stat().st_uid not in (owner, os.geteuid())):
             raise ServerError(f"{sockets} belongs to somebody else; remove it, or set DISPATCHER_DATA")

@@ -25,11 +25,9 @@ async def resume(campaign_id: int, services: Services, request_id: str | None = 
 
 
 async def _run(campaign_id: int, from_: CampaignState, services: Services, request_id: str | None) -> Campaign:
-    state = (await services.store.campaign(campaign_id)).state
-    if state in (CampaignState.DRAFT, CampaignState.PAUSED) and state is not from_:
-        verb = "start" if state is CampaignState.DRAFT else "resume"
-        raise NotAllowed(f"campaign {campaign_id} is {state}; use: dispatcher campaign {verb} {campaign_id}")
-    return await _move(campaign_id, CampaignState.RUNNING, services, request_id)
+    return await services.store.move_campaign(
+        campaign_id, CampaignState.RUNNING, actor="operator", request_id=request_id, from_=from_
+    )
 
 
 async def pause(campaign_id: int, services: Services, request_id: str | None = None) -> Campaign:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from dispatcher.domain.campaign import Campaign, Policy
-from dispatcher.domain.errors import ServerError, SourceError
+from dispatcher.domain.errors import ServerError, SourceError, UsageError
 from dispatcher.domain.loading import Format, LoadReport, LoadTicket, Reject, Source, load_identity
 from dispatcher.domain.screening import ColumnMap, Record, Screened, map_columns, screen
 from dispatcher.flow.lists import screen_campaign
@@ -84,10 +84,20 @@ async def load_file(
         )
 
 
+async def load_spooled(campaign_id: int, name: str, find: Callable[[], Path], services: Services) -> LoadReport:
+    """A load that nobody waits for: if it cannot be done, the campaign's status says why. Raises as `load` does."""
+    try:
+        return (await load_file(campaign_id, find(), services, name=name))[1]
+    except UsageError as error:
+        await services.store.note_failed_load(campaign_id, name, str(error))
+        raise
+
+
 async def rehearse(
     campaign: Campaign,
     *,
     name: str,
+    digest: str,
     columns: list[str],
     records: Iterator[Record],
     services: Services,
@@ -95,7 +105,8 @@ async def rehearse(
 ) -> LoadReport:
     """What a load would make of these records: nothing is kept. Raises as `load` does."""
     places = map_columns(columns, campaign.policy)
-    report = await services.store.rehearse_load(campaign, _chunks(records, campaign.policy, places), rejected)
+    identity = load_identity(digest, campaign.policy)
+    report = await services.store.rehearse_load(campaign, identity, _chunks(records, campaign.policy, places), rejected)
     if report.total == 0:
         raise SourceError(_EMPTY.format(name=name))
     return report

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from dispatcher.domain.account import Account
-from dispatcher.domain.errors import PayloadError, ServerError
+from dispatcher.domain.errors import PayloadError
 from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback, unmatched
 from dispatcher.domain.results import News, Sighting, Source
 from dispatcher.flow.settle import settle
@@ -35,7 +35,7 @@ async def settle_postbacks(services: Services) -> int:
             try:
                 account = await services.store.account(account_id)
                 await services.store.mark_postbacks(await _settle_group(account, group, services))
-            except ServerError:
+            except Exception:  # the other accounts' are settled all the same
                 log.exception("postbacks not settled yet", extra={"account_id": account_id, "n": len(group)})
         taken += len(postbacks)
         if len(postbacks) < GROUP:

@@ -2,7 +2,7 @@
 
 import logging
 
-from dispatcher.domain.account import Account
+from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import OpenCall
 from dispatcher.domain.errors import UsageError
 from dispatcher.domain.pacing import Limit
@@ -71,7 +71,8 @@ def _is_new(call: OpenCall, answer: Outcome) -> bool:
 async def probe(account_id: int, services: Services) -> bool:
     """Ask a stopped account whether it works again, and open it if it does."""
     account = await services.store.account(account_id)
-    await services.store.put_off_probe(account)  # first: nobody else asks meanwhile
+    if not await services.store.put_off_probe(account):  # first: nobody else asks meanwhile
+        return account.state is AccountState.OPEN
     try:
         works = await services.providers.of(account).probe()
     except UsageError as error:

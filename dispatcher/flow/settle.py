@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.errors import NotAllowed, Refused
+from dispatcher.domain.errors import NotAllowed, ServerError
 from dispatcher.domain.results import Disposition, News
 from dispatcher.domain.settling import Decision, PutBack
 from dispatcher.domain.states import State
@@ -41,12 +41,14 @@ async def settle(account_id: int | None, news: Sequence[News], services: Service
 
 
 async def _settle_group(group: Sequence[News], services: Services) -> list[Decision]:
-    """One transaction; if the database refuses it, one for each, so that a bad one does not block its neighbours."""
+    """One transaction; if it fails by itself, one for each, so that a bad one does not block its neighbours."""
     try:
         return await services.store.settle(group, [services.rng.draw() for _ in group])
-    except Refused:
+    except ServerError:
+        raise
+    except Exception:
         if len(group) == 1:
-            log.exception("news refused by the database", extra={"key": group[0].key})
+            log.exception("news that cannot be settled", extra={"key": group[0].key})
             return []
     return [decision for item in group for decision in await _settle_group([item], services)]
 

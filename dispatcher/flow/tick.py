@@ -72,6 +72,9 @@ async def _show(services: Services) -> None:
     rows = [live_row(await services.store.status(campaign), at) for campaign, at in campaigns]
     if rows:
         await services.broker.show(rows)
+
+
+async def _bury_loads(services: Services) -> None:
     await services.store.fail_dead_loads()
 
 
@@ -82,5 +85,6 @@ DUTIES: tuple[Callable[[Services], Awaitable[None]], ...] = (
     _call_helpers,
     _abort,
     _tidy,
+    _bury_loads,
     _show,
 )

@@ -127,7 +127,8 @@ class Accounts:
         """Dial again; True when it was stopped."""
 
         async def work(tx: Transaction) -> bool:
-            reopened = await tx.fetch_one("accounts.reopen", id=account_id)
+            by_person = actor == "operator"
+            reopened = await tx.fetch_one("accounts.reopen", id=account_id, by_person=by_person, operator=BY_OPERATOR)
             if reopened:
                 await write_audit(tx, actor, "account.reopened", f"account:{account_id}", {})
             return reopened is not None
@@ -147,9 +148,15 @@ class Accounts:
 
         return await self.db.atomically(work)
 
-    async def put_off_probe(self, account: Account) -> None:
-        """The probe failed: ask again later."""
-        await self.db.fetch("accounts.put_off_probe", id=account.id, probe_after=probe_after(account.stops + 1))
+    async def put_off_probe(self, account: Account) -> bool:
+        """As if the probe had failed: ask again later. False for an account that is not to be probed."""
+        row = await self.db.fetch_one(
+            "accounts.put_off_probe",
+            id=account.id,
+            probe_after=probe_after(account.stops + 1),
+            operator=BY_OPERATOR,
+        )
+        return row is not None
 
     async def accounts_to_probe(self) -> list[Account]:
         return [account_of(row) for row in await self.db.fetch("accounts.due_probes")]

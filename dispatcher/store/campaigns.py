@@ -88,8 +88,11 @@ class Campaigns(Policies):
         actor: str,
         reason: str | None = None,
         request_id: str | None = None,
+        from_: CampaignState | None = None,
     ) -> Campaign:
         """Start, pause, resume or abort. Raises NotFound, NotAllowed. The same request id is done once.
+
+        `from_`: the only state to come from, where several could become `to`.
 
         Takes the account's row lock first, which every permit holds until it commits: once a pause has
         committed, no new permit exists.
@@ -98,13 +101,14 @@ class Campaigns(Policies):
         act, subject = f"campaign.{to.lower()}", f"campaign:{campaign_id}"
 
         async def work(tx: Transaction) -> None:
+            await tx.fetch("campaigns.be_impatient")
             await tx.fetch("dialling.lock_account", account_id=account_id)
             row = await tx.fetch_one("campaigns.lock", id=campaign_id)
             assert row
             if request_id is not None and await _was_done(tx, request_id, act, subject):
                 return
             state = CampaignState(row["state"])
-            if state not in CAMPAIGN_MOVES[to]:
+            if state not in CAMPAIGN_MOVES[to] or from_ not in (None, state):
                 raise NotAllowed(_why_not(campaign_id, state, to))
             await tx.fetch("campaigns.move", id=campaign_id, state=to, reason=reason)
             await write_audit(tx, actor, act, subject, {"from": state, "reason": reason})
@@ -193,5 +197,8 @@ def _why_not(campaign_id: int, state: CampaignState, to: CampaignState) -> str:
         return f"campaign {campaign_id} is {state} already"
     if state in (CampaignState.DONE, CampaignState.ABORTED):
         return f"campaign {campaign_id} is {state}, which is final; make a new campaign to dial again"
+    if to is CampaignState.RUNNING:
+        verb = "start" if state is CampaignState.DRAFT else "resume"
+        return f"campaign {campaign_id} is {state}; use: dispatcher campaign {verb} {campaign_id}"
     allowed = " or ".join(sorted(CAMPAIGN_MOVES[to]))
     return f"campaign {campaign_id} is {state}; only a campaign that is {allowed} can become {to}"

@@ -107,7 +107,9 @@ class Database:
         except _ABORTED:
             raise
         except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError) as error:
-            refused = error.diag.constraint_name or error.diag.message_primary or type(error).__name__
+            # the message of a DataError holds the value that was refused
+            said = None if isinstance(error, psycopg.DataError) else error.diag.message_primary
+            refused = error.diag.constraint_name or said or type(error).__name__
             raise Refused(f"the database refused a write ({refused}); nothing was changed") from error
         except (psycopg.Error, PoolTimeout) as error:
             raise _away(error) from error
@@ -140,7 +142,11 @@ class Database:
 
 def _away(error: Exception) -> DispatcherError:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    remedy = "Check that it runs and what DISPATCHER_DATABASE_URL says"
+    if isinstance(error, psycopg.errors.DiskFull):
+        remedy = "Make room on its disk"
+    elif isinstance(error, psycopg.errors.LockNotAvailable):
+        remedy = "Something else holds what this needs; try again in a minute"
     return ServerError(
-        f"PostgreSQL cannot be used: {first}. Check that it runs and what DISPATCHER_DATABASE_URL says; "
-        "nothing is lost, the work goes on when it is back."
+        f"PostgreSQL cannot be used: {first}. {remedy}; nothing is lost, the work goes on when it is back."
     )

@@ -36,7 +36,7 @@ class Dnc:
                 expires_at=new.expires_at,
             )
             moved = await tx.fetch_one("dnc.screen", numbers=numbers)
-            out = await tx.fetch("dnc.still_out", **named, channel=new.channel)
+            out = await tx.fetch("dnc.still_out", **named, channel=new.channel, scope=new.scope, scope_id=new.scope_id)
             if added:
                 detail = {"list": new.list, "source": new.source, "scope": new.scope, "numbers": len(added)}
                 await write_audit(tx, "operator", "dnc.added", f"dnc:{new.list}", detail)
@@ -104,8 +104,14 @@ class Dnc:
             known = await tx.fetch_one("dnc.find_import", **_place(new), identity=new.identity)
             if known and known["is_alive"]:
                 raise NotAllowed(f"this file is being imported into '{new.list}' right now; wait for it")
-            if known:
+            if known and known["is_whole"]:
+                await tx.fetch("dnc.lock", lock=DNC_LOCK)
+                await tx.fetch("dnc.renew_import", id=known["id"], replaces=new.replaces, expires_at=new.expires_at)
+                if new.replaces:
+                    await tx.fetch("dnc.end_replaced", id=known["id"])
                 return ImportTicket(known["id"], True, owner)
+            if known:
+                await tx.fetch("dnc.supersede", id=known["id"])
             made = await tx.fetch_one(
                 "dnc.begin_import",
                 **_place(new),
@@ -116,7 +122,8 @@ class Dnc:
                 replaces=new.replaces,
                 expires_at=new.expires_at,
             )
-            assert made
+            if made is None:
+                raise NotAllowed(f"this file is being imported into '{new.list}' right now; wait for it")
             return ImportTicket(made["id"], False, owner)
 
         return await self.db.atomically(work)

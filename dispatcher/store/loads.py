@@ -1,8 +1,10 @@
 """Loads: staged by COPY, classified in one statement, kept for ever."""
 
+import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +12,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.errors import NotAllowed, ServerError
+from dispatcher.domain.errors import NotAllowed, NotFound, ServerError
 from dispatcher.domain.loading import LoadReport, LoadTicket, Reject
 from dispatcher.domain.screening import Screened
 from dispatcher.domain.states import State
@@ -22,8 +24,8 @@ _LOAD_LOCKS = 7_261_002
 
 OWN_PART_FROM = 100_000
 """A campaign whose first load has more records gets partitions of its own."""
-_REHEARSAL = 0
-"""No load has this id."""
+_REHEARSAL, _REHEARSED = 0, "rehearsed"
+"""No load has this id, no table this name."""
 _TAKEN_OVER = "another loader took this load over; wait for it, or load the file again"
 
 
@@ -43,14 +45,15 @@ class Loads:
         async def work(tx: Transaction) -> LoadTicket:
             locked = await tx.fetch_one("campaigns.lock", id=campaign.id)
             assert locked
-            state = CampaignState(locked["state"])
-            if state in (CampaignState.DONE, CampaignState.ABORTED):
-                raise NotAllowed(f"campaign {campaign.id} is {state}; make a new campaign to load more")
+            _require_open(replace(campaign, state=CampaignState(locked["state"])))
             known = await tx.fetch_one("loads.find", campaign_id=campaign.id, identity=identity)
             if known and known["state"] == "DONE":
                 return LoadTicket(known["id"], campaign, True, owner, known["created_at"])
-            if known and known["is_alive"]:
-                raise NotAllowed(f"this file is being loaded into campaign {campaign.id} right now; wait for it")
+            if known and (known["alive_s"] or not await tx.fetch_one("loads.take", id=known["id"])):
+                raise NotAllowed(
+                    f"this file is being loaded into campaign {campaign.id} right now; wait for it. If its loader was "
+                    f"killed, load it again in {known['alive_s'] or 0:.0f} s"
+                )
             made = await tx.fetch_one(
                 "loads.begin", campaign_id=campaign.id, identity=identity, source=source, owner=owner, lease=lease
             )
@@ -77,9 +80,10 @@ class Loads:
         campaign, load_id = ticket.campaign, ticket.load_id
 
         async def work(tx: Transaction) -> None:
-            await tx.fetch("loads.lock_campaign", space=_LOAD_LOCKS, campaign_id=campaign.id)
+            # first: while this is held nobody takes the load for dead, however long the campaign's other loads take
             if await tx.fetch_one("loads.lock_mine", id=load_id, owner=ticket.owner) is None:
                 raise NotAllowed(_TAKEN_OVER)
+            await tx.fetch("loads.lock_campaign", space=_LOAD_LOCKS, campaign_id=campaign.id)
             staged = await _count_staged(tx, load_id)
             own = await tx.fetch_one("loads.next_part", campaign_id=campaign.id) if staged > OWN_PART_FROM else None
             if own:
@@ -98,31 +102,55 @@ class Loads:
         return await self.load_report(ticket)
 
     async def rehearse_load(
-        self, campaign: Campaign, chunks: Iterable[Sequence[Screened]], rejected: Callable[[Reject], None]
+        self,
+        campaign: Campaign,
+        identity: str,
+        chunks: Iterable[Sequence[Screened]],
+        rejected: Callable[[Reject], None],
     ) -> LoadReport:
-        """Do a whole load, report it, and take it all back."""
+        """What a load would say, and its rejects; made beside the living rows and taken back. Raises NotAllowed."""
+        _require_open(campaign)
+        known = await self.db.fetch_one("loads.find", campaign_id=campaign.id, identity=identity)
+        if known and known["state"] == "DONE":
+            ticket = LoadTicket(known["id"], campaign, True, "", known["created_at"])
+            async for reject in self.rejects(ticket):
+                rejected(reject)
+            return await self.load_report(ticket)
         report: dict[State, int] = {}
         with suppress(_Rehearsed):
             async with self.db.transaction() as tx:
-                await tx.fetch("loads.lock_campaign", space=_LOAD_LOCKS, campaign_id=campaign.id)
                 await _execute(tx, "loads.create_rehearsal", _REHEARSAL)
+                await _execute(tx, "loads.create_rehearsed", _REHEARSAL, _REHEARSED)
                 for chunk in chunks:
                     await _copy(tx, _REHEARSAL, chunk)
                 part = await _part_of(tx, campaign)
-                await _classify(tx, campaign, _REHEARSAL, part, "destination")
+                await _classify(tx, campaign, _REHEARSAL, part, _REHEARSED)
                 place = {"part": part, "campaign_id": campaign.id, "load_id": _REHEARSAL}
-                report = {State(row["state"]): row["n"] for row in await tx.fetch("loads.report", **place)}
-                async for reject in _rejects(tx, place):
+                report = await _report(tx, place, _REHEARSED)
+                async for reject in _rejects(tx, place, _REHEARSED):
                     rejected(reject)
                 raise _Rehearsed
         return LoadReport(_REHEARSAL, False, report)
 
+    async def find_load(self, campaign: Campaign, load_id: int) -> LoadTicket:
+        """A load that is done. Raises NotFound."""
+        row = await self.db.fetch_one("loads.by_id", id=load_id, campaign_id=campaign.id)
+        if row is None or row["state"] != "DONE":
+            raise NotFound(f"campaign {campaign.id} has no load {load_id} that is done; see its status")
+        return LoadTicket(load_id, campaign, True, row["owner"], row["created_at"])
+
+    async def note_failed_load(self, campaign_id: int, source: str, error: str) -> None:
+        """Keep why a load that nobody waits for could not begin."""
+        identity = f"failed {hashlib.sha256(source.encode()).hexdigest()}"
+        await self.db.fetch("loads.note_failed", campaign_id=campaign_id, identity=identity, source=source, error=error)
+
     async def load_report(self, ticket: LoadTicket) -> LoadReport:
         """What the load made of its records."""
-        rows = await self.db.fetch("loads.report", **await self._place(ticket))
-        return LoadReport(ticket.load_id, ticket.is_done, {State(row["state"]): row["n"] for row in rows})
+        place = await self._place(ticket)
+        async with self.db.transaction() as tx:
+            return LoadReport(ticket.load_id, ticket.is_done, await _report(tx, place))
 
-    async def rejects(self, ticket: LoadTicket) -> AsyncIterator[Reject]:
+    async def rejects(self, ticket: LoadTicket) -> AsyncGenerator[Reject, None]:
         """The records of the load that are not to be dialled, in the order of the file, streamed."""
         place = await self._place(ticket)
         async with self.db.transaction() as tx:
@@ -153,6 +181,11 @@ class Loads:
             return len(dead)
 
         return await self.db.atomically(work)
+
+
+def _require_open(campaign: Campaign) -> None:
+    if campaign.state in (CampaignState.DONE, CampaignState.ABORTED):
+        raise NotAllowed(f"campaign {campaign.id} is {campaign.state}; make a new campaign to load more")
 
 
 class _Rehearsed(Exception):
@@ -206,9 +239,16 @@ async def _load_own_part(tx: Transaction, campaign: Campaign, load_id: int, part
     return made
 
 
-async def _rejects(tx: Transaction, place: Mapping[str, int]) -> AsyncIterator[Reject]:
+async def _report(tx: Transaction, place: Mapping[str, int], target: str = "destination") -> dict[State, int]:
+    rows = await _execute(tx, "loads.report", place["load_id"], target, params=place)
+    return {State(row["state"]): row["n"] for row in rows}
+
+
+async def _rejects(
+    tx: Transaction, place: Mapping[str, int], target: str = "destination"
+) -> AsyncGenerator[Reject, None]:
     async with tx.connection.cursor(name="rejects") as cursor:
-        await cursor.execute(sql.SQL(statement("loads.rejects")), place)
+        await cursor.execute(_named("loads.rejects", staging="-", target=target), place)
         async for row in cursor:
             yield Reject(row["line"], row["raw"], row["e164"], State(row["state"]), row["reason"])
 

@@ -60,7 +60,7 @@ def require_newest(url: str) -> None:
 
 def _cannot(what: str, error: DBAPIError) -> str:
     reason = (str(error.orig).strip().splitlines() or ["no answer"])[0]
-    return f"the database cannot {what}: {reason}. Check that it runs and what DISPATCHER_DATABASE_URL says."
+    return f"PostgreSQL cannot {what}: {reason}. Check that it runs and what DISPATCHER_DATABASE_URL says."
 
 
 def _revision(connection: Connection) -> str | None:

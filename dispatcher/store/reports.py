@@ -1,6 +1,6 @@
 """Figures for people, and the invariants."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 from psycopg import sql
 
@@ -8,7 +8,7 @@ from dispatcher.domain.account import BY_OPERATOR, AccountState
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.destination import Tally
 from dispatcher.domain.dnc import DncEntry, Scope
-from dispatcher.domain.report import AttemptKey, ExportRow, Status, Violation
+from dispatcher.domain.report import AttemptKey, ExportRow, LoadLine, Status, Violation
 from dispatcher.domain.results import Result
 from dispatcher.domain.states import Phase, RetryOwner, State
 from dispatcher.domain.story import AttemptStory, RowStory, Story
@@ -35,14 +35,16 @@ class Reports:
         row = await self.db.fetch_one("accounts.by_id", id=found["account_id"])
         assert row
         account = account_of(row)
+        loads = await self.db.fetch("loads.of_campaign", campaign_id=campaign.id)
         return Status(
             campaign=campaign,
             tally=Tally({_read_label(label): n for label, n in rows.items()}),
+            loads=tuple(LoadLine(**load) for load in loads),
             permits=attempts.get("permitted", 0),
             redials=await self._measure(campaign.id, "redial"),
             put_backs=await self._measure(campaign.id, "putback"),
             next_due_at=found["next_due_at"],
-            blocked_by=_blocked_by(found, campaign),
+            blocked_by=_blocked_by(found, campaign) or (None if rows else _nothing_loaded(campaign)),
             rate=found["rate"] if _is_fresh(found) and campaign.state is CampaignState.RUNNING else None,
             limit=min(account.rate, campaign.policy.cps * account.headroom),
             in_flight=found["in_flight"],
@@ -81,7 +83,7 @@ class Reports:
             now=now["now"],
         )
 
-    async def export(self, campaign: Campaign) -> AsyncIterator[ExportRow]:
+    async def export(self, campaign: Campaign) -> AsyncGenerator[ExportRow, None]:
         """Every destination of a campaign in the order it was loaded, streamed from one snapshot."""
         async with self.db.transaction() as tx, tx.connection.cursor(name="export") as cursor:
             await cursor.execute(
@@ -122,6 +124,10 @@ def _applies(campaign: Campaign, rows: list[Row]) -> Iterator[DncEntry]:
 
 def _is_fresh(row: Row) -> bool:
     return row["pace_age_s"] is not None and row["pace_age_s"] < _STALE_S
+
+
+def _nothing_loaded(campaign: Campaign) -> str | None:
+    return "NO_RECORDS: nothing is loaded yet" if campaign.state is CampaignState.RUNNING else None
 
 
 def _blocked_by(row: Row, campaign: Campaign) -> str | None:

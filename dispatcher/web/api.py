@@ -1,21 +1,26 @@
 """The way in for services: JSON over HTTP, a bearer key, an Idempotency-Key that makes commands safe to repeat."""
 
 import asyncio
+import csv
 import hmac
+import io
 import json
+import re
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Request
+from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from dispatcher.domain.campaign import Campaign, read_policy
 from dispatcher.domain.errors import ServerError, UsageError
 from dispatcher.domain.loading import Format, LoadReport
-from dispatcher.domain.report import campaign_document, status_document
+from dispatcher.domain.report import REJECT_COLUMNS, campaign_document, reject_cells, status_document
 from dispatcher.flow import control
 from dispatcher.ports import Services
 
@@ -34,6 +39,8 @@ class Api:
     most_load_bytes: int
     load_file: LoadFile
     loading: asyncio.Semaphore
+    uploading: asyncio.Semaphore
+    """So many bodies stand in the spool at once."""
 
 
 def _api(request: Request, authorization: Annotated[str, Header()] = "") -> Api:
@@ -69,9 +76,31 @@ async def load(
     await api.services.store.campaign(campaign_id)
     if format is None and "ndjson" in request.headers.get("content-type", ""):
         format = Format.JSONL
-    async with _kept(api, request) as path, api.loading:
-        report = await asyncio.to_thread(api.load_file, campaign_id, path, name[:200], format)
+    name = re.sub(r"[\x00-\x1f\x7f]", "", name)[:200]
+    async with api.uploading, _kept(api, request) as path, api.loading:
+        report = await asyncio.to_thread(api.load_file, campaign_id, path, name, format)
     return {"load": report.load_id, "was_done": report.was_done, "rows": report.rows}
+
+
+@router.get("/campaigns/{campaign_id}/loads/{load_id}/rejects")
+async def rejects(api: Known, campaign_id: int, load_id: int) -> StreamingResponse:
+    """The records of a load that are not dialled, as CSV: why, and what names them."""
+    store = api.services.store
+    ticket = await store.find_load(await store.campaign(campaign_id), load_id)
+
+    async def lines() -> AsyncIterator[str]:
+        yield _csv_line(REJECT_COLUMNS)
+        async with aclosing(store.rejects(ticket)) as found:
+            async for reject in found:
+                yield _csv_line(reject_cells(reject))
+
+    return StreamingResponse(lines(), media_type="text/csv")
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
 
 
 @asynccontextmanager
@@ -86,6 +115,8 @@ async def _kept(api: Api, request: Request) -> AsyncIterator[Path]:
                     raise HTTPException(413, f"a load has at most {api.most_load_bytes} bytes; split the file")
             file.flush()
             yield Path(file.name)
+    except ClientDisconnect:
+        raise HTTPException(400, "the body ended before its end; nothing was loaded") from None
     except OSError as error:
         raise ServerError(
             f"the file cannot be kept while it is loaded: {error.strerror}; nothing was loaded"

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from config.settings import Settings
@@ -23,7 +24,7 @@ from dispatcher.web.postbacks import Door, router
 
 log = logging.getLogger(__name__)
 
-LOADS_AT_ONCE = 2
+LOADS_AT_ONCE, UPLOADS_AT_ONCE = 2, 8
 _STATUS: Mapping[type[DispatcherError], int] = {UsageError: 422, NotFound: 404, NotAllowed: 409, ServerError: 503}
 
 
@@ -48,6 +49,13 @@ async def _say(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, status, {"Retry-After": "5"} if status == 503 else None)
 
 
+async def _say_what_is_wrong(request: Request, error: Exception) -> JSONResponse:
+    """As `_say`: one sentence, and nothing of what was sent, which may be a number."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return JSONResponse({"detail": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)
+
+
 def make_app(settings: Settings, urls: Urls) -> FastAPI:
     """The application; servers are connected when it starts."""
 
@@ -65,13 +73,15 @@ def make_app(settings: Settings, urls: Urls) -> FastAPI:
                 most_load_bytes=settings.web.most_load_bytes,
                 load_file=partial(_load_file, settings, urls),
                 loading=asyncio.Semaphore(LOADS_AT_ONCE),
+                uploading=asyncio.Semaphore(UPLOADS_AT_ONCE),
             )
             yield
 
-    app = FastAPI(title="campaign dispatcher", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="campaign dispatcher", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(router)
     app.include_router(api_router)
     app.add_exception_handler(DispatcherError, _say)
+    app.add_exception_handler(RequestValidationError, _say_what_is_wrong)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

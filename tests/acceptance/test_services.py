@@ -87,11 +87,14 @@ async def test_a_service_enqueues_twice_and_has_one_campaign(urls: Urls, tmp_pat
         for script in (SENDER, SENDER):
             await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, broker, campaign_id], check=True)
         campaign = await up.services.store.campaign(int(campaign_id))
+        missing = SENDER.replace("today.csv", "missing.csv")
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", missing, broker, campaign_id], check=True)
         await up.until_loaded(campaign, len(numbers))
         for script in (STARTER, STARTER):
             await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, broker, campaign_id], check=True)
         await up.until_done(campaign)
         status, check = await up.services.store.status(campaign), await up.check(campaign)
+        assert sorted((x.source, x.state) for x in status.loads) == [("missing.csv", "FAILED"), ("today.csv", "DONE")]
         watching.cancel()
         tasks = await asyncio.to_thread(flower_tasks, up)
         (row,) = [t for t in tasks if t["name"] == "campaign"]

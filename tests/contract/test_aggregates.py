@@ -84,13 +84,25 @@ class TestLoad:
         texts = [number(1), number(2), number(2), number(3), "junk"]
         found: list[str] = []
         report = await store.rehearse_load(
-            campaign, iter([screened(campaign, texts)]), lambda reject: found.append(" ".join(reject.why).strip())
+            campaign,
+            "2" * 64,
+            iter([screened(campaign, texts)]),
+            lambda reject: found.append(" ".join(reject.why).strip()),
         )
         assert report.rows == {State.READY: 1, State.DUP: 2, State.DNC: 1, State.INVALID: 1}
         assert sorted(found)[:2] == ["BAD_CHARACTERS", "DUPLICATE line 3"]
         assert "LISTED list" in found
         assert await states(store, campaign) == {"READY": 1}
-        assert (await load(store, campaign, texts, identity="2" * 64)).rows == report.rows
+        real = await load(store, campaign, texts, identity="2" * 64)
+        assert real.rows == report.rows
+        again = await store.rehearse_load(campaign, "2" * 64, iter([]), lambda reject: None)
+        assert (again.was_done, again.rows) == (True, real.rows)
+
+    async def test_a_rehearsal_is_refused_where_a_load_would_be(self, store: Store) -> None:
+        campaign = await make_campaign(store)
+        over = await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
+        with pytest.raises(NotAllowed):
+            await store.rehearse_load(over, "1" * 64, iter([]), lambda reject: None)
 
 
 class TestLists:
@@ -155,10 +167,19 @@ class TestAccounts:
         assert (stopped.state, stopped.reason, stopped.stops) == (AccountState.STOPPED, "HTTP 401", 1)
         assert await store.accounts_to_probe() == []
         assert await store.take_shift(account.id, "a", LEASE) is None
-        await store.put_off_probe(stopped)
+        assert await store.put_off_probe(stopped)
         assert await store.reopen_account(account.id)
         assert not await store.reopen_account(account.id)
         assert (await store.account(account.id)).state is AccountState.OPEN
+
+    async def test_what_a_person_stopped_no_probe_opens(self, store: Store) -> None:
+        account = await make_account(store)
+        assert await store.hold_account(account.id)
+        held = await store.account(account.id)
+        assert not await store.put_off_probe(held)
+        assert not await store.reopen_account(account.id)
+        assert (await store.account(account.id)).state is AccountState.STOPPED
+        assert await store.reopen_account(account.id, actor="operator")
 
     async def test_many_throttles_at_once_halve_the_pace_once(self, store: Store) -> None:
         account = await make_account(store)
@@ -181,6 +202,22 @@ class TestAccounts:
 
 
 class TestCampaigns:
+    async def test_a_command_that_was_done_is_done_whatever_came_after(self, store: Store) -> None:
+        campaign = await store.create_campaign((await make_account(store)).id, make_policy())
+        for to, request in (("RUNNING", "a"), ("PAUSED", "b"), ("RUNNING", "a")):
+            from_ = CampaignState.DRAFT if request == "a" else None
+            await store.move_campaign(
+                campaign.id,
+                CampaignState(to),
+                actor="operator",
+                request_id=request,
+                from_=from_,
+                reason="operator" if to == "PAUSED" else None,
+            )
+        assert (await store.campaign(campaign.id)).state is CampaignState.PAUSED
+        with pytest.raises(NotAllowed):
+            await store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator", from_=CampaignState.DRAFT)
+
     async def test_the_same_request_gives_the_same_campaign(self, store: Store) -> None:
         account = await make_account(store)
         made = [await store.create_campaign(account.id, make_policy(), "r-1") for _ in range(2)]

@@ -38,6 +38,49 @@ async def imported(store: Store, numbers: Sequence[str], identity: str = "1", **
     return await store.dnc_activate(ticket)
 
 
+async def listed(store: Store, *numbers: str) -> list[bool]:
+    """Which of these are on a list now."""
+    return [bool(await store.dnc_check(x)) for x in numbers]
+
+
+class TestTheSameFileAgain:
+    """ "In force already" is said only when all of it is."""
+
+    async def test_it_is_in_force_and_nothing_is_done(self, store: Store) -> None:
+        await imported(store, [number(1)])
+        assert (await begin(store)).is_active
+
+    async def test_after_a_removal_it_is_imported_again_and_counted_once(self, store: Store) -> None:
+        await imported(store, [number(1), number(2)])
+        place = DncPlace(list="l")
+        assert await store.dnc_remove([number(1)], place) == 1
+        assert await listed(store, number(1), number(2)) == [False, True]
+        ticket = await begin(store)
+        assert not ticket.is_active
+        await store.dnc_stage(ticket, [number(1), number(2)], lease=LEASE)
+        assert await listed(store, number(1), number(2)) == [False, True]
+        await store.dnc_activate(ticket)
+        assert await listed(store, number(1), number(2)) == [True, True]
+        assert len(await store.dnc_check(number(2))) == 1
+        assert (await begin(store)).is_active
+        assert await store.dnc_remove([number(2)], place) == 1
+        assert await listed(store, number(1), number(2)) == [True, False]
+
+    async def test_what_it_says_of_the_end_holds_now(self, store: Store) -> None:
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        await imported(store, [number(1)], expires_at=soon)
+        assert [e.expires_at for e in await store.dnc_check(number(1))] == [soon]
+        assert (await begin(store)).is_active
+        assert [e.expires_at for e in await store.dnc_check(number(1))] == [None]
+
+    async def test_it_replaces_what_came_after_it(self, store: Store) -> None:
+        await imported(store, [number(1)], "1")
+        await imported(store, [number(2)], "2")
+        assert await listed(store, number(1), number(2)) == [True, True]
+        assert (await begin(store, "1", replaces=True)).is_active
+        assert await listed(store, number(1), number(2)) == [True, False]
+
+
 class TestPlaces:
     @pytest.mark.parametrize("listed", [number(1), number(1)[:8] + "*", "+1*"])
     async def test_numbers_and_prefixes_refuse_the_permit(self, store: Store, listed: str) -> None:

@@ -4,11 +4,27 @@ import asyncio
 
 import pytest
 
+from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd
+from dispatcher.domain.errors import NotAllowed
+from dispatcher.domain.loading import LoadTicket
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
 from dispatcher.store import PostgresStore, loads
-from tests.factories import dial, hear, load, make_account, make_campaign, make_policy, news, number, states
+from tests.factories import (
+    LEASE,
+    OVER,
+    dial,
+    hear,
+    load,
+    make_account,
+    make_campaign,
+    make_policy,
+    news,
+    number,
+    screened,
+    states,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,4 +64,39 @@ async def test_two_large_loads_at_once_end_in_the_same_rows(postgres: PostgresSt
     )
     assert sum(r.total for r in reports) == 20
     assert await states(postgres, campaign) == {"READY": 15, "DUP": 5}
+    assert await postgres.verify() == []
+
+
+async def begun(store: PostgresStore) -> LoadTicket:
+    """A load whose lease is over already, as that of a loader that has been waiting for long."""
+    campaign = await store.create_campaign((await make_account(store)).id, make_policy())
+    ticket = await store.begin_load(campaign, "1" * 64, "x", owner="a", lease=OVER)
+    async with store.db.transaction() as tx:
+        await loads._copy(tx, ticket.load_id, screened(campaign, [number(i) for i in range(9)]))
+    return ticket
+
+
+async def test_a_load_that_waits_for_another_is_not_taken_for_dead(postgres: PostgresStore) -> None:
+    ticket = await begun(postgres)
+    async with postgres.db.transaction() as tx:
+        await tx.fetch("loads.lock_campaign", space=loads._LOAD_LOCKS, campaign_id=ticket.campaign.id)
+        finishing = asyncio.create_task(postgres.finish_load(ticket))
+        await asyncio.sleep(0.3)
+        assert await postgres.fail_dead_loads() == 0
+        with pytest.raises(NotAllowed, match="right now"):
+            await asyncio.wait_for(
+                postgres.begin_load(ticket.campaign, "1" * 64, "x", owner="b", lease=LEASE), timeout=3
+            )
+    assert (await finishing).total == 9
+    assert (await postgres.begin_load(ticket.campaign, "1" * 64, "x", owner="b", lease=LEASE)).is_done
+
+
+async def test_a_campaign_starts_while_its_first_large_load_is_classified(postgres: PostgresStore) -> None:
+    ticket = await begun(postgres)
+    async with postgres.db.transaction() as tx:
+        assert await tx.fetch_one("loads.next_part", campaign_id=ticket.campaign.id)
+        moving = postgres.move_campaign(ticket.campaign.id, CampaignState.RUNNING, actor="operator")
+        assert (await asyncio.wait_for(moving, timeout=3)).state is CampaignState.RUNNING
+    assert (await postgres.finish_load(ticket)).total == 9
+    assert await states(postgres, ticket.campaign) == {"READY": 9}
     assert await postgres.verify() == []

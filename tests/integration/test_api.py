@@ -66,10 +66,18 @@ async def test_from_nothing_to_running(api: httpx.AsyncClient) -> None:
     assert [(s.status_code, s.json()["state"]) for s in starts] == [(200, "RUNNING")] * 2
     assert (await api.post(f"{campaign}/start", headers={"Idempotency-Key": "s-2"})).status_code == 409
     assert (await api.post(f"{campaign}/pause", headers={"Idempotency-Key": "s-1"})).status_code == 409
-    states = [(await api.post(f"{campaign}/{verb}")).json()["state"] for verb in ("pause", "resume", "abort")]
-    assert states == ["PAUSED", "RUNNING", "ABORTED"]
+    assert (await api.post(f"{campaign}/pause")).json()["state"] == "PAUSED"
+    again = await api.post(f"{campaign}/start", headers={"Idempotency-Key": "s-1"})
+    assert (again.status_code, again.json()["state"]) == (200, "PAUSED")  # it was done, whatever came after
+    states = [(await api.post(f"{campaign}/{verb}")).json()["state"] for verb in ("resume", "abort")]
+    assert states == ["RUNNING", "ABORTED"]
+    rejects = await api.get(f"{campaign}/loads/{loads[0].json()['load']}/rejects")
+    assert (rejects.status_code, rejects.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    assert [line.split(",")[3] for line in rejects.text.splitlines()] == ["state", "INVALID", "DUP"]
+    assert (await api.get(f"{campaign}/loads/9999/rejects")).status_code == 404
     status = (await api.get(f"{campaign}/status")).json()
     assert (status["rows"], sum(status["by_state"].values())) == (3, 3)
+    assert [(x["state"], x["rows"]) for x in status["loads"]] == [("DONE", 3)]
 
 
 async def test_a_body_comes_in_pieces_and_as_json_lines(api: httpx.AsyncClient) -> None:
@@ -120,6 +128,15 @@ async def test_a_key_is_not_used_for_two_campaigns(api: httpx.AsyncClient) -> No
     await make(api)
     assert (await make(api, name="another")).status_code == 409
     assert (await make(api, key="")).status_code == 422
+
+
+async def test_what_is_wrong_is_said_in_one_sentence_that_repeats_nothing(api: httpx.AsyncClient) -> None:
+    answer = await api.get(f"/campaigns/{number(1)}x/status")
+    assert answer.status_code == 422
+    assert isinstance(answer.json()["detail"], str)
+    assert number(1)[1:] not in answer.text
+    assert (await make(api, name="a\x00b")).status_code == 422
+    assert (await api.get("http://test/openapi.json")).status_code == 404
 
 
 @pytest.mark.parametrize("file", ["../x.csv", "/etc/passwd", ".", "link/x.csv", "a/../../x"])

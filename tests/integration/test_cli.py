@@ -15,6 +15,7 @@ import pytest
 
 from dispatcher.cli.main import main
 from dispatcher.embedded import Servers
+from dispatcher.store.migrate import newest_revision
 from tests.factories import number
 
 FILE = """
@@ -102,10 +103,36 @@ def test_a_campaign_by_hand(typed: Type, tmp_path: Path) -> None:
 def test_a_dry_run_writes_the_report_and_nothing_else(typed: Type, tmp_path: Path) -> None:
     code, out, _ = typed("campaign", "load", "1", "d.csv", "--dry-run", "--json")
     assert (code, json.loads(out)["rows"]) == (0, {"READY": 1, "INVALID": 1, "DUP": 1})
-    assert len((tmp_path / "d.1.rejects.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "d.1.dry-run.csv").read_text().splitlines()) == 3
+    assert not (tmp_path / "d.1.rejects.csv").exists()
     assert json.loads(typed("campaign", "status", "1", "--json")[1])["rows"] == 0
     assert "dry run: nothing was loaded" in typed("campaign", "load", "1", "d.csv", "--dry-run")[1]
     assert json.loads(typed("campaign", "load", "1", "d.csv", "--json")[1])["was_done"] is False
+
+
+@pytest.mark.usefixtures("campaign")
+def test_names_with_brackets_are_only_names(typed: Type, tmp_path: Path) -> None:
+    (tmp_path / "c2.toml").write_text(FILE.replace("spring", "x [/y]"))
+    assert "x [/y]" in typed("campaign", "create", "c2.toml")[1]
+    assert "x [/y]" in typed("campaign", "list")[1]
+    (tmp_path / "leads[old].csv").write_text((tmp_path / "d.csv").read_text())
+    assert "leads[old].1.rejects.csv" in typed("campaign", "load", "1", "leads[old].csv")[1]
+    assert typed("dnc", "add", number(1), "--list", "[/x]")[0] == 0
+    assert "[/x]" in typed("dnc", "list")[1]
+
+
+@pytest.mark.usefixtures("campaign")
+def test_an_import_is_in_force_as_it_was_asked_for(typed: Type, tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text(f"{number(1)}\n(202) 555-0177\n")
+    assert "2 numbers in force" in typed("dnc", "import", "l.txt")[1]
+    assert "is in force in 'default' already" in typed("dnc", "import", "l.txt")[1]
+    code, said, _ = typed("dnc", "remove", number(1))
+    assert (code, said) == (0, "1 removed from 'default'\n")
+    assert "2 numbers in force" in typed("dnc", "import", "l.txt")[1]
+    assert typed("dnc", "check", number(1))[0] == 1
+    code, said, _ = typed("dnc", "remove", number(1), "--list", "other")
+    assert (code, "still on 'default' for everybody" in said) == (1, True)
+    assert typed("dnc", "list", "nothing")[0] == 1
 
 
 @pytest.mark.usefixtures("campaign")
@@ -235,7 +262,7 @@ def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
         (["account", "subscribe", "nobody"], 1, "there is no account 'nobody'"),
         (["campaign", "resume", "1"], 1, "is DRAFT; use: dispatcher campaign start 1"),
         (["campaign", "load", "1", "d.csv", "--rejects", "./d.csv"], 2, "is the file that is loaded"),
-        (["campaign", "load", "1", "/dev/null"], 2, "is a device"),
+        (["campaign", "load", "1", "/dev/null"], 2, "no file but a pipe or device"),
         (["campaign", "status", "1", "--watch", "--json"], 2, "choose --watch or --json"),
         (["dnc", "add", number(1), "--list", ""], 2, "a list needs a name"),
         (["dnc", "add", number(1), "--region", "XX"], 2, "'XX' is no region"),
@@ -247,13 +274,15 @@ def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
         (["account", "stop", "nobody"], 1, "there is no account 'nobody'"),
         (["account", "edit", "main"], 2, "say what to change"),
         (["account", "edit", "main", "--cps", "0"], 2, "--cps must be"),
+        (["dnc", "add", "+1*"], 2, "PREFIX_TOO_SHORT"),
+        (["dnc", "add", number(1) + ".0"], 2, "DECIMAL"),
         (["dnc", "add", number(1), "--channel", "fax"], 2, "--channel must be"),
         (["dnc", "add", number(1), "--expires", "2020-01-01"], 2, "--expires must be a date to come"),
         (["dnc", "add", number(1), "--expires", "soon"], 2, "--expires must be a date to come"),
         (["dnc", "add", number(1), "--account", "nobody"], 1, "no account 'nobody'"),
         (["dnc", "add", number(1), "--campaign", "9"], 1, "no campaign 9"),
         (["dnc", "import", "missing.txt"], 2, "missing.txt cannot be read"),
-        (["dnc", "import", "/dev/null"], 2, "is a device"),
+        (["dnc", "import", "/dev/null"], 2, "no file but a pipe or device"),
         ([*ADD, "--cps", "nan"], 2, "--cps must be more than 0"),
         ([*ADD, "--cps", "inf"], 2, "--cps must be more than 0"),
         ([*ADD, "--cps", "1", "--base-url", "ftp://x"], 2, "--base-url must be an address"),
@@ -351,5 +380,5 @@ def test_verify_names_the_culprit(typed: Type, database_url: str) -> None:
 
 
 def test_migrate_says_what_it_did(typed: Type) -> None:
-    assert typed("migrate") == (0, "the schema is 0005 already\n", "")
+    assert typed("migrate") == (0, f"the schema is {newest_revision()} already\n", "")
     assert typed("version")[0] == 0

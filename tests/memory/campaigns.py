@@ -75,16 +75,22 @@ class Campaigns(Tables):
 
     async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool:
         account = await self.account(account_id)
+        if account.state is AccountState.OPEN or (account.reason == BY_OPERATOR and actor != "operator"):
+            return False
         self.accounts_[account_id] = replace(account, state=AccountState.OPEN, reason=None)
-        return account.state is AccountState.STOPPED
+        return True
 
     async def edit_account(self, account_id: int, changes: Mapping[str, Any]) -> Account:
         self.accounts_[account_id] = replace(await self.account(account_id), **changes)
         return await self.account(account_id)
 
-    async def put_off_probe(self, account: Account) -> None:
+    async def put_off_probe(self, account: Account) -> bool:
+        held = self.accounts_[account.id]
+        if held.state is AccountState.OPEN or held.reason == BY_OPERATOR:
+            return False
         self.accounts_[account.id] = replace(account, stops=account.stops + 1)
         self.probe_at[account.id] = self.clock() + probe_after(account.stops + 1)
+        return True
 
     async def accounts_to_probe(self) -> list[Account]:
         now = self.clock()
@@ -156,13 +162,14 @@ class Campaigns(Tables):
         actor: str,
         reason: str | None = None,
         request_id: str | None = None,
+        from_: CampaignState | None = None,
     ) -> Campaign:
         campaign = await self.campaign(campaign_id)
         if request_id and (known := self.asked.get(request_id)):
             if known != (campaign_id, to):
                 raise NotAllowed("used")
             return campaign
-        if campaign.state not in CAMPAIGN_MOVES[to]:
+        if campaign.state not in ({from_} if from_ else CAMPAIGN_MOVES[to]):
             raise NotAllowed(f"{campaign.state} -> {to}")
         if request_id:
             self.asked[request_id] = (campaign_id, to)

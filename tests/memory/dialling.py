@@ -1,7 +1,7 @@
 """Loads and dialling in memory."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -43,8 +43,19 @@ class Dialling(Tables):
         self.staged[ticket.load_id] += rows
 
     async def rehearse_load(
-        self, campaign: Campaign, chunks: Iterable[Sequence[Screened]], rejected: Callable[[Reject], None]
+        self,
+        campaign: Campaign,
+        identity: str,
+        chunks: Iterable[Sequence[Screened]],
+        rejected: Callable[[Reject], None],
     ) -> LoadReport:
+        if campaign.state in (CampaignState.DONE, CampaignState.ABORTED):
+            raise NotAllowed(str(campaign.state))
+        known = self.loads.get((campaign.id, identity))
+        if known and known.is_done:
+            async for reject in self.rejects(known):
+                rejected(reject)
+            return await self.load_report(known)
         ticket = LoadTicket(0, campaign, False, "rehearsal", self.clock())
         self.staged[0] = [row for chunk in chunks for row in chunk]
         report = await self.finish_load(ticket)
@@ -52,6 +63,12 @@ class Dialling(Tables):
             rejected(reject)
         self.rows = {i: row for i, row in self.rows.items() if row.load_id}
         return report
+
+    async def find_load(self, campaign: Campaign, load_id: int) -> LoadTicket:
+        return next(t for (c, _), t in self.loads.items() if (c, t.load_id) == (campaign.id, load_id))
+
+    async def note_failed_load(self, campaign_id: int, source: str, error: str) -> None:
+        raise NotImplementedError  # for people to read
 
     async def finish_load(self, ticket: LoadTicket) -> LoadReport:
         campaign = ticket.campaign
@@ -90,7 +107,7 @@ class Dialling(Tables):
         states = Counter(r.state if r.moved_by == "loader" else State.READY for r in mine)
         return LoadReport(ticket.load_id, ticket.is_done, dict(states))
 
-    async def rejects(self, ticket: LoadTicket) -> AsyncIterator[Reject]:
+    async def rejects(self, ticket: LoadTicket) -> AsyncGenerator[Reject, None]:
         for r in sorted(self.rows.values(), key=lambda r: r.line):
             if r.load_id == ticket.load_id and r.moved_by == "loader" and r.state in FINAL:
                 yield Reject(r.line, r.raw, r.e164, r.state, r.reason or "")

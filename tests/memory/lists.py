@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -86,6 +86,13 @@ class Lists(Tables):
             if known.identity == new.identity and _same_place(known, new):
                 if not active:
                     raise NotAllowed("imported now")
+                if len(self._held(number)) < len(self.imported[number]):
+                    break
+                numbers = self.imports[number][1]
+                self._end([number])
+                self._bring(number, new, numbers)
+                if new.replaces:
+                    self._end(self._others(number, new))
                 return ImportTicket(number, True, owner)
         ticket = ImportTicket(next(self.ids), False, owner)
         self.imports[ticket.import_id] = (new, [], False)
@@ -96,11 +103,23 @@ class Lists(Tables):
 
     async def dnc_activate(self, ticket: ImportTicket) -> int:
         new, numbers, _ = self.imports[ticket.import_id]
-        if new.replaces:
-            old = [i for i, (x, _, on) in self.imports.items() if on and _same_place(x, new)]
-            gone = {id(e) for i in old for e in self.imported.pop(i)}
-            self.entries = [e for e in self.entries if id(e) not in gone]
-            self.imports = {i: x for i, x in self.imports.items() if i not in old}
+        others = self._others(ticket.import_id, new)
+        self._end(others if new.replaces else [i for i in others if self.imports[i][0].identity == new.identity])
+        self._bring(ticket.import_id, new, numbers)
+        return len(numbers)
+
+    def _others(self, import_id: int, new: DncImport) -> list[int]:
+        return [i for i, (x, _, on) in self.imports.items() if on and i != import_id and _same_place(x, new)]
+
+    def _held(self, import_id: int) -> set[int]:
+        return {id(e) for e in self.entries} & {id(e) for e in self.imported[import_id]}
+
+    def _end(self, old: list[int]) -> None:
+        gone = {id(e) for i in old for e in self.imported.pop(i)}
+        self.entries = [e for e in self.entries if id(e) not in gone]
+        self.imports = {i: x for i, x in self.imports.items() if i not in old}
+
+    def _bring(self, import_id: int, new: DncImport, numbers: list[str]) -> None:
         made = [
             DncEntry(
                 list=new.list,
@@ -115,9 +134,8 @@ class Lists(Tables):
             for number in numbers
         ]
         self.entries += made
-        self.imported[ticket.import_id] = made
-        self.imports[ticket.import_id] = (new, numbers, True)
-        return len(numbers)
+        self.imported[import_id] = made
+        self.imports[import_id] = (new, numbers, True)
 
     async def dnc_fail_import(self, ticket: ImportTicket) -> None:
         self.imports.pop(ticket.import_id, None)
@@ -177,7 +195,7 @@ class Lists(Tables):
     async def story(self, campaign: Campaign, e164: str) -> Story | None:
         raise NotImplementedError  # a report for people: PostgreSQL's own tests hold it
 
-    async def export(self, campaign: Campaign) -> AsyncIterator[ExportRow]:
+    async def export(self, campaign: Campaign) -> AsyncGenerator[ExportRow, None]:
         raise NotImplementedError
         yield
 

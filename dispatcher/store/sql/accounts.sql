@@ -43,11 +43,15 @@ UPDATE account
  WHERE id = %(id)s;
 
 -- reopen --
-UPDATE account SET state = 'OPEN', reason = NULL, probe_at = NULL WHERE id = %(id)s AND state = 'STOPPED' RETURNING id;
+-- What a person stopped only a person opens.
+UPDATE account SET state = 'OPEN', reason = NULL, probe_at = NULL
+ WHERE id = %(id)s AND state = 'STOPPED' AND (%(by_person)s OR reason IS DISTINCT FROM %(operator)s)
+RETURNING id;
 
 -- put_off_probe --
 UPDATE account SET stops = stops + 1, probe_at = clock_timestamp() + %(probe_after)s
- WHERE id = %(id)s AND state = 'STOPPED';
+ WHERE id = %(id)s AND state = 'STOPPED' AND reason IS DISTINCT FROM %(operator)s
+RETURNING id;
 
 -- due_probes --
 SELECT *, clock_timestamp() AS as_of FROM account WHERE state = 'STOPPED' AND probe_at <= statement_timestamp();

@@ -25,8 +25,12 @@ SELECT c.*, p.body AS policy FROM campaign AS c
 -- policy --
 SELECT body FROM campaign_policy WHERE campaign_id = %(campaign_id)s AND version = %(version)s;
 
+-- be_impatient --
+-- Whoever waits here holds the account, and with it all dialling.
+SET LOCAL lock_timeout = '5s';
+
 -- lock --
-SELECT state FROM campaign WHERE id = %(id)s FOR UPDATE;
+SELECT state FROM campaign WHERE id = %(id)s FOR NO KEY UPDATE;
 
 -- move --
 UPDATE campaign

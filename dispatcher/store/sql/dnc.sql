@@ -52,6 +52,8 @@ SELECT DISTINCT o.key FROM open_attempt AS o
   JOIN unnest(%(numbers)s::text[], %(prefixes)s::bool[]) AS n (number, is_prefix)
     ON CASE WHEN n.is_prefix THEN starts_with(o.e164, n.number) ELSE o.e164 = n.number END
  WHERE o.phase <> 'INTENT' AND %(channel)s IN ('all', o.channel)
+   AND (%(scope)s = 'global' OR (%(scope)s = 'account' AND o.account_id = %(scope_id)s)
+        OR (%(scope)s = 'campaign' AND o.campaign_id = %(scope_id)s))
  ORDER BY o.key;
 
 -- remove --
@@ -85,8 +87,9 @@ SELECT list, scope, scope_id, channel, count(*) AS numbers, max(effective_at) AS
   FROM dnc_entry WHERE ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
  GROUP BY 1, 2, 3, 4
 UNION ALL
-SELECT list, scope, scope_id, channel, numbers, active_at, source
-  FROM dnc_import WHERE ended_at IS NULL AND active_at IS NOT NULL
+SELECT list, scope, scope_id, channel,
+       numbers - (SELECT count(*) FROM dnc_imported AS x WHERE x.import_id = i.id AND x.ended_at IS NOT NULL), active_at, source
+  FROM dnc_import AS i WHERE ended_at IS NULL AND active_at IS NOT NULL
    AND (expires_at IS NULL OR expires_at > clock_timestamp())
  ORDER BY 1, 2, 3, 4, 6;
 
@@ -96,7 +99,9 @@ SELECT number || CASE WHEN is_prefix THEN '*' ELSE '' END AS number, scope, scop
   FROM dnc_active WHERE list = %(list)s;
 
 -- find_import --
-SELECT id, active_at IS NOT NULL AS is_active, coalesce(lease_until > clock_timestamp(), false) AS is_alive FROM dnc_import
+SELECT i.id, coalesce(lease_until > clock_timestamp(), false) AS is_alive,
+       NOT EXISTS (SELECT 1 FROM dnc_imported AS x WHERE x.import_id = i.id AND x.ended_at IS NOT NULL) AS is_whole
+  FROM dnc_import AS i
  WHERE list = %(list)s AND scope = %(scope)s AND scope_id IS NOT DISTINCT FROM %(scope_id)s AND channel = %(channel)s
    AND identity = %(identity)s AND ended_at IS NULL
    AND (expires_at IS NULL OR expires_at > clock_timestamp())
@@ -111,7 +116,16 @@ UPDATE dnc_import SET ended_at = clock_timestamp()
 INSERT INTO dnc_import (scope, scope_id, channel, list, source, identity, owner, lease_until, replaces, expires_at)
 VALUES (%(scope)s, %(scope_id)s, %(channel)s, %(list)s, %(source)s, %(identity)s, %(owner)s,
         clock_timestamp() + %(lease)s, %(replaces)s, %(expires_at)s)
+ON CONFLICT DO NOTHING
 RETURNING id;
+
+-- supersede --
+-- Numbers were removed from this import since: it is made again, and ends when the new one is in force.
+UPDATE dnc_import SET identity = identity || '-' || id WHERE id = %(id)s;
+
+-- renew_import --
+-- The same file again: in force as long as this time was said.
+UPDATE dnc_import SET expires_at = %(expires_at)s, replaces = replaces OR %(replaces)s WHERE id = %(id)s;
 
 -- heartbeat_import --
 UPDATE dnc_import SET lease_until = clock_timestamp() + %(lease)s, numbers = numbers + %(n)s
@@ -126,8 +140,9 @@ UPDATE dnc_import SET active_at = clock_timestamp(), lease_until = NULL
  WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NULL AND ended_at IS NULL RETURNING numbers;
 
 -- end_replaced --
-UPDATE dnc_import AS old SET ended_at = new.active_at FROM dnc_import AS new
- WHERE new.id = %(id)s AND new.replaces AND old.id <> new.id AND old.ended_at IS NULL AND old.active_at IS NOT NULL
+UPDATE dnc_import AS old SET ended_at = clock_timestamp() FROM dnc_import AS new
+ WHERE new.id = %(id)s AND old.id <> new.id AND old.ended_at IS NULL AND old.active_at IS NOT NULL
+   AND (new.replaces OR starts_with(old.identity, new.identity || '-'))
    AND old.list = new.list AND old.scope = new.scope AND old.scope_id IS NOT DISTINCT FROM new.scope_id
    AND old.channel = new.channel;
 
@@ -136,9 +151,10 @@ UPDATE dnc_import SET ended_at = clock_timestamp()
  WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NULL AND ended_at IS NULL RETURNING id;
 
 -- forget_unused --
--- Rows of imports that ended before they were ever in force.
-DELETE FROM dnc_imported WHERE import_id IN (
-  SELECT id FROM dnc_import WHERE active_at IS NULL AND ended_at IS NOT NULL);
+-- Rows of imports that ended before they were ever in force, some at a time.
+DELETE FROM dnc_imported WHERE ctid = ANY (ARRAY(
+  SELECT x.ctid FROM dnc_imported AS x JOIN dnc_import AS i ON i.id = x.import_id
+   WHERE i.active_at IS NULL AND i.ended_at IS NOT NULL LIMIT 50000));
 
 -- screen_waiting --
 -- One page of a campaign's waiting rows: those that a list names now -> DNC. What is locked is being dialled, and asked there.

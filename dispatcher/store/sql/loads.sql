@@ -4,8 +4,12 @@
 SELECT pg_advisory_xact_lock(%(space)s, %(campaign_id)s::int);
 
 -- find --
-SELECT *, lease_until > clock_timestamp() AS is_alive FROM load
+SELECT id, state, created_at, greatest(0, extract(epoch FROM lease_until - clock_timestamp()))::float AS alive_s FROM load
  WHERE campaign_id = %(campaign_id)s AND identity = %(identity)s;
+
+-- take --
+-- None when its loader is about to finish it.
+SELECT id FROM load WHERE id = %(id)s AND state <> 'DONE' FOR UPDATE SKIP LOCKED;
 
 -- begin --
 INSERT INTO load (campaign_id, identity, source, state, owner, lease_until)
@@ -68,11 +72,11 @@ WITH numbered AS (
 SELECT state, count(*)::bigint AS n FROM inserted GROUP BY state;
 
 -- next_part --
--- A number for the campaign's own partitions, when this is its first load; none when it has rows already.
+-- A number for the campaign's own partitions, when this is its first load; none when it has rows already. The
+-- campaign's row is not locked: whoever starts or pauses it holds its account, and must not wait for a load.
 SELECT nextval('part_number')::int AS part FROM campaign AS c
  WHERE c.id = %(campaign_id)s AND c.part = 0
-   AND NOT EXISTS (SELECT 1 FROM destination AS d WHERE d.part = 0 AND d.campaign_id = c.id)
-   FOR NO KEY UPDATE OF c;
+   AND NOT EXISTS (SELECT 1 FROM destination AS d WHERE d.part = 0 AND d.campaign_id = c.id);
 
 -- make_part --
 -- Filled before it is attached: no index is kept up to date meanwhile, and nobody waits.
@@ -110,6 +114,10 @@ DROP TABLE IF EXISTS {staging};
 CREATE TEMPORARY TABLE {staging} (line bigint NOT NULL, raw text NOT NULL, e164 text, reason text, variables jsonb)
   ON COMMIT DROP;
 
+-- create_rehearsed --
+-- Where a rehearsal's rows go: never among the living ones.
+CREATE TEMPORARY TABLE {target} (LIKE destination INCLUDING DEFAULTS) ON COMMIT DROP;
+
 -- create_staging --
 CREATE UNLOGGED TABLE {staging} (line bigint NOT NULL, raw text NOT NULL, e164 text, reason text, variables jsonb);
 
@@ -131,14 +139,29 @@ UPDATE load SET state = 'FAILED', error = 'the loader stopped before the end; lo
  WHERE id IN (SELECT id FROM load WHERE state = 'OPEN' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)
 RETURNING id;
 
+-- note_failed --
+-- A load that could not even begin; whoever asked for it has gone away, and looks at the campaign's loads.
+INSERT INTO load (campaign_id, identity, source, state, owner, error, finished_at)
+SELECT %(campaign_id)s, %(identity)s, %(source)s, 'FAILED', '', %(error)s, clock_timestamp()
+ WHERE EXISTS (SELECT 1 FROM campaign WHERE id = %(campaign_id)s)
+   AND NOT EXISTS (SELECT 1 FROM load WHERE campaign_id = %(campaign_id)s AND state = 'FAILED' AND error = %(error)s)
+ON CONFLICT (campaign_id, identity) DO UPDATE SET error = excluded.error, finished_at = excluded.finished_at;
+
+-- of_campaign --
+SELECT id, source, state, rows_read AS rows, error, created_at, finished_at FROM load
+ WHERE campaign_id = %(campaign_id)s ORDER BY id DESC LIMIT 20;
+
+-- by_id --
+SELECT id, state, owner, created_at FROM load WHERE id = %(id)s AND campaign_id = %(campaign_id)s;
+
 -- report --
 -- What the load made of its records; what happened to them since does not count.
-SELECT CASE WHEN moved_by = 'loader' THEN state ELSE 'READY' END AS state, count(*)::bigint AS n FROM destination
+SELECT CASE WHEN moved_by = 'loader' THEN state ELSE 'READY' END AS state, count(*)::bigint AS n FROM {target}
  WHERE part = %(part)s AND campaign_id = %(campaign_id)s AND load_id = %(load_id)s GROUP BY 1;
 
 -- rejects --
 -- One row for each record that was not READY when it was loaded.
-SELECT line, raw, e164, state, reason FROM destination
+SELECT line, raw, e164, state, reason FROM {target}
  WHERE part = %(part)s AND campaign_id = %(campaign_id)s AND load_id = %(load_id)s
    AND moved_by = 'loader' AND state IN ('INVALID', 'DUP', 'DNC')
  ORDER BY line;

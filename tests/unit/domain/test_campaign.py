@@ -77,6 +77,12 @@ def test_every_mistake_is_named_at_once() -> None:
     assert "region: " in text
 
 
+def test_a_span_has_an_end() -> None:
+    for text in ("99999999999d", "4000d"):
+        with pytest.raises(ValueError, match="at most"):
+            read_span(text)
+
+
 @pytest.mark.parametrize("key", ["name", "account", "regions_allowed", "caller_ids", "content"])
 def test_required_keys(key: str) -> None:
     with pytest.raises(CampaignFileError, match=f"{key}: is required"):
