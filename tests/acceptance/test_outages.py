@@ -35,6 +35,7 @@ caller_ids = ["+12025550199"]
 text = "Hello"
 """
 AWAY_S = 3
+RECORDS = 60_000
 
 
 def command(folder: Path, *words: str, urls: Urls | None = None) -> subprocess.Popen[str]:
@@ -144,13 +145,13 @@ async def until_stopped(up: Installation, account_id: int, reason: str) -> None:
 
 @pytest.fixture
 def by_hand(tmp_path: Path, urls: Urls) -> Path:
-    """A folder with account main, campaign 1 and a file of 200,000 records."""
+    """A folder with account main, campaign 1 and a file of many records."""
     (tmp_path / "c.toml").write_text(POLICY)
     (tmp_path / "credentials").write_text("user:password")
     add = ("account", "add", "main", "--provider", "callfire", "--credentials", f"file:{tmp_path}/credentials")
     assert typed(tmp_path, *add, "--cps", "5", urls=urls)[0] == 0
     assert typed(tmp_path, "campaign", "create", "c.toml", urls=urls)[0] == 0
-    write_records(tmp_path / "d.csv", 200_000)
+    write_records(tmp_path / "d.csv", RECORDS)
     return tmp_path
 
 
@@ -176,7 +177,7 @@ def test_ctrl_c_during_a_load(by_hand: Path, urls: Urls) -> None:
     assert (loading.returncode, "Traceback" in out + err, "stopped" in err) == (130, False, True), out + err
     assert counts(by_hand, urls)["rows"] == 0
     assert typed(by_hand, "campaign", "load", "1", "d.csv", urls=urls)[0] == 0
-    assert counts(by_hand, urls)["rows"] == 200_000
+    assert counts(by_hand, urls)["rows"] == RECORDS
 
 
 def test_ctrl_c_during_the_demo() -> None:
@@ -219,7 +220,7 @@ def small_disk() -> Iterator[Path]:
     """A disk of its own that is soon full; only root can make one."""
     folder = Path(tempfile.mkdtemp(prefix="dsp-full-"))
     folder.chmod(0o755)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=140m", "tmpfs", folder], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", folder], check=False).returncode:
         folder.rmdir()
         pytest.skip("a small disk cannot be mounted here")
     try:
@@ -234,7 +235,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     """PostgreSQL has no room: nothing of the load is there; with room again, the same command does it."""
     (small_disk / "c.toml").write_text(POLICY)
     (tmp_path / "credentials").write_text("user:password")
-    write_records(tmp_path / "d.csv", 300_000)
+    write_records(tmp_path / "d.csv", RECORDS)
     add = ("account", "add", "main", "--provider", "callfire", "--credentials", f"file:{tmp_path}/credentials")
     assert typed(small_disk, *add, "--cps", "5")[0] == 0
     assert typed(small_disk, "campaign", "create", "c.toml")[0] == 0
@@ -245,5 +246,5 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=2g", small_disk], check=True)
     code, said = typed(small_disk, *load)
     assert code == 0, said
-    assert counts(small_disk, None)["rows"] == 300_000
+    assert counts(small_disk, None)["rows"] == RECORDS
     assert typed(small_disk, "verify")[0] == 0
