@@ -89,6 +89,10 @@ def _loop(port: int, calls: int) -> None:
     asyncio.run(_call_all(port, calls))
 
 
+async def _at_once() -> bool:
+    return True
+
+
 async def _call_all(port: int, calls: int) -> None:
     client = CallFire(f"http://127.0.0.1:{port}/v2", ("bench", "bench"), CONNECTIONS, 12)
     numbers = count()
@@ -96,7 +100,7 @@ async def _call_all(port: int, calls: int) -> None:
     async def work() -> None:
         while (n := next(numbers)) < calls:
             call = Call(key=f"k{n:012d}", to=f"+1202{n + 2_000_000:07d}", caller_id="+12025550199", text="Hello")
-            await client.submit(call, lambda: True)
+            await client.submit(call, _at_once)
 
     await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
     await client.close()

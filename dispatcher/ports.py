@@ -1,6 +1,6 @@
 """What the journey needs from the world. Implementations match these by shape; nobody inherits."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -189,8 +189,8 @@ class Provider(Protocol):
         """How many calls may be put on the wire now."""
         ...
 
-    async def submit(self, call: Call, may_send: Callable[[], bool]) -> Outcome:
-        """Ask for one call, once. `may_send` is asked in the instant before bytes leave."""
+    async def submit(self, call: Call, may_send: Callable[[], Awaitable[bool]]) -> Outcome:
+        """Ask for one call, once. `may_send` is asked, and may wait a little, in the instant before bytes leave."""
         ...
 
     async def lookup(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:

@@ -28,6 +28,8 @@ GROUP_S = 0.05
 """Attempts whose slots come up within this time are permitted in one transaction."""
 PERMIT_LEAD_S = 0.06
 FEED_LEAD_S = 0.15
+HOLD_S = 0.25
+"""So long a call may wait for a slot with a connection in hand; the server may close one that idles."""
 _REST_S = 0.5
 _NAP_S = 0.25
 FAILING_AFTER = 10
@@ -45,6 +47,8 @@ class Place:
     spare: deque[Claimed] = field(default_factory=deque)
     unsent: set[str] = field(default_factory=set)
     """Keys that a permit was asked for and that hold a slot until they are sent or given up."""
+    queue: dict[str, None] = field(default_factory=dict)
+    """Keys that have a connection and wait for a slot, in the order they came."""
 
     def free_slots(self, now: float) -> list[float]:
         """Those that nobody is permitted for yet."""
@@ -229,7 +233,7 @@ class AccountLane:
         call = Call(key=row.key, to=row.e164, caller_id=row.caller_id, text=text)
         next_slot: float | None = slot
         try:
-            while next_slot is not None:
+            while next_slot is not None:  # again only when no slot came in time
                 await self._wait_for(next_slot)
                 outcome = await batch.provider.submit(call, partial(self._may_send, batch.place, row.key, dies_at))
                 vetoed = outcome.detail == VETOED
@@ -246,16 +250,26 @@ class AccountLane:
         finally:
             self._waiting_to_send -= 1
 
-    def _may_send(self, place: Place, key: str, dies_at: float) -> bool:
+    async def _may_send(self, place: Place, key: str, dies_at: float) -> bool:
         """Asked in the instant before bytes leave: takes a slot that has come, whoever it was meant for.
 
         A busy worker is late with every call; as long as slots come up, it still sends at the pace that it can.
         """
-        now = self._clock.now()
-        if self._services.stopping() or now >= dies_at or not place.slots.take(now):
+        until = min(dies_at, self._clock.now() + HOLD_S)
+        place.queue[key] = None
+        try:
+            while not self._services.stopping() and (now := self._clock.now()) < until:
+                if place.slots.take(now):
+                    place.unsent.discard(key)
+                    return True
+                ahead = place.slots.ahead(now)
+                rank = list(place.queue).index(key)
+                if rank >= len(ahead) or ahead[rank] >= until:
+                    return False
+                await self._clock.sleep(ahead[rank] - now)
             return False
-        place.unsent.discard(key)
-        return True
+        finally:
+            del place.queue[key]
 
     async def _later_slot(self, batch: Batch, dies_at: float) -> float | None:
         """The next slot, if one comes before the permit is too old."""

@@ -14,7 +14,7 @@ from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
 
-FLUSH_S = 0.02
+FLUSH_S, LONGEST_FLUSH_S = 0.02, 0.2
 GROUP = 500
 KEEP_TRYING_S = 20
 """As long as a shift's task has before its time limit."""
@@ -114,10 +114,12 @@ class Recorder:
             if not group:
                 await clock.sleep(FLUSH_S)
                 continue
+            began = clock.now()
             try:
                 await settle(self._account_id, group, self._services)
                 failing_since = None
-                await clock.sleep(FLUSH_S)
+                # the busier everything is, the larger the groups
+                await clock.sleep(min(LONGEST_FLUSH_S, max(FLUSH_S, 4 * (clock.now() - began))))
             except Exception:  # whatever it is, the answers that come after these must still be written
                 failing_since = failing_since or clock.now()
                 if clock.now() - failing_since > KEEP_TRYING_S:

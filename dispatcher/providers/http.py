@@ -7,7 +7,7 @@ with one connection of its own. Nothing here retries, follows redirects, or read
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -38,6 +38,10 @@ class Veto(Exception):
     """Raised in the instant before bytes leave: the permit is too old, or the worker stops."""
 
 
+async def _always() -> bool:
+    return True
+
+
 class Lanes:
     """A fixed number of single-connection clients to one host; the freshest connection is taken first."""
 
@@ -59,7 +63,7 @@ class Lanes:
         *,
         json: Any = None,
         params: Params = (),
-        may_send: Callable[[], bool] = lambda: True,
+        may_send: Callable[[], Awaitable[bool]] = _always,
     ) -> Answer | Outcome:
         """One request. An Outcome when there is no answer: NOT_SENT if no byte left, RECONCILE otherwise."""
         wire = _Wire(may_send)
@@ -100,13 +104,13 @@ class _TooLong(Exception):
 class _Wire:
     """Knows whether bytes of this request may have left."""
 
-    def __init__(self, may_send: Callable[[], bool]) -> None:
+    def __init__(self, may_send: Callable[[], Awaitable[bool]]) -> None:
         self._may_send = may_send
         self._sent = False
 
     async def trace(self, event: str, info: Mapping[str, Any]) -> None:
         if event.endswith("send_request_headers.started"):
-            if not self._may_send():
+            if not await self._may_send():
                 raise Veto
             self._sent = True
 

@@ -11,6 +11,8 @@ from dispatcher.ports import Services
 
 GROUP = 500
 _HINT_EVERY_S = 0.2
+_LINGER_S = 0.01
+"""What comes within this time shares a commit."""
 
 
 class Inbox:
@@ -39,6 +41,7 @@ class Inbox:
     async def _write(self) -> None:
         while True:
             group = [await self._waiting.get()]
+            await asyncio.sleep(_LINGER_S)
             while len(group) < GROUP and not self._waiting.empty():
                 group.append(self._waiting.get_nowait())
             try:

@@ -104,16 +104,24 @@ async def test_every_answer_to_a_post_is_classified_and_nothing_is_sent_twice(
     answer: bytes, disposition: D, detail: str | None
 ) -> None:
     async with provider(lambda request: answer) as (client, seen):
-        outcome = await client.submit(CALL, lambda: True)
+        outcome = await client.submit(CALL, may_send)
         assert (outcome.disposition, outcome.detail) == (disposition, detail)
         assert len(seen) == 1
         if disposition is D.THROTTLE:
             assert outcome.retry_after == timedelta(seconds=30)
 
 
+async def may_send() -> bool:
+    return True
+
+
+async def may_not_send() -> bool:
+    return False
+
+
 async def test_what_is_posted() -> None:
     async with provider(lambda request: http(200, {"items": [ACTION]})) as (client, seen):
-        outcome = await client.submit(CALL, lambda: True)
+        outcome = await client.submit(CALL, may_send)
         assert outcome.provider_call_id == "13394"
     head, _, body = seen[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v2/calls HTTP/1.1")
@@ -132,7 +140,7 @@ async def test_what_is_posted() -> None:
 
 async def test_a_veto_in_the_last_instant_sends_no_byte() -> None:
     async with provider(lambda request: http(200, {"items": [ACTION]})) as (client, seen):
-        outcome = await client.submit(CALL, lambda: False)
+        outcome = await client.submit(CALL, may_not_send)
         assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, "VETO")
         assert seen == []
         assert client.free == 2
@@ -140,7 +148,7 @@ async def test_a_veto_in_the_last_instant_sends_no_byte() -> None:
 
 async def test_nobody_there_is_not_sent() -> None:
     client = CallFire("http://127.0.0.1:1/v2", ("u", "p"), 1, 1.0)
-    outcome = await client.submit(CALL, lambda: True)
+    outcome = await client.submit(CALL, may_send)
     assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, UNREACHABLE)
     assert not await client.probe()
     with pytest.raises(ServerError, match="no webhook"):
@@ -150,7 +158,7 @@ async def test_nobody_there_is_not_sent() -> None:
 
 async def test_a_client_waits_for_a_lane_and_gives_up_unsent() -> None:
     async with provider(lambda request: b"...", connections=1) as (client, seen):
-        first, second = await asyncio.gather(*[client.submit(CALL, lambda: True) for _ in range(2)])
+        first, second = await asyncio.gather(*[client.submit(CALL, may_send) for _ in range(2)])
         assert {first.disposition, second.disposition} == {D.RECONCILE, D.NOT_SENT}
         assert len(seen) == 1
 
@@ -283,7 +291,7 @@ def test_spellings_of_a_number(changes: dict[str, Any], to: str | None) -> None:
 @pytest.mark.parametrize("given", ["315360000000", "9" * 40])
 async def test_nobody_waits_longer_than_an_hour(given: str) -> None:
     async with provider(lambda request: http(429, b"", f"Retry-After: {given}")) as (client, _):
-        assert (await client.submit(CALL, lambda: True)).retry_after == timedelta(hours=1)
+        assert (await client.submit(CALL, may_send)).retry_after == timedelta(hours=1)
 
 
 def test_what_is_null_or_empty_is_nothing() -> None:

@@ -8,7 +8,7 @@ import asyncio
 import heapq
 import json
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -70,10 +70,10 @@ class Exchange:
     def free(self) -> int:
         return 20
 
-    async def submit(self, call: Call, may_send: Callable[[], bool]) -> Outcome:
+    async def submit(self, call: Call, may_send: Callable[[], Awaitable[bool]]) -> Outcome:
         rng, world = self.world.rng, self.world
         await asyncio.sleep(rng.uniform(0, 0.02))
-        if not may_send():
+        if not await may_send():
             return Outcome(disposition=D.NOT_SENT, detail="VETO")
         fault = rng.random() if world.is_faulty else 1.0
         await asyncio.sleep(rng.uniform(0.01, 0.3))

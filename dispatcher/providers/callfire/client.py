@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import hmac
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -70,7 +70,7 @@ class CallFire:
     def free(self) -> int:
         return self._lanes.free
 
-    async def submit(self, call: Call, may_send: Callable[[], bool]) -> Outcome:
+    async def submit(self, call: Call, may_send: Callable[[], Awaitable[bool]]) -> Outcome:
         """POST /calls with one recipient."""
         body = [recipient(call.to, call.caller_id, call.text, call.key)]
         answer = await self._lanes.send("POST", "/calls", json=body, may_send=may_send)
