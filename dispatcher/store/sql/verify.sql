@@ -34,7 +34,7 @@ SELECT a.key AS k FROM any_attempt AS a
 
 -- I06 no row waits for a dial although its number is on a list --
 SELECT d.part || ':' || d.id AS k FROM destination AS d JOIN campaign AS c ON c.id = d.campaign_id
-  JOIN dnc_entry AS e ON e.number = d.e164 AND NOT e.is_prefix AND e.ended_at IS NULL
+  JOIN dnc_active AS e ON e.number = d.e164 AND NOT e.is_prefix
  WHERE d.state = 'READY' AND c.state <> 'DONE' AND e.effective_at < clock_timestamp() - interval '5 s'
    AND on_dnc(d.e164, d.channel, c.account_id, c.id);
 
@@ -85,7 +85,7 @@ SELECT key AS k FROM open_attempt
 -- I15 every record that was read is accounted for once, and the counters say the same --
 SELECT 'load ' || l.id AS k FROM load AS l
   LEFT JOIN (SELECT load_id, count(*) AS n FROM destination GROUP BY load_id) AS d ON d.load_id = l.id
- WHERE l.state = 'DONE' AND coalesce(d.n, 0) <> l.rows_read
+ WHERE coalesce(d.n, 0) <> CASE l.state WHEN 'DONE' THEN l.rows_read ELSE 0 END
 UNION ALL
 SELECT 'campaign ' || coalesce(c.campaign_id, d.campaign_id) || ' ' || coalesce(c.label, d.label)
   FROM (SELECT campaign_id, label, sum(n) AS n
