@@ -87,7 +87,7 @@ async def _import(settings: Settings, urls: Urls, list_: Path) -> None:
 
 def main(
     runs: Annotated[int, typer.Option(min=1, help="Each figure is the median of so many.")] = 3,
-    calls: Annotated[int, typer.Option(min=500, help="Of each dispatch.")] = 4000,
+    calls: Annotated[int, typer.Option(min=500, help="Of each dispatch.")] = 2000,
     records: Annotated[int, typer.Option(min=1000, help="Of each load.")] = 200_000,
     listed: Annotated[int, typer.Option(min=0, help="Numbers on the do-not-call list.")] = 1_000_000,
 ) -> None:

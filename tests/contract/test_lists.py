@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -27,12 +28,12 @@ from tests.factories import (
 )
 
 
-async def begin(store: Store, identity: str = "1", **values: object) -> ImportTicket:
-    new = DncImport(list="l", source="s", identity=identity, **values)  # type: ignore[arg-type]
+async def begin(store: Store, identity: str = "1", **values: Any) -> ImportTicket:
+    new = DncImport(list="l", source="s", identity=identity, **values)
     return await store.dnc_begin_import(new, owner="o", lease=LEASE)
 
 
-async def imported(store: Store, numbers: Sequence[str], identity: str = "1", **values: object) -> int:
+async def imported(store: Store, numbers: Sequence[str], identity: str = "1", **values: Any) -> int:
     ticket = await begin(store, identity, **values)
     await store.dnc_stage(ticket, numbers, lease=LEASE)
     return await store.dnc_activate(ticket)

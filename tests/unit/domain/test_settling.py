@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -47,9 +48,9 @@ ABANDONED = replace(SENT, phase=Phase.ABANDONED, state=State.TIMEOUT)
 
 
 def decide(
-    at: Situation, disposition: D, result: Result | None = None, source: Source = Source.POSTBACK, **details: object
+    at: Situation, disposition: D, result: Result | None = None, source: Source = Source.POSTBACK, **details: Any
 ) -> Decision:
-    outcome = Outcome(disposition=disposition, result=result, **details)  # type: ignore[arg-type]
+    outcome = Outcome(disposition=disposition, result=result, **details)
     return next_step(News(KEY, outcome, source), at, 0.5)
 
 
@@ -109,15 +110,15 @@ def test_the_table(
 
 
 def test_the_providers_timeout_is_final_unless_the_campaign_takes_over() -> None:
-    lost = {"disposition": D.FINAL_FAILURE, "state": State.TIMEOUT, "source": Source.LOOKUP}
-    assert named(decide(ACCEPTED, **lost)) == "TIMEOUT None PROVIDER_TIMEOUT"  # type: ignore[arg-type]
-    assert named(decide(THEIRS, **lost)) == "TIMEOUT None PROVIDER_TIMEOUT"  # type: ignore[arg-type]
+    lost: dict[str, Any] = {"disposition": D.FINAL_FAILURE, "state": State.TIMEOUT, "source": Source.LOOKUP}
+    assert named(decide(ACCEPTED, **lost)) == "TIMEOUT None PROVIDER_TIMEOUT"
+    assert named(decide(THEIRS, **lost)) == "TIMEOUT None PROVIDER_TIMEOUT"
     eager = replace(THEIRS, policy=make_policy(timeouts={"take_over": "1s"}))
-    taken = decide(eager, **lost)  # type: ignore[arg-type]
+    taken = decide(eager, **lost)
     assert (named(taken), taken.phase) == ("Redial in 0 s", Phase.ABANDONED)
     early = replace(eager, policy=make_policy(timeouts={"take_over": "2s"}))
     for at in (early, replace(eager, charged=3), replace(eager, on_dnc=True)):
-        assert isinstance(decide(at, **lost).step, Finish)  # type: ignore[arg-type]
+        assert isinstance(decide(at, **lost).step, Finish)
 
 
 def test_the_reaper_never_puts_back_what_was_sent() -> None:
