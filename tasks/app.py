@@ -1,5 +1,6 @@
 """The Celery app of workers and beat: celery -A tasks.app worker -Q dial | worker -Q io | beat."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import config
 from config.logging import configure
 from dispatcher.bootstrap import make_celery, running_urls
 from dispatcher.ports import Services
+from dispatcher.queues import TaskName
 from tasks.alive import consumer_step, watch_beat
 from tasks.runner import Runner, StopFlag
 
@@ -35,6 +37,13 @@ def run(work: Callable[[Services], Awaitable[T]]) -> T:
 @setup_logging.connect
 def _log(**_: Any) -> None:
     configure(settings.log_level)
+    logging.getLogger("celery.app.trace").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """What succeeds several times a second is none."""
+    task = getattr(record, "data", {}).get("name")
+    return record.levelno > logging.INFO or task not in (TaskName.TICK, TaskName.SETTLE_POSTBACKS)
 
 
 @worker_shutting_down.connect

@@ -14,6 +14,7 @@ from dispatcher.bootstrap import check_credentials, configured_urls
 from dispatcher.cli.local import reach
 from dispatcher.cli.session import call_on, servers, settings
 from dispatcher.cli.show import as_json, listing, out
+from dispatcher.cli.stack import running_stack
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.errors import ServerError, UsageError
 from dispatcher.ports import Services
@@ -107,7 +108,8 @@ def _processes(chosen: Settings) -> Finding:
 
 
 def _web(chosen: Settings) -> Finding:
-    address = f"{chosen.web.local_url}/readyz"
+    stack = running_stack(chosen)  # it may have been started with another port than is set here
+    address = f"{stack.web if stack else chosen.web.local_url}/readyz"
     wrong = reach(address, 5)
     if wrong is None:
         return Finding("web", True, f"{address} is ready")

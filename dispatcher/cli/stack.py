@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 import config
+from config.celery import broker_url
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, configured_urls, flower_password
 from dispatcher.cli.accounts import subscribe_account
@@ -153,7 +154,8 @@ def _state_file(chosen: Settings) -> Path:
     return chosen.data_folder / "up.json"
 
 
-def _running(chosen: Settings) -> Stack | None:
+def running_stack(chosen: Settings) -> Stack | None:
+    """What `up` started, if it still runs."""
     try:
         stack = Stack(**json.loads(_state_file(chosen).read_text()))
     except (OSError, ValueError, TypeError):
@@ -168,9 +170,11 @@ def up(
     chosen = settings()
     with servers(chosen) as urls:
         call_on(chosen, urls, lambda services: services.store.ping())  # says now what workers would only log
-        if stack := _running(chosen):
+        if stack := running_stack(chosen):
             if not _ready(stack):
                 raise ServerError(f"it runs, but {stack.web}/readyz does not answer; run: dispatcher down, then up")
+            if simulator and not (Path(stack.logs) / "simulator.log").exists():
+                raise ServerError("it runs already, without a simulator; run: dispatcher down, then up --simulator")
             out.print(f"it runs already: {stack.web}")
             return
         arguments = None
@@ -187,6 +191,7 @@ def up(
     out.print(f"up: postbacks at {stack.web}/hooks, health at {stack.web}/readyz, logs in {stack.logs}", soft_wrap=True)
     flower = f"http://{chosen.flower.host}:{chosen.flower.port}"
     out.print(f"flower: {flower}, user operator, password in {chosen.data_folder}/flower-password", soft_wrap=True)
+    out.print(f"broker for services that send tasks: {broker_url(urls.redis)}", soft_wrap=True)
     if simulator:
         out.print("account 'simulator' is ready; try: dispatcher campaign create config/campaigns/example.toml")
 
@@ -194,7 +199,7 @@ def up(
 def down() -> None:
     """Stop what `up` started; calls on the wire are finished first."""
     chosen = settings()
-    stack = _running(chosen)
+    stack = running_stack(chosen)
     if stack:
         stop_stack(stack)
         _state_file(chosen).unlink(missing_ok=True)

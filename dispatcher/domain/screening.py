@@ -74,7 +74,7 @@ def map_columns(columns: Sequence[str], policy: Policy) -> ColumnMap:
         raise SourceError(
             f"the file has no column {', '.join(repr(x) for x in missing)}; its columns are {_listed(columns)}. "
             "Rename the column, or say in the campaign file which one it is: [columns] number = '...', "
-            "[columns.variables] name = '...'."
+            "[columns.variables] name = '...'; what is in [columns] keep may also be taken out there."
         )
     places = {name: column for name, column in found.items() if column is not None}
     return ColumnMap(

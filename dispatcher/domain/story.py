@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
@@ -78,6 +78,7 @@ class Story:
 
 
 Line = tuple[datetime | None, str]
+_SAME_MOMENT = timedelta(seconds=1)
 
 
 def tell(story: Story) -> list[Line]:
@@ -128,7 +129,7 @@ def _decided(a: AttemptStory, policy: Policy) -> str:
             delays = ", ".join(f"{delay.total_seconds():g} s" for delay in rule.delays)
             return f"dialled again by rule [retry.{result}] (delays {delays}; at most {policy.retry.max_dials} dials)"
         case "PutBack":
-            return f"put back, not charged: {a.reason}"
+            return "put back, not charged" + (f": {a.reason}" if a.reason != a.detail else "")
         case "Finish":
             return f"final: {a.reason}" if a.reason else "final"
     return f"{a.reason or a.step}"
@@ -139,7 +140,12 @@ def _ended(story: Story) -> Iterator[Line]:
     if row.finished_at and row.moved_by != "loader":
         result = f" {row.result}" if row.result else ""
         why = f" ({row.reason})" if row.reason else ""
-        yield row.finished_at, f"{row.state}{result}{why}, by {row.moved_by}; {row.charged} dials charged"
+        if row.reason == "DNC_ADDED" and story.dnc:
+            why = f" (on list {'; '.join(f'{e.list}, source: {e.source}' for e in story.dnc)})"
+        # in the same transaction as the attempt's end, and told after it
+        ends = [a.closed_at for a in story.attempts if a.closed_at and a.closed_at - row.finished_at < _SAME_MOMENT]
+        charged = "1 dial" if row.charged == 1 else f"{row.charged} dials"
+        yield max([row.finished_at, *ends]), f"{row.state}{result}{why}, by {row.moved_by}; {charged} charged"
 
 
 def _next(story: Story) -> Iterator[str]:

@@ -68,7 +68,10 @@ async def import_list(
             taken += len(numbers)
             progress(taken)
         if bad and not skip:
-            raise SourceError(f"{bad} lines hold no number that can be read; nothing was imported")
+            raise SourceError(
+                f"{bad} line{'s hold' if bad > 1 else ' holds'} no number that can be read; nothing was imported. Mend "
+                f"{'them' if bad > 1 else 'it'}, or import the rest with --skip-unreadable"
+            )
         if not taken:
             raise SourceError("the file holds no number; nothing was imported")
         active = await services.store.dnc_activate(ticket)

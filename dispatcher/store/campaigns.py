@@ -188,7 +188,7 @@ async def _was_done(tx: Transaction, request_id: str, act: str, subject: str) ->
     if await tx.fetch_one("campaigns.ask_once", id=request_id, act=act, subject=subject):
         return False
     if await tx.fetch_one("campaigns.asked", id=request_id) != {"act": act, "subject": subject}:
-        raise NotAllowed("this request id was used for something else; choose a new one")
+        raise NotAllowed("this request id was used for something else (campaigns share them); choose a new one")
     return True
 
 

@@ -62,7 +62,7 @@ class TestStory:
         campaign = await make_campaign(postgres, [number(1), number(2), number(3)])
         rows = await dial(postgres, campaign, 2)
         await hear(postgres, news(rows[0].key, D.FINAL_SUCCESS, Result.LA))
-        assert "FINISHED LA, by result; 1 dials charged" in await told(postgres, campaign)
+        assert "FINISHED LA, by result; 1 dial charged" in await told(postgres, campaign)
         await hear(postgres, news(rows[1].key, D.PROVIDER_RETRY))
         elsewhere = DncAdd(numbers=(number(2),), list="other", source="s", scope=Scope.CAMPAIGN, scope_id=99)
         await postgres.dnc_add(elsewhere)
