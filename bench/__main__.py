@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from dispatcher.domain.dnc import DncImport
 from dispatcher.embedded import Embedded
 from dispatcher.flow import lists
 
-out = Console()
+_WIDE = 150
+out = Console() if sys.stdout.isatty() else Console(width=_WIDE)
 
 
 @dataclass(frozen=True)
