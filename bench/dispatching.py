@@ -28,6 +28,7 @@ from dispatcher.domain.campaign import CampaignState, read_policy
 from dispatcher.flow import control
 from dispatcher.flow.load import load_file
 from dispatcher.providers.callfire.client import CallFire
+from dispatcher.providers.kit import Opening
 
 WORKERS = 2
 """As many as config/supervisord.conf has dial workers."""
@@ -94,13 +95,16 @@ async def _at_once() -> bool:
 
 
 async def _call_all(port: int, calls: int) -> None:
-    client = CallFire(f"http://127.0.0.1:{port}/v2", ("bench", "bench"), CONNECTIONS, 12)
+    address = f"http://127.0.0.1:{port}/v2"
+    client = CallFire(
+        Opening(base_url=address, secret="bench:bench", options={}, callback_url=str, connections=CONNECTIONS)
+    )
     numbers = count()
 
     async def work() -> None:
         while (n := next(numbers)) < calls:
             call = Call(key=f"k{n:012d}", to=f"+1202{n + 2_000_000:07d}", caller_id="+12025550199", text="Hello")
-            await client.submit(call, _at_once)
+            await client.submit([call], _at_once)
 
     await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
     await client.close()

@@ -6,10 +6,11 @@ import random
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,21 +20,24 @@ from celery import Celery
 from config.celery import celery_settings
 from config.settings import Settings
 from dispatcher.broker import CeleryBroker
+from dispatcher.domain.account import Account
 from dispatcher.domain.attempt import write_key
 from dispatcher.domain.errors import ServerError, UsageError
+from dispatcher.domain.hooks import request_url
+from dispatcher.domain.reading import Body, Reading
 from dispatcher.embedded import Embedded
 from dispatcher.limits import RedisLimiter
 from dispatcher.ports import Services, ShiftSettings
 from dispatcher.providers import Registry
-from dispatcher.providers.registry import BASE_URLS, read_credentials
+from dispatcher.providers.registry import KITS, check_options, default_base_url, kit_of, read_credentials
 from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, Queue, TaskName
 from dispatcher.sources import Files
 from dispatcher.store import PostgresStore
 from dispatcher.store import migrate as schema
 
 _SHORTEST_SECRET = 32
-PROVIDERS = BASE_URLS
-"""The known providers and their own addresses."""
+PROVIDERS = tuple(KITS)
+"""The known providers."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,23 @@ def require_schema(urls: Urls) -> None:
     schema.require_newest(urls.database)
 
 
-def check_credentials(reference: str) -> None:
-    """Raises UsageError when 'env:NAME' or 'file:PATH' holds no user:password."""
-    read_credentials(reference)
+def check_credentials(provider: str, reference: str) -> None:
+    """Raises UsageError when 'env:NAME' or 'file:PATH' does not hold what the provider needs."""
+    read_credentials(reference, kit_of(provider).secret_form)
+
+
+def check_account(provider: str, options: Mapping[str, str], calls_per_request: int) -> str:
+    """The provider's own address. Raises UsageError for what the provider cannot do."""
+    check_options(provider, options)
+    most = kit_of(provider).capabilities(options).most_calls
+    if not 1 <= calls_per_request <= most:
+        raise UsageError(f"--calls-per-request must be between 1 and {most} with {provider}")
+    return default_base_url(provider, options)
+
+
+def read_body(provider: str, body: Body) -> Reading:
+    """What a provider's body says. Raises UsageError, PayloadError."""
+    return kit_of(provider).reader({}).read(body)
 
 
 def make_celery(urls: Urls) -> Celery:
@@ -156,7 +174,7 @@ async def open_services(
     dial = settings.dial
     store = PostgresStore(urls.database)
     limiter = RedisLimiter(urls.redis)
-    providers = Registry(dial.connections, dial.deadline_s)
+    providers = Registry(dial.connections, dial.deadline_s, partial(callback_url, settings))
     try:
         await store.open()
         if need_redis:
@@ -193,6 +211,16 @@ def spooled(settings: Settings, file: str) -> Path:
     if not path.is_relative_to(folder) or path == folder:
         raise UsageError("the file is not below DISPATCHER_SPOOL; name it relative to that folder")
     return path
+
+
+def callback_url(settings: Settings, account: Account, request: str) -> str:
+    """Where the results of one request are posted, for providers that are told so in each request."""
+    return request_url(public_url(settings), secret_key(settings), account, request)
+
+
+def public_url(settings: Settings) -> str:
+    """How providers reach us."""
+    return settings.web.public_url or f"http://{settings.web.host}:{settings.web.port}"
 
 
 def secret_key(settings: Settings) -> bytes:

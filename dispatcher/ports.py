@@ -10,13 +10,15 @@ from typing import Any, Protocol
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.attempt import Call, Claimed, OpenCall
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
+from dispatcher.domain.capability import Capabilities
 from dispatcher.domain.dnc import DncAdd, DncEntry, DncImport, DncList, DncPlace, DncReport, ImportTicket
 from dispatcher.domain.loading import Format, LoadReport, LoadTicket, Reject, Source
 from dispatcher.domain.pacing import Booking, Limit
 from dispatcher.domain.permitting import Refusal
 from dispatcher.domain.postback import Postback, PostbackMark, RawPostback
+from dispatcher.domain.reading import Body, Reading
 from dispatcher.domain.report import AttemptKey, ExportRow, LiveRow, Status, Violation
-from dispatcher.domain.results import News, Outcome, Sighting
+from dispatcher.domain.results import Frozen, News, Outcome, Sighting
 from dispatcher.domain.screening import Screened
 from dispatcher.domain.settling import Decision
 from dispatcher.domain.story import Story
@@ -35,6 +37,7 @@ class AccountStore(Protocol):
     async def hold_account(self, account_id: int) -> bool: ...
     async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool: ...
     async def edit_account(self, account_id: int, changes: Mapping[str, Any]) -> Account: ...
+    async def prove_dedupe(self, account_id: int, window: timedelta | None) -> None: ...
     async def put_off_probe(self, account: Account) -> bool: ...
     async def accounts_to_probe(self) -> list[Account]: ...
     async def next_slot_in(self, account_id: int, wait: timedelta) -> None: ...
@@ -113,6 +116,11 @@ class DialStore(Protocol):
     async def expired_leases(self, n: int) -> list[News]: ...
     async def accounts_to_ask(self) -> list[int]: ...
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]: ...
+    async def open_calls(self, campaign_id: int, n: int) -> list[OpenCall]: ...
+    async def freeze(self, account_id: int, requests: Sequence[Frozen]) -> None: ...
+    async def take_frozen(self, account_id: int, n: int) -> list[Frozen]: ...
+    async def may_resend(self, account_id: int, request: Frozen) -> list[Call] | None: ...
+    async def end_frozen(self, requests: Sequence[Frozen]) -> None: ...
     async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]: ...
     async def match_by_number(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]: ...
 
@@ -169,11 +177,11 @@ class Sources(Protocol):
     def digest(self, path: Path) -> str: ...
 
 
-class PostbackReader(Protocol):
-    """Reads what a provider posts to us."""
+class Reader(Protocol):
+    """Reads what a provider answers, and posts to us."""
 
-    def read_postback(self, content_type: str, body: bytes) -> list[Sighting]:
-        """What a postback says. Raises PayloadError."""
+    def read(self, body: Body) -> Reading:
+        """What a body says. Raises PayloadError."""
         ...
 
     def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
@@ -186,11 +194,25 @@ class Provider(Protocol):
 
     @property
     def free(self) -> int:
-        """How many calls may be put on the wire now."""
+        """How many requests may be put on the wire now."""
         ...
 
-    async def submit(self, call: Call, may_send: Callable[[], Awaitable[bool]]) -> Outcome:
-        """Ask for one call, once. `may_send` is asked, and may wait a little, in the instant before bytes leave."""
+    @property
+    def calls_per_request(self) -> int:
+        """How many calls one request may carry now."""
+        ...
+
+    async def submit(self, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]) -> dict[str, Outcome]:
+        """Ask for calls of one campaign and caller id, each once; what became of each, by our key.
+
+        `may_send` is asked, and may wait a little, in the instant before the bytes of a request leave.
+        """
+        ...
+
+    async def resend(
+        self, frozen: Frozen, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]
+    ) -> dict[str, Outcome]:
+        """Send the very same request again; what it says of each call. Empty when it says nothing new."""
         ...
 
     async def lookup(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
@@ -201,8 +223,24 @@ class Provider(Protocol):
         """Does the account work again? A harmless authenticated request."""
         ...
 
+    async def cancel(self, calls: Sequence[OpenCall]) -> int:
+        """Ask the provider to stop calls that it accepted; how many requests it took."""
+        ...
+
     async def subscribe(self, url: str, secret: str) -> None:
-        """Ask the provider to post results to this address. Raises ServerError."""
+        """Ask the provider to post results to this address. Raises ServerError, NotAllowed."""
+        ...
+
+    async def unsubscribe(self, url: str) -> int:
+        """Take back the subscriptions of this address; how many there were. Raises ServerError, NotAllowed."""
+        ...
+
+    async def dnc_numbers(self) -> list[str]:
+        """The account's own do-not-call list, E.164. Raises ServerError, NotAllowed."""
+        ...
+
+    async def dnc_add(self, numbers: Sequence[str]) -> None:
+        """Put numbers on the account's own do-not-call list. Raises ServerError, NotAllowed."""
         ...
 
     async def close(self) -> None: ...
@@ -215,7 +253,8 @@ class Providers(Protocol):
         """Raises UsageError when the account's credentials are not where they should be."""
         ...
 
-    def reader(self, account: Account) -> PostbackReader: ...
+    def capabilities(self, account: Account) -> Capabilities: ...
+    def reader(self, account: Account) -> Reader: ...
 
 
 class Limiter(Protocol):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from config.settings import Settings
-from dispatcher.bootstrap import PROVIDERS, check_credentials, secret_key
+from dispatcher.bootstrap import PROVIDERS, check_account, check_credentials, public_url, secret_key
 from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import account_document, as_json, listing, out
 from dispatcher.domain.account import Account, NewAccount
@@ -17,6 +17,12 @@ from dispatcher.domain.hooks import hook_secret, hook_url
 from dispatcher.ports import Services
 
 MOST_CPS = 10_000
+Option = Annotated[
+    list[str] | None, typer.Option("--option", help="NAME=VALUE, what only this provider needs; see docs/providers.md.")
+]
+AtOnce = Annotated[
+    int | None, typer.Option(help="Calls in one request; more than 1 makes all of them doubtful at once.")
+]
 app = typer.Typer(no_args_is_help=True, help="Provider accounts.")
 
 
@@ -24,31 +30,36 @@ app = typer.Typer(no_args_is_help=True, help="Provider accounts.")
 def add(
     name: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens.")],
     provider: Annotated[str, typer.Option(help="One of: " + ", ".join(PROVIDERS))],
-    credentials: Annotated[str, typer.Option(help="env:NAME or file:PATH, holding user:password.")],
+    credentials: Annotated[str, typer.Option(help="env:NAME or file:PATH, holding user:password or a token.")],
     cps: Annotated[float, typer.Option(help="Calls a second that the provider allows.")],
     base_url: Annotated[str | None, typer.Option(help="Default: the provider's own address.")] = None,
     headroom: Annotated[float, typer.Option(help="Share of the limit that is used.")] = 0.98,
     in_flight: Annotated[int, typer.Option(help="Calls without a result at the same time.")] = 500,
     in_flight_ttl: Annotated[str, typer.Option(help="How long one call counts as in flight.")] = "2m",
     shifts: Annotated[int, typer.Option(help="Shifts that dial for it at once.")] = 2,
+    calls_per_request: AtOnce = 1,
+    option: Option = None,
 ) -> None:
     """Add an account."""
-    if provider not in PROVIDERS:
-        raise UsageError(f"there is no provider '{provider}'; known are {', '.join(PROVIDERS)}")
+    options = _options(option)
+    at_once = calls_per_request or 1
+    default_url = check_account(provider, options, at_once)
     named = re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name)
     _check(f"'{name[:70]}'", named, "cannot name an account: use up to 63 lower-case letters, digits and hyphens")
     _check_limits(cps, headroom, in_flight, shifts, base_url)
-    check_credentials(credentials)
+    check_credentials(provider, credentials)
     new = NewAccount(
         name=name,
         provider=provider,
-        base_url=base_url or PROVIDERS[provider],
+        base_url=base_url or default_url,
         credentials=credentials,
         cps=cps,
         headroom=headroom,
         in_flight=in_flight,
         in_flight_ttl=_span(in_flight_ttl),
         shifts=shifts,
+        calls_per_request=at_once,
+        options=options,
     )
     account = call(lambda services: services.store.add_account(new))
     out.print(f"account {account.id} '{account.name}' added; its postback address: {hook_address(settings(), account)}")
@@ -57,18 +68,19 @@ def add(
 @app.command()
 def edit(
     name: str,
-    credentials: Annotated[str | None, typer.Option(help="env:NAME or file:PATH, holding user:password.")] = None,
+    credentials: Annotated[str | None, typer.Option(help="env:NAME or file:PATH, holding what it needs.")] = None,
     cps: Annotated[float | None, typer.Option(help="Calls a second that the provider allows.")] = None,
     base_url: Annotated[str | None, typer.Option(help="The provider's address.")] = None,
     headroom: Annotated[float | None, typer.Option(help="Share of the limit that is used.")] = None,
     in_flight: Annotated[int | None, typer.Option(help="Calls without a result at the same time.")] = None,
     in_flight_ttl: Annotated[str | None, typer.Option(help="How long one call counts as in flight.")] = None,
     shifts: Annotated[int | None, typer.Option(help="Shifts that dial for it at once.")] = None,
+    calls_per_request: AtOnce = None,
+    option: Option = None,
 ) -> None:
     """Change an account; its campaigns go on with the new values at once."""
     _check_limits(cps, headroom, in_flight, shifts, base_url)
-    if credentials is not None:
-        check_credentials(credentials)
+    options = _options(option)
     said = {
         "credentials": credentials,
         "cps": cps,
@@ -77,13 +89,19 @@ def edit(
         "in_flight": in_flight,
         "in_flight_ttl": _span(in_flight_ttl) if in_flight_ttl is not None else None,
         "shifts": shifts,
+        "calls_per_request": calls_per_request,
+        "options": options or None,
     }
     changes = {option: value for option, value in said.items() if value is not None}
     if not changes:
         raise UsageError("say what to change; see: dispatcher account edit --help")
 
     async def verb(services: Services) -> Account:
-        return await services.store.edit_account((await services.store.account_named(name)).id, changes)
+        account = await services.store.account_named(name)
+        check_account(account.provider, {**account.options, **options}, calls_per_request or account.calls_per_request)
+        if credentials is not None:
+            check_credentials(account.provider, credentials)
+        return await services.store.edit_account(account.id, changes)
 
     call(verb)
     out.print(f"account '{name}' changed: {', '.join(sorted(changes))}")
@@ -137,10 +155,21 @@ def subscribe(name: str) -> None:
     out.print(f"account {account.id} '{account.name}' posts to {hook_address(chosen, account)}")
 
 
+@app.command()
+def unsubscribe(name: str) -> None:
+    """Ask the provider to post nothing more to this installation."""
+    chosen = settings()
+
+    async def verb(services: Services) -> int:
+        account = await services.store.account_named(name)
+        return await services.providers.of(account).unsubscribe(hook_address(chosen, account))
+
+    out.print(f"{call(verb)} subscriptions of account '{name}' taken back")
+
+
 def hook_address(chosen: Settings, account: Account) -> str:
     """Where the provider posts an account's results."""
-    public = chosen.web.public_url or f"http://{chosen.web.host}:{chosen.web.port}"
-    return hook_url(public, secret_key(chosen), account)
+    return hook_url(public_url(chosen), secret_key(chosen), account)
 
 
 async def subscribe_account(services: Services, chosen: Settings, account: Account) -> None:
@@ -163,6 +192,13 @@ def _check_limits(
 def _check(what: str, holds: object, said: str) -> None:
     if not holds:
         raise UsageError(f"{what} {said}")
+
+
+def _options(given: list[str] | None) -> dict[str, str]:
+    pairs = [item.partition("=") for item in given or []]
+    if bad := next((name for name, equals, _ in pairs if not equals or not name), None):
+        raise UsageError(f"write an option as NAME=VALUE, not '{bad[:40]}'")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _span(text: str) -> timedelta:

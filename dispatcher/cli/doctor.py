@@ -84,7 +84,7 @@ def _accounts(accounts: list[Account]) -> Iterator[Finding]:
     for account in accounts:
         what = f"account {account.name}"
         try:
-            check_credentials(account.credentials)
+            check_credentials(account.provider, account.credentials)
         except UsageError as error:
             yield Finding(what, False, str(error), "set it here and for the workers")
             continue

@@ -10,7 +10,7 @@ import typer
 from dispatcher import __version__
 from dispatcher.bootstrap import Urls, configured_urls
 from dispatcher.bootstrap import migrate as migrate_database
-from dispatcher.cli import accounts, campaigns, dnc, reports, stack
+from dispatcher.cli import accounts, campaigns, dnc, providers, reports, stack
 from dispatcher.cli.demo import demo
 from dispatcher.cli.doctor import doctor
 from dispatcher.cli.session import call, settings
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(accounts.app, name="account")
 app.add_typer(campaigns.app, name="campaign")
 app.add_typer(dnc.app, name="dnc")
+app.add_typer(providers.app, name="provider")
 app.command()(demo)
 app.command()(reports.explain)
 app.command()(reports.export)

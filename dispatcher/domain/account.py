@@ -1,6 +1,7 @@
 """A provider account: one credential, its limits, and how it is doing."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -41,6 +42,10 @@ class NewAccount:
     """An unanswered call holds its place among the calls in flight for this long."""
     shifts: int = 2
     """How many shifts dial for it at once."""
+    calls_per_request: int = 1
+    """More than one makes a whole request doubtful when its answer is lost."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What only this provider needs to know: its API's generation, a flow, paths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,8 @@ class Account(NewAccount):
     """Stops in a row; each doubles the time to the next probe."""
     stopped_at: datetime | None
     as_of: datetime
+    dedupe_window: timedelta | None = None
+    """For how long probing has proved that a request which comes again is not dialled again."""
 
     @property
     def pace_now(self) -> float:

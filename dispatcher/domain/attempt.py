@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from dispatcher.domain.results import Channel
 from dispatcher.domain.states import Phase
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -41,6 +42,13 @@ class Call:
     to: str = field(repr=False)
     caller_id: str
     text: str = field(repr=False)
+    channel: Channel = Channel.VOICE
+    voice: str | None = None
+    language: str | None = None
+    audio_url: str | None = None
+    flow: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What a flow at the provider is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,9 @@ class OpenCall:
     phase: Phase
     permit_at: datetime
     provider_call_id: str | None
+    provider_request_id: str | None = None
+    """The provider's id of the request that made the call, where it says one."""
+    channel: Channel = Channel.VOICE
     provider_owned: bool
     """The provider said that it rings again by itself."""
     resolve_by: datetime

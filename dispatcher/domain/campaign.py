@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -19,16 +19,18 @@ from pydantic import (
     PlainSerializer,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from dispatcher.domain.errors import CampaignFileError
 from dispatcher.domain.phone import SUPPORTED_REGIONS, is_e164
-from dispatcher.domain.results import REACHED, Result, read_result
+from dispatcher.domain.results import REACHED, Channel, Result, read_result
 from dispatcher.domain.retry import DEFAULT_RULES, RetryPolicy, RetryRule
 from dispatcher.domain.windows import Window, read_days
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 LONGEST_SPAN = timedelta(days=3660)
+_SHORT_CODE = re.compile(r"[1-9][0-9]{4,5}")
 _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -56,13 +58,6 @@ def _positive(span: timedelta) -> timedelta:
 
 
 Span = Annotated[timedelta, BeforeValidator(read_span), AfterValidator(_positive), PlainSerializer(_write_span)]
-
-
-class Channel(StrEnum):
-    """What is sent to a destination."""
-
-    VOICE = "voice"
-    TEXT = "text"
 
 
 class CampaignState(StrEnum):
@@ -99,26 +94,42 @@ class Columns(_Part):
 
 
 class Content(_Part):
-    """What the called person hears."""
+    """What the called person hears or reads: a text, a recording, or what a flow at the provider says."""
 
-    text: str = Field(min_length=1, max_length=2000)
+    text: str | None = Field(default=None, min_length=1, max_length=2000)
+    voice: str | None = Field(default=None, max_length=40, pattern=r"^\w+$")
+    """Who speaks the text, in the provider's words."""
+    language: str | None = Field(default=None, pattern=r"^[a-z]{2}(-[A-Z]{2})?$")
+    audio_url: str | None = Field(default=None, max_length=2048, pattern=r"^https?://[A-Za-z0-9.:-]+/[A-Za-z0-9._/-]+$")
+    """A recording, where the provider fetches it; we never do."""
+    flow: str | None = Field(default=None, max_length=64, pattern=r"^[\w-]+$")
+    """A flow that was drawn at the provider; it may use the text and the variables below."""
+    flow_variables: tuple[str, ...] = ()
 
     @field_validator("text")
     @classmethod
-    def _braces_match(cls, text: str) -> str:
-        left = re.sub(r"\{[^{}\s][^{}]*\}", "", text)
+    def _braces_match(cls, text: str | None) -> str | None:
+        left = re.sub(r"\{[^{}\s][^{}]*\}", "", text or "")
         if "{" in left or "}" in left:
             raise ValueError("a brace is not closed or holds no column's name; write variables like {name}")
         return text
 
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.text and self.audio_url:
+            raise ValueError("text and audio_url cannot both be said; leave one out")
+        if not (self.text or self.audio_url or self.flow):
+            raise ValueError("say what people hear: text, audio_url or flow")
+        return self
+
     @cached_property
     def variables(self) -> frozenset[str]:
-        """The names in braces."""
-        return frozenset(re.findall(r"\{([^{}]*)\}", self.text))
+        """The columns whose values go to the provider."""
+        return frozenset(re.findall(r"\{([^{}]*)\}", self.text or "")) | frozenset(self.flow_variables)
 
     def render(self, values: Mapping[str, str]) -> str:
         """The text for one destination."""
-        return re.sub(r"\{([^{}]*)\}", lambda m: values[m[1]], self.text)
+        return re.sub(r"\{([^{}]*)\}", lambda m: values[m[1]], self.text or "")
 
 
 def _read_time(text: object) -> time:
@@ -230,7 +241,7 @@ Region = Annotated[str, AfterValidator(_region)]
 
 
 def _caller_id(number: str) -> str:
-    if not is_e164(number):
+    if not is_e164(number) and not _SHORT_CODE.fullmatch(number):
         raise ValueError("write caller ids in E.164, for example '+12025550199'")
     return number
 
@@ -240,7 +251,7 @@ class Policy(_Part):
 
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
     account: str
-    channel: Literal[Channel.VOICE] = Channel.VOICE
+    channel: Channel = Channel.VOICE
     region: Region = "US"
     regions_allowed: frozenset[Region] = Field(min_length=1)
     caller_ids: tuple[Annotated[str, AfterValidator(_caller_id)], ...] = Field(min_length=1)
@@ -252,6 +263,14 @@ class Policy(_Part):
     window: WindowPart | None = None
     retry: RetryPart = RetryPart()
     timeouts: Timeouts = Timeouts()
+
+    @model_validator(mode="after")
+    def _fits_the_channel(self) -> Self:
+        if self.channel is Channel.TEXT and not self.content.text:
+            raise ValueError("content.text: is required on the channel 'text'")
+        if self.channel is Channel.VOICE and any(_SHORT_CODE.fullmatch(number) for number in self.caller_ids):
+            raise ValueError("caller_ids: a short code can send texts only; write E.164, for example '+12025550199'")
+        return self
 
 
 def read_policy(document: Mapping[str, Any]) -> Policy:
@@ -279,10 +298,10 @@ def _explain(error: ValidationError) -> str:
         elif item["type"] == "too_short":
             message = "must hold at least one value"
         elif item["type"] in ("literal_error", "enum"):
-            message = "this version knows only 'voice'"
+            message = "is none of the allowed words: voice, text"
         elif item["type"] == "extra_forbidden":
             message = "is no known key; see config/campaigns/example.toml for all of them"
-        lines.append(f"{key}: {message}")
+        lines.append(f"{key}: {message}" if key else message)
     return "the campaign file cannot be used:\n  " + "\n  ".join(lines)
 
 

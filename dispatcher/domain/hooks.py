@@ -19,3 +19,14 @@ def hook_secret(secret: bytes, account: str) -> str:
 def hook_url(public_url: str, secret: bytes, account: Account) -> str:
     """Where a provider posts the results of an account's calls."""
     return f"{public_url.rstrip('/')}/hooks/{account.provider}/{account.name}/{hook_token(secret, account.name)}"
+
+
+def request_token(secret: bytes, account: str, request: str) -> str:
+    """What proves that a postback is about one request of ours."""
+    return hmac.new(secret, f"request|{account}|{request}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def request_url(public_url: str, secret: bytes, account: Account, request: str) -> str:
+    """Where a provider posts the results of one request, named by us."""
+    token = request_token(secret, account.name, request)
+    return f"{public_url.rstrip('/')}/hooks/{account.provider}/{account.name}/{request}.{token}"

@@ -4,6 +4,7 @@ A limit is known by the next instant that is free on it. Booking takes instants 
 and moves each limit on by its own interval, so no two calls are nearer than the interval of any of them.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -54,6 +55,17 @@ def _next_free(limit: Limit, now: float) -> float:
     if limit.next_at is None:
         return now + max(FIRST_AFTER_LOSS_S, limit.interval_s)
     return limit.next_at
+
+
+def calls_at_once(most: int, rate: float, cps: float) -> int:
+    """How many calls one request may carry so that requests at their slots keep the limit in every second.
+
+    A request of k calls takes one slot, and slots are k / rate apart: in any second there are ceil(rate / k) of them.
+    """
+    for k in range(min(most, max(1, int(cps))), 1, -1):
+        if k * math.ceil(rate / k) <= cps:
+            return k
+    return 1
 
 
 def slots_to_book(rate: float, window_s: float = 0.2) -> int:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dispatcher.domain.attempt import KEY_LENGTH
+from dispatcher.domain.results import Sighting
+
 
 class PostbackState(StrEnum):
     """What became of a postback."""
@@ -30,6 +33,8 @@ class RawPostback:
     content_type: str
     body: bytes = field(repr=False)
     source_ip: str
+    request: str | None = None
+    """The request of ours whose own address it came to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,7 @@ class Postback:
     account_id: int
     content_type: str
     body: bytes = field(repr=False)
+    request: str | None = None
     tries: int
     """How often it was taken, this time included."""
 
@@ -60,3 +66,10 @@ def unmatched(postback: Postback) -> PostbackMark:
         return PostbackMark(postback.id, PostbackState.DEAD, "matches no call of ours")
     wait = _WAITS_S[postback.tries - 1]
     return PostbackMark(postback.id, PostbackState.UNMATCHED, "matches no call of ours yet", wait)
+
+
+def is_of_request(sighting: Sighting, request: str | None) -> bool:
+    """May a body that came to a request's own address say this? A request of one call bears that call's key."""
+    if request is None or len(request) != KEY_LENGTH:
+        return True
+    return sighting.key == request

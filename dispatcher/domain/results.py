@@ -1,10 +1,17 @@
 """What happened on the line (Result), what it means for us (Disposition), and both together (Outcome)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from dispatcher.domain.states import Actor, State
+
+
+class Channel(StrEnum):
+    """What is sent to a destination."""
+
+    VOICE = "voice"
+    TEXT = "text"
 
 
 class Result(StrEnum):
@@ -33,8 +40,8 @@ class Result(StrEnum):
     REATTEMPT_SCHEDULED = "REATTEMPT_SCHEDULED"
 
 
-REACHED = frozenset({Result.LA, Result.AM, Result.XFER, Result.SD, Result.DNC})
-"""After one of these nobody rings this person again in the campaign."""
+REACHED = frozenset({Result.LA, Result.AM, Result.XFER, Result.SD, Result.DNC, Result.SENT, Result.RECEIVED})
+"""After one of these nobody rings or writes to this person again in the campaign."""
 
 _LONG_NAMES = {  # seed 000 writes results in words
     "LIVE_ANSWER": Result.LA,
@@ -91,6 +98,17 @@ UNREACHABLE = "PROVIDER_UNREACHABLE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A request whose answer was lost, kept byte for byte but for the secret in it."""
+
+    digest: str
+    """SHA-256 of the exact bytes, in hex."""
+    body: bytes = field(repr=False)
+    keys: tuple[str, ...]
+    """Of the attempts that it asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What we learnt about one attempt, in our words, with the provider's own words kept beside them."""
 
@@ -98,6 +116,7 @@ class Outcome:
     state: State | None = None
     result: Result | None = None
     provider_call_id: str | None = None
+    provider_request_id: str | None = None
     raw_state: str | None = None
     raw_result: str | None = None
     detail: str | None = None
@@ -107,6 +126,12 @@ class Outcome:
     finished_at: datetime | None = None
     duration_s: float | None = None
     cost: float | None = None
+    redials: int | None = None
+    """Redial for this at most so often, whatever the policy says."""
+    frozen: Frozen | None = None
+    """The request whose answer was lost, where the provider would recognise it if it came again."""
+    congested: bool = False
+    """The provider or a carrier was out of lines: the account goes on slower."""
 
 
 class Source(StrEnum):
@@ -150,5 +175,10 @@ class Sighting:
     """Our correlation key, where the provider gives it back."""
     to: str | None = None
     """E.164 with '+'."""
+    request_id: str | None = None
+    """The provider's id of the request that made the call, where one request makes several."""
+    channel: Channel = Channel.VOICE
     created_at: datetime | None = None
     inbound: bool = False
+    records: int = 0
+    """Dials of the call that the body tells of."""

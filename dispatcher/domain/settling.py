@@ -189,6 +189,8 @@ def _retryable(news: News, at: Situation, draw: float) -> Decision:
         return _decide(news, at, Finish(State.FINISHED, result, "ABORTED"), Phase.RESULT, result)
     if at.permits >= MAX_PERMITS:
         return _decide(news, at, Finish(State.FINISHED, result, "PUT_BACK_LIMIT"), Phase.RESULT, result)
+    if news.outcome.redials is not None and at.charged > news.outcome.redials:
+        return _decide(news, at, Finish(State.FINISHED, result, "RETRIES_OF_RESULT_USED_UP"), Phase.RESULT, result)
     due = at.policy.retry.policy.due_after(
         result,
         charged=at.charged,
@@ -202,13 +204,16 @@ def _retryable(news: News, at: Situation, draw: float) -> Decision:
 
 
 def _screened(news: News, at: Situation, draw: float) -> Decision:
+    if news.outcome.state is State.DUP:  # it waits there already, and our index says that we hold no other: ask
+        return _reconcile(news, at, draw)
     state = news.outcome.state or State.INVALID
     return _decide(news, at, Finish(state, news.outcome.result, "PROVIDER_SCREENED"), Phase.RESULT, news.outcome.result)
 
 
 def _rejected(news: News, at: Situation, draw: float) -> Decision:
     """Throttle, account stop, wrong configuration: nobody rang, nobody is charged."""
-    if at.phase not in (Phase.SENDING, Phase.UNKNOWN):
+    contradicts = at.phase is Phase.ACCEPTED and news.source is Source.SUBMIT
+    if contradicts or at.state is not State.SELECTED:  # a retry of the provider's own goes on: its deadline decides
         return _ignore(news, at, "CONFLICT")
     outcome = news.outcome
     wait = THROTTLED_WAIT if outcome.disposition is Disposition.THROTTLE else STOPPED_WAIT
@@ -326,7 +331,7 @@ _TELLS_A_RESULT = frozenset(
 def _late(news: News, at: Situation) -> Decision:
     """News about a closed attempt: it may end a row that is not dialled again yet; it never causes a dial."""
     outcome = news.outcome
-    if outcome.disposition not in _TELLS_A_RESULT or outcome.state is State.TIMEOUT:
+    if outcome.disposition not in _TELLS_A_RESULT or outcome.state in (State.TIMEOUT, State.DUP):
         return _ignore(news, at, "LATE")
     if at.phase is Phase.NOT_SENT:
         return _ignore(news, at, "IMPOSSIBLE")

@@ -1,13 +1,21 @@
 """Control: accounts and campaigns, at a person's word."""
 
+import logging
+
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
-from dispatcher.domain.errors import NotAllowed
+from dispatcher.domain.errors import NotAllowed, UsageError
 from dispatcher.ports import Services
+
+log = logging.getLogger(__name__)
+
+MOST_CANCELLED = 500
 
 
 async def create(policy: Policy, services: Services, request_id: str | None = None) -> Campaign:
     """A DRAFT on the account that the policy names. Raises NotFound, NotAllowed."""
     account = await services.store.account_named(policy.account)
+    if policy.channel not in services.providers.capabilities(account).channels:
+        raise NotAllowed(f"the provider of account '{account.name}' has no channel '{policy.channel}'")
     campaign = await services.store.create_campaign(account.id, policy, request_id)
     if campaign.policy != policy:
         raise NotAllowed(f"this request id made campaign {campaign.id}, which is another one; choose a new id")
@@ -36,8 +44,26 @@ async def pause(campaign_id: int, services: Services, request_id: str | None = N
 
 
 async def abort(campaign_id: int, services: Services, request_id: str | None = None) -> Campaign:
-    """To ABORTED: no new permits, waiting rows end as FINISHED/UNDIALED, open attempts are awaited."""
-    return await _move(campaign_id, CampaignState.ABORTED, services, request_id)
+    """To ABORTED: no new permits, waiting rows end as FINISHED/UNDIALED, open attempts are awaited.
+
+    Where the provider can be asked to stop what it accepted, it is; its answer changes nothing, its news will.
+    """
+    campaign = await _move(campaign_id, CampaignState.ABORTED, services, request_id)
+    await _cancel(campaign, services)
+    return campaign
+
+
+async def _cancel(campaign: Campaign, services: Services) -> None:
+    account = await services.store.account(campaign.account_id)
+    if not services.providers.capabilities(account).cancel:
+        return
+    try:
+        calls = await services.store.open_calls(campaign.id, MOST_CANCELLED)
+        stopped = await services.providers.of(account).cancel(calls) if calls else 0
+    except UsageError as error:
+        log.warning("calls could not be cancelled", extra={"campaign_id": campaign.id, "error": str(error)})
+    else:
+        log.info("calls cancelled at the provider", extra={"campaign_id": campaign.id, "requests": stopped})
 
 
 async def _move(

@@ -3,14 +3,16 @@
 import logging
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import Call, Claimed
+from dispatcher.domain.campaign import Policy
 from dispatcher.domain.errors import ServerError, UsageError
-from dispatcher.domain.pacing import LATE_S, Limit, Slots, Wheel, slots_to_book
+from dispatcher.domain.pacing import LATE_S, Limit, Slots, Wheel, calls_at_once, slots_to_book
 from dispatcher.domain.permitting import HOLDS_ALL
 from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, News, Outcome, Source
 from dispatcher.domain.settling import PutBack
@@ -46,9 +48,9 @@ class Place:
     """Instants of our monotonic clock."""
     spare: deque[Claimed] = field(default_factory=deque)
     unsent: set[str] = field(default_factory=set)
-    """Keys that a permit was asked for and that hold a slot until they are sent or given up."""
+    """Requests (by their first key) that a permit was asked for: each holds a slot until it is sent or given up."""
     queue: dict[str, None] = field(default_factory=dict)
-    """Keys that have a connection and wait for a slot, in the order they came."""
+    """Requests that have a connection and wait for a slot, in the order they came."""
 
     def free_slots(self, now: float) -> list[float]:
         """Those that nobody is permitted for yet."""
@@ -65,6 +67,8 @@ class Batch:
     caller_id: str
     place: Place
     rows: deque[Claimed]
+    at_once: int
+    """Calls that one request, and so one slot, carries."""
 
 
 class AccountLane:
@@ -124,21 +128,22 @@ class AccountLane:
         return next((w for w in due if chosen in (None, w.campaign_id)), None)
 
     async def _book(self, work: DueWork, account: Account, provider: Provider) -> bool:
-        rate = min(account.rate, work.policy.cps)
-        n = min(slots_to_book(rate), work.due, MOST_SLOTS)
+        at_once = _at_once(work, account, provider)
+        rate = min(account.rate, work.policy.cps) / at_once
+        n = min(slots_to_book(rate), math.ceil(work.due / at_once), MOST_SLOTS)
         caller_id = self._next_caller_id(work)
         horizon = min(HORIZON_S, max(0.0, self._end - self._clock.now()))
-        booking = await self._services.limiter.reserve(_limits(work, account), n, horizon)
+        booking = await self._services.limiter.reserve(_limits(work, account, at_once), n, horizon)
         if not booking.delays_s:
             return await self._wait_for_slot(booking.wait_s)
         now = self._clock.now()
         place = self._places.setdefault((work.campaign_id, caller_id), Place())
         place.slots.add(now + delay for delay in booking.delays_s)
-        rows = await self._claim(work, caller_id, place, len(booking.delays_s))
+        rows = await self._claim(work, caller_id, place, len(booking.delays_s) * at_once)
         if not rows:
             self._rest_until[work.campaign_id] = now + _REST_S
             return True
-        self._spawn(Batch(work, account, provider, caller_id, place, rows))
+        self._spawn(Batch(work, account, provider, caller_id, place, rows, at_once))
         await self._nap(now + booking.delays_s[-1] - FEED_LEAD_S - self._clock.now())
         return True
 
@@ -154,9 +159,9 @@ class AccountLane:
         await self._services.store.next_slot_in(self._account_id, timedelta(seconds=wait_s))
         return False
 
-    async def _claim(self, work: DueWork, caller_id: str, place: Place, slots: int) -> deque[Claimed]:
+    async def _claim(self, work: DueWork, caller_id: str, place: Place, calls: int) -> deque[Claimed]:
         rows, place.spare = place.spare, deque()
-        wanted = math.ceil(slots * SPARE) - len(rows)
+        wanted = math.ceil(calls * SPARE) - len(rows)
         if wanted > 0:
             rows.extend(
                 await self._services.store.claim(
@@ -200,13 +205,16 @@ class AccountLane:
             return True
         held = False
         while slots and batch.rows and not held:
-            group = [batch.rows.popleft() for _ in range(min(len(slots), len(batch.rows)))]
+            group = [batch.rows.popleft() for _ in range(min(len(slots) * batch.at_once, len(batch.rows)))]
             asked_at = self._clock.now()
-            place.unsent.update(row.key for row in group)
+            asked = {request[0].key for request in _requests(group, batch.at_once)}
+            place.unsent |= asked
             granted, held = await self._permit(batch, group)
-            place.unsent.difference_update({row.key for row in group} - {row.key for row in granted})
-            for row in granted:
-                self._running.add(self._services.tasks.spawn(self._send(batch, row, slots.popleft(), asked_at)))
+            requests = _requests(granted, batch.at_once)
+            place.unsent -= asked
+            place.unsent |= {request[0].key for request in requests}
+            for request in requests:
+                self._running.add(self._services.tasks.spawn(self._send(batch, request, slots.popleft(), asked_at)))
         return not held
 
     async def _permit(self, batch: Batch, group: list[Claimed]) -> tuple[list[Claimed], bool]:
@@ -226,22 +234,28 @@ class AccountLane:
             self._rest_until[batch.work.campaign_id] = self._clock.now() + _REST_S
         return [row for row in group if row.key in granted], held
 
-    async def _send(self, batch: Batch, row: Claimed, slot: float, permitted_at: float) -> None:
+    async def _send(self, batch: Batch, rows: Sequence[Claimed], slot: float, permitted_at: float) -> None:
         """Send at a slot. What the veto stopped has not left, and may take a later slot while its permit lives."""
         dies_at = permitted_at + self._services.shift.permit_age_s
-        text = batch.work.policy.content.render(row.variables)
-        call = Call(key=row.key, to=row.e164, caller_id=row.caller_id, text=text)
+        name, waiting = rows[0].key, {row.key: call_for(row, batch.work.policy) for row in rows}
         next_slot: float | None = slot
+        last: Outcome | None = None
         try:
-            while next_slot is not None:  # again only when no slot came in time
+            while waiting and next_slot is not None:  # again only for what found no slot in time
                 await self._wait_for(next_slot)
-                outcome = await batch.provider.submit(call, partial(self._may_send, batch.place, row.key, dies_at))
-                vetoed = outcome.detail == VETOED
+                may_send = partial(self._may_send, batch.place, name, dies_at)
+                outcomes = await batch.provider.submit(list(waiting.values()), may_send)
+                vetoed = {key for key, outcome in outcomes.items() if outcome.detail == VETOED}
                 next_slot = await self._later_slot(batch, dies_at) if vetoed else None
+                for key, outcome in outcomes.items():
+                    if key not in vetoed or next_slot is None:
+                        self._recorder.add(News(key, outcome, Source.SUBMIT))
+                        last = outcome
+                waiting = {key: call for key, call in waiting.items() if key in vetoed}
         finally:
-            batch.place.unsent.discard(row.key)
-        self._recorder.add(News(row.key, outcome, Source.SUBMIT))
-        await self._watch(outcome)
+            batch.place.unsent.discard(name)
+        if last:
+            await self._watch(last)
 
     async def _wait_for(self, slot: float) -> None:
         self._waiting_to_send += 1
@@ -250,26 +264,26 @@ class AccountLane:
         finally:
             self._waiting_to_send -= 1
 
-    async def _may_send(self, place: Place, key: str, dies_at: float) -> bool:
+    async def _may_send(self, place: Place, name: str, dies_at: float) -> bool:
         """Asked in the instant before bytes leave: takes a slot that has come, whoever it was meant for.
 
         A busy worker is late with every call; as long as slots come up, it still sends at the pace that it can.
         """
         until = min(dies_at, self._clock.now() + HOLD_S)
-        place.queue[key] = None
+        place.queue[name] = None
         try:
             while not self._services.stopping() and (now := self._clock.now()) < until:
                 if place.slots.take(now):
-                    place.unsent.discard(key)
+                    place.unsent.discard(name)
                     return True
                 ahead = place.slots.ahead(now)
-                rank = list(place.queue).index(key)
+                rank = list(place.queue).index(name)
                 if rank >= len(ahead) or ahead[rank] >= until:
                     return False
                 await self._clock.sleep(ahead[rank] - now)
             return False
         finally:
-            del place.queue[key]
+            place.queue.pop(name, None)
 
     async def _later_slot(self, batch: Batch, dies_at: float) -> float | None:
         """The next slot, if one comes before the permit is too old."""
@@ -278,7 +292,9 @@ class AccountLane:
             return None
         if ahead := batch.place.slots.ahead(now):
             return ahead[0]
-        booking = await self._services.limiter.reserve(_limits(batch.work, batch.account), 1, dies_at - now)
+        booking = await self._services.limiter.reserve(
+            _limits(batch.work, batch.account, batch.at_once), 1, dies_at - now
+        )
         slots = [self._clock.now() + delay for delay in booking.delays_s]
         batch.place.slots.add(slots)
         return slots[0] if slots else None
@@ -313,8 +329,34 @@ class AccountLane:
                 self._withdraw(place.spare.popleft(), "SHIFT_OVER")
 
 
-def _limits(work: DueWork, account: Account) -> list[Limit]:
+def call_for(row: Claimed, policy: Policy) -> Call:
+    """What the provider is asked for one destination."""
+    content = policy.content
+    return Call(
+        key=row.key,
+        to=row.e164,
+        caller_id=row.caller_id,
+        channel=policy.channel,
+        text=content.render(row.variables),
+        voice=content.voice,
+        language=content.language,
+        audio_url=content.audio_url,
+        flow=content.flow,
+        variables={name: row.variables[name] for name in content.variables},
+    )
+
+
+def _requests(rows: Sequence[Claimed], at_once: int) -> list[Sequence[Claimed]]:
+    return [rows[i : i + at_once] for i in range(0, len(rows), at_once)]
+
+
+def _at_once(work: DueWork, account: Account, provider: Provider) -> int:
+    cps = min(account.cps, work.policy.cps)
+    return calls_at_once(provider.calls_per_request, cps * account.headroom * account.pace_now, cps)
+
+
+def _limits(work: DueWork, account: Account, at_once: int) -> list[Limit]:
     return [
-        Limit(f"account:{account.id}", 1 / account.rate),
-        Limit(f"campaign:{work.campaign_id}", 1 / (work.policy.cps * account.headroom)),
+        Limit(f"account:{account.id}", at_once / account.rate),
+        Limit(f"campaign:{work.campaign_id}", at_once / (work.policy.cps * account.headroom)),
     ]

@@ -5,10 +5,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from dispatcher.domain.account import Account
+from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.errors import PayloadError
-from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback, unmatched
-from dispatcher.domain.results import News, Sighting, Source
-from dispatcher.flow.settle import settle
+from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback, is_of_request, unmatched
+from dispatcher.domain.reading import Body, BodyKind, Event
+from dispatcher.domain.results import Disposition, News, Sighting, Source
+from dispatcher.flow.settle import DEFAULT_SLOWDOWN, settle, stop_account
 from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
@@ -49,13 +51,14 @@ async def _settle_group(account: Account, group: list[Postback], services: Servi
     sightings: list[tuple[Postback, Sighting]] = []
     for postback in group:
         try:
-            seen = reader.read_postback(postback.content_type, postback.body)
+            seen = reader.read(Body(kind=BodyKind.POSTBACK, data=postback.body, content_type=postback.content_type))
         except PayloadError as error:
             log.warning("postback quarantined", extra={"postback_id": postback.id, "error": str(error)})
             marks[postback.id] = PostbackMark(postback.id, PostbackState.QUARANTINED, str(error))
             continue
-        outbound = [(postback, s) for s in seen if not s.inbound]
+        outbound = [(postback, s) for s in seen.sightings if not s.inbound and is_of_request(s, postback.request)]
         sightings += outbound
+        await _hear(account, seen.events, services)
         marks[postback.id] = PostbackMark(postback.id, PostbackState.APPLIED if outbound else PostbackState.IGNORED)
     keys = await _match(account, sightings, services)
     news = []
@@ -67,6 +70,19 @@ async def _settle_group(account: Account, group: list[Postback], services: Servi
     if news:
         await settle(account.id, news, services)
     return list(marks.values())
+
+
+async def _hear(account: Account, events: Sequence[Event], services: Services) -> None:
+    """What is about the account, or from a person who wants no more: heard before any result is settled."""
+    for event in events:
+        outcome = event.outcome
+        if event.opt_out:
+            new = DncAdd(numbers=(event.opt_out,), list="replies", source=f"account:{account.id}")
+            await services.store.dnc_add(new)
+        if outcome and outcome.disposition is Disposition.ACCOUNT_STOP:
+            await stop_account(account.id, outcome.detail or "REFUSED", services)
+        elif outcome and outcome.disposition is Disposition.THROTTLE:
+            await services.store.slow_account(account.id, outcome.retry_after or DEFAULT_SLOWDOWN)
 
 
 async def _match(account: Account, sightings: list[tuple[Postback, Sighting]], services: Services) -> list[str | None]:

@@ -1,6 +1,7 @@
 """Reconcile: what has waited too long is asked about; what cannot be learnt ends as TIMEOUT, never as a new dial."""
 
 import logging
+from functools import partial
 
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import OpenCall
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 SHARE_OF_PACE = 0.1
 """Lookups use at most this share of the account's pace."""
 MOST_LOOKUPS = 100
+MOST_RESENDS = 10
 HORIZON_S = 1.0
 _REAP = 500
 
@@ -32,6 +34,7 @@ async def reap(services: Services) -> int:
 async def reconcile(account_id: int, services: Services) -> int:
     """Ask the provider about calls of one account that are due to be asked about; how many."""
     account = await services.store.account(account_id)
+    await _resend(account, services)
     booking = await services.limiter.reserve([_limit(account)], MOST_LOOKUPS, HORIZON_S)
     calls = await services.store.take_lookups(account.id, len(booking.delays_s))
     if not calls:
@@ -40,6 +43,31 @@ async def reconcile(account_id: int, services: Services) -> int:
     news = [item for call in calls if (item := _news(call, answers.get(call.key)))]
     await settle(account.id, news, services)
     return len(calls)
+
+
+async def _resend(account: Account, services: Services) -> None:
+    """Send lost requests again, byte for byte, where probing proved that the provider refuses what it has seen.
+
+    Each one is permitted anew: nobody who was listed, paused or settled since is asked for again.
+    """
+    if account.dedupe_window is None or account.state is not AccountState.OPEN:
+        return
+    provider = services.providers.of(account)
+    for request in await services.store.take_frozen(account.id, MOST_RESENDS):
+        permitted_at = services.clock.now()
+        calls = await services.store.may_resend(account.id, request)
+        if calls is None:
+            await services.store.end_frozen([request])
+            continue
+        outcomes = await provider.resend(request, calls, partial(_is_fresh, permitted_at, services))
+        await settle(account.id, [News(key, outcome, Source.LOOKUP) for key, outcome in outcomes.items()], services)
+        if outcomes:
+            await services.store.end_frozen([request])
+            log.warning("lost request sent again", extra={"account_id": account.id, "calls": len(calls)})
+
+
+async def _is_fresh(permitted_at: float, services: Services) -> bool:
+    return not services.stopping() and services.clock.now() - permitted_at < services.shift.permit_age_s
 
 
 def _limit(account: Account) -> Limit:

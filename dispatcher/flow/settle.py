@@ -19,7 +19,7 @@ GROUP = 500
 KEEP_TRYING_S = 20
 """As long as a shift's task has before its time limit."""
 _RETRY_S = 0.5
-_DEFAULT_SLOWDOWN = timedelta(seconds=1)
+DEFAULT_SLOWDOWN = timedelta(seconds=1)
 
 
 async def settle(account_id: int | None, news: Sequence[News], services: Services) -> list[Decision]:
@@ -30,6 +30,8 @@ async def settle(account_id: int | None, news: Sequence[News], services: Service
     """
     if account_id is not None:
         await _tell_account(account_id, news, services)
+        if frozen := {r.digest: r for n in news if (r := n.outcome.frozen)}:
+            await services.store.freeze(account_id, list(frozen.values()))
     screened = [n.key for n in news if n.outcome.disposition is Disposition.SCREENED and n.outcome.state is State.DNC]
     if screened:
         await services.store.dnc_add_called(screened, "provider", f"account:{account_id}")
@@ -62,9 +64,9 @@ async def _tell_account(account_id: int, news: Sequence[News], services: Service
             word = f"{outcome.raw_state}/{outcome.raw_result}"
             if await services.store.alert_once("provider.unknown_word", f"account:{account_id} word:{word}", {}):
                 log.error("unknown word from the provider", extra={"account_id": account_id, "word": word})
-    throttles = [n.outcome for n in news if n.outcome.disposition is Disposition.THROTTLE]
+    throttles = [n.outcome for n in news if n.outcome.disposition is Disposition.THROTTLE or n.outcome.congested]
     if throttles:
-        longest = max(o.retry_after or _DEFAULT_SLOWDOWN for o in throttles)
+        longest = max(o.retry_after or DEFAULT_SLOWDOWN for o in throttles)
         await services.store.slow_account(account_id, longest)
 
 

@@ -7,6 +7,7 @@ with one connection of its own. Nothing here retries, follows redirects, or read
 import asyncio
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import httpx
 from dispatcher.domain.account import MAX_RETRY_AFTER
 from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
 
-MOST_BYTES = 64 * 1024
+MOST_BYTES = 256 * 1024
 KEEPALIVE_S = 2.0
 """Short: a connection that the server closes under a second request is the commonest unknown answer."""
 _UNSENT_WAIT = timedelta(seconds=5)
@@ -32,22 +33,24 @@ class Answer:
     status: int
     body: bytes = field(repr=False)
     retry_after: timedelta | None = None
+    content_type: str = ""
 
 
 class Veto(Exception):
     """Raised in the instant before bytes leave: the permit is too old, or the worker stops."""
 
 
-async def _always() -> bool:
+async def always() -> bool:
+    """For requests that ring nobody."""
     return True
 
 
 class Lanes:
     """A fixed number of single-connection clients to one host; the freshest connection is taken first."""
 
-    def __init__(self, base_url: str, auth: tuple[str, str], size: int, deadline_s: float) -> None:
+    def __init__(self, base_url: str, headers: Mapping[str, str], size: int, deadline_s: float) -> None:
         context = ssl.create_default_context()  # made once: it costs more than a hundred calls
-        self._idle = [_client(base_url, auth, context) for _ in range(size)]
+        self._idle = [_client(base_url, headers, context) for _ in range(size)]
         self._all = list(self._idle)
         self._returned = asyncio.Condition()
         self._deadline_s = deadline_s
@@ -62,15 +65,23 @@ class Lanes:
         path: str,
         *,
         json: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         params: Params = (),
-        may_send: Callable[[], Awaitable[bool]] = _always,
+        may_send: Callable[[], Awaitable[bool]] = always,
     ) -> Answer | Outcome:
         """One request. An Outcome when there is no answer: NOT_SENT if no byte left, RECONCILE otherwise."""
         wire = _Wire(may_send)
         try:
             async with asyncio.timeout(self._deadline_s), self._lane() as client:
                 request = client.build_request(
-                    method, path, json=json, params=list(params) or None, extensions={"trace": wire.trace}
+                    method,
+                    path,
+                    json=json,
+                    content=content,
+                    headers=headers,
+                    params=list(params) or None,
+                    extensions={"trace": wire.trace},
                 )
                 response = await client.send(request, stream=True)
                 try:
@@ -123,7 +134,7 @@ class _Wire:
         return Outcome(disposition=Disposition.NOT_SENT, detail=VETOED if isinstance(error, Veto) else name)
 
 
-def _client(base_url: str, auth: tuple[str, str], context: ssl.SSLContext) -> httpx.AsyncClient:
+def _client(base_url: str, headers: Mapping[str, str], context: ssl.SSLContext) -> httpx.AsyncClient:
     options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # else the kernel may deliver a request a quarter of an hour after we gave it up
@@ -136,12 +147,16 @@ def _client(base_url: str, auth: tuple[str, str], context: ssl.SSLContext) -> ht
     )
     return httpx.AsyncClient(
         base_url=base_url,
-        auth=auth,
         transport=transport,
         timeout=httpx.Timeout(12, connect=5),
         trust_env=False,
         follow_redirects=False,
-        headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "campaign-dispatcher"},
+        headers={
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "campaign-dispatcher",
+            **headers,
+        },
     )
 
 
@@ -151,7 +166,10 @@ async def _read(response: httpx.Response) -> Answer:
         body += chunk
         if len(body) > MOST_BYTES:
             raise _TooLong
-    return Answer(response.status_code, bytes(body), _retry_after(response.headers.get("Retry-After")))
+    headers = response.headers
+    return Answer(
+        response.status_code, bytes(body), _retry_after(headers.get("Retry-After")), headers.get("Content-Type", "")
+    )
 
 
 def _retry_after(value: str | None) -> timedelta | None:
@@ -159,6 +177,11 @@ def _retry_after(value: str | None) -> timedelta | None:
     if not value or not value.isascii() or not value.isdigit():
         return None
     return min(timedelta(seconds=int(value[:9])), MAX_RETRY_AFTER)
+
+
+def basic(secret: str) -> dict[str, str]:
+    """The header of 'user:password'."""
+    return {"Authorization": "Basic " + b64encode(secret.encode()).decode()}
 
 
 def by_status(answer: Answer) -> Outcome | None:

@@ -1,60 +1,110 @@
-"""Name -> adapter, written out by hand; one adapter an account and process."""
+"""Name -> provider, written out by hand; one adapter an account and process."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from dispatcher.domain.account import Account
+from dispatcher.domain.capability import Capabilities
 from dispatcher.domain.errors import UsageError
-from dispatcher.providers.callfire.client import CallFire, PostbackReader
+from dispatcher.providers.adapter import Adapter
+from dispatcher.providers.callfire.client import KIT as CALLFIRE
+from dispatcher.providers.fortytwo.client import KIT as FORTYTWO
+from dispatcher.providers.kit import Kit, Opening, Reader
+from dispatcher.providers.phonon.client import KIT as PHONON
 
-Adapter = CallFire
-Reader = PostbackReader
-ADAPTERS: dict[str, Callable[[str, tuple[str, str], int, float], Adapter]] = {
-    "callfire": CallFire,
-}
-_Address = tuple[str, str, tuple[str, str]]
-"""Provider, base URL, user and password."""
-READERS: dict[str, Reader] = {"callfire": PostbackReader()}
-BASE_URLS = {"callfire": "https://api.callfire.com/v2"}
+KITS: dict[str, Kit] = {"callfire": CALLFIRE, "fortytwo": FORTYTWO, "phonon": PHONON}
+CallbackUrl = Callable[[Account, str], str]
+"""Where the results of one request of an account are posted."""
 
 
 class Registry:
     """The Providers port."""
 
-    def __init__(self, connections: int, deadline_s: float) -> None:
+    def __init__(self, connections: int, deadline_s: float, callback_url: CallbackUrl) -> None:
         self._connections = connections
         self._deadline_s = deadline_s
-        self._open: dict[int, tuple[_Address, Adapter]] = {}
+        self._callback_url = callback_url
+        self._open: dict[int, tuple[tuple[object, ...], Adapter]] = {}
         self._left: list[Adapter] = []
 
     def of(self, account: Account) -> Adapter:
-        """The adapter of an account, opened anew when its address or credentials have changed.
+        """The adapter of an account, opened anew when its address, options or credentials have changed.
 
         Credentials are read each time, so that a mended password is used at the next probe. Raises UsageError for
         credentials that are not there.
         """
-        address = (account.provider, account.base_url, read_credentials(account.credentials))
+        kit = KITS[account.provider]
+        secret = read_credentials(account.credentials, kit.secret_form)
+        address = (account.provider, account.base_url, secret, dict(account.options), account.calls_per_request)
         known = self._open.get(account.id)
         if known and known[0] == address:
             return known[1]
         if known:
             self._left.append(known[1])  # calls may be on its wire
-        adapter = ADAPTERS[account.provider](address[1], address[2], self._connections, self._deadline_s)
+        options = with_defaults(kit, account.options)
+        adapter = kit.open(
+            Opening(
+                base_url=account.base_url,
+                secret=secret,
+                options=options,
+                callback_url=partial(self._callback_url, account),
+                calls_per_request=min(account.calls_per_request, kit.capabilities(options).most_calls),
+                connections=self._connections,
+                deadline_s=self._deadline_s,
+            )
+        )
         self._open[account.id] = (address, adapter)
         return adapter
 
     def reader(self, account: Account) -> Reader:
         """What reads the account's postbacks; needs no credentials."""
-        return READERS[account.provider]
+        return KITS[account.provider].reader(account.options)
+
+    def capabilities(self, account: Account) -> Capabilities:
+        """What the account's adapter declares."""
+        kit = KITS[account.provider]
+        return kit.capabilities(with_defaults(kit, account.options))
 
     async def close(self) -> None:
         for adapter in [*self._left, *(adapter for _, adapter in self._open.values())]:
             await adapter.close()
 
 
-def read_credentials(reference: str) -> tuple[str, str]:
-    """'env:NAME' or 'file:PATH', holding 'user:password'. Raises UsageError; the secret is in no message."""
+def kit_of(provider: str) -> Kit:
+    """Raises UsageError."""
+    if provider not in KITS:
+        raise UsageError(f"there is no provider '{provider[:40]}'; known are {', '.join(KITS)}")
+    return KITS[provider]
+
+
+def with_defaults(kit: Kit, options: Mapping[str, str]) -> dict[str, str]:
+    """All options of a provider, those that are not set at their defaults."""
+    defaults = {name: words if isinstance(words, str) else words[0] for name, words in kit.options.items()}
+    return {**defaults, **options}
+
+
+def check_options(provider: str, options: Mapping[str, str]) -> None:
+    """Raises UsageError for an option that the provider does not have, or a word that it does not allow."""
+    kit = kit_of(provider)
+    for name, value in options.items():
+        if name not in kit.options:
+            known = ", ".join(kit.options) or "none"
+            raise UsageError(f"'{name}' is no option of {provider}; it has: {known}")
+        allowed = kit.options[name]
+        if not isinstance(allowed, str) and value not in allowed:
+            raise UsageError(f"--option {name} must be one of: {', '.join(allowed)}")
+
+
+def default_base_url(provider: str, options: Mapping[str, str]) -> str:
+    """The provider's own address. Raises UsageError."""
+    kit = kit_of(provider)
+    return kit.base_url(with_defaults(kit, options))
+
+
+def read_credentials(reference: str, form: str) -> str:
+    """What 'env:NAME' or 'file:PATH' holds. Raises UsageError; the secret is in no message."""
     kind, _, where = reference.partition(":")
     if kind == "env":
         secret = os.environ.get(where)
@@ -62,12 +112,13 @@ def read_credentials(reference: str) -> tuple[str, str]:
             raise UsageError(f"the variable {where} with the account's credentials is not set")
     elif kind == "file":
         try:
-            secret = Path(where).read_text().strip()
-        except OSError as error:
-            raise UsageError(f"the credentials file {where} cannot be read: {error.strerror}") from error
+            secret = Path(where).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise UsageError(f"the credentials file {where} cannot be read: {why}") from error
     else:
         raise UsageError("write credentials as env:NAME or file:PATH; the secret itself is never stored")
-    user, separator, password = secret.partition(":")
-    if not separator:
-        raise UsageError(f"the credentials in {reference} must be written as user:password")
-    return user, password
+    secret = secret.strip()
+    if not secret or not secret.isprintable() or not secret.isascii() or (":" in form and ":" not in secret):
+        raise UsageError(f"the credentials in {reference} must be written as {form}")
+    return secret

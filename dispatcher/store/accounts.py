@@ -4,12 +4,24 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+from psycopg.types.json import Jsonb
+
 from dispatcher.domain.account import BY_OPERATOR, Account, AccountState, NewAccount, probe_after, slowed, stops_now
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.store.audit import write_audit
 from dispatcher.store.database import Database, Row, Transaction
 
-EDITABLE = ("base_url", "credentials", "cps", "headroom", "in_flight", "in_flight_ttl", "shifts")
+EDITABLE = (
+    "base_url",
+    "credentials",
+    "cps",
+    "headroom",
+    "in_flight",
+    "in_flight_ttl",
+    "shifts",
+    "calls_per_request",
+    "options",
+)
 
 
 def account_of(row: Row) -> Account:
@@ -25,6 +37,9 @@ def account_of(row: Row) -> Account:
         in_flight=row["in_flight"],
         in_flight_ttl=row["in_flight_ttl"],
         shifts=row["shifts"],
+        calls_per_request=row["calls_per_request"],
+        options=row["options"],
+        dedupe_window=row["dedupe_window"],
         state=AccountState(row["state"]),
         reason=row["reason"],
         pace=row["pace"],
@@ -56,6 +71,8 @@ class Accounts:
                 in_flight=new.in_flight,
                 in_flight_ttl=new.in_flight_ttl,
                 shifts=new.shifts,
+                calls_per_request=new.calls_per_request,
+                options=Jsonb(dict(new.options)),
             )
             if made is None:
                 raise NotAllowed(f"there is an account '{new.name}' already; choose another name")
@@ -139,7 +156,9 @@ class Accounts:
         """Change what an operator says about an account; campaigns go on with it at once."""
 
         async def work(tx: Transaction) -> Account:
-            await tx.fetch("accounts.edit", id=account_id, **{name: changes.get(name) for name in EDITABLE})
+            values = {name: changes.get(name) for name in EDITABLE}
+            values["options"] = Jsonb(dict(values["options"])) if values["options"] else None
+            await tx.fetch("accounts.edit", id=account_id, **values)
             detail = {name: str(value) for name, value in changes.items()}
             await write_audit(tx, "operator", "account.edited", f"account:{account_id}", detail)
             row = await tx.fetch_one("accounts.by_id", id=account_id)
@@ -147,6 +166,15 @@ class Accounts:
             return account_of(row)
 
         return await self.db.atomically(work)
+
+    async def prove_dedupe(self, account_id: int, window: timedelta | None) -> None:
+        """What probing showed: for how long a request that comes again is recognised; None when it is not."""
+
+        async def work(tx: Transaction) -> None:
+            await tx.fetch("accounts.prove", id=account_id, window=window)
+            await write_audit(tx, "operator", "account.probed", f"account:{account_id}", {"window": str(window)})
+
+        await self.db.atomically(work)
 
     async def put_off_probe(self, account: Account) -> bool:
         """As if the probe had failed: ask again later. False for an account that is not to be probed."""

@@ -9,7 +9,7 @@ from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Claimed, OpenCall
 from dispatcher.domain.campaign import CampaignState, Policy
 from dispatcher.domain.permitting import Applicant, Gate, Refusal, Stale, grant, refused
-from dispatcher.domain.results import Disposition, News, Outcome, Result, Sighting, Source
+from dispatcher.domain.results import Channel, Disposition, News, Outcome, Result, Sighting, Source
 from dispatcher.domain.settling import Decision, Situation, next_step
 from dispatcher.domain.states import Phase, RetryOwner, State
 from dispatcher.domain.tick import DueWork
@@ -179,34 +179,34 @@ class Dialling(Policies):
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         """Attempts without a result that it is time to ask about, the longest due first; nobody else asks now."""
         rows = await self.db.fetch("dialling.take_lookups", account_id=account_id, n=n)
-        return [
-            OpenCall(
-                key=row["key"],
-                to=row["to"],
-                phase=Phase(row["phase"]),
-                permit_at=row["permit_at"],
-                provider_call_id=row["provider_call_id"],
-                provider_owned=row["provider_owned"],
-                resolve_by=row["resolve_by"],
-                as_of=row["now"],
-            )
-            for row in sorted(rows, key=lambda row: row["due_at"])
-        ]
+        return [_open_call(row) for row in sorted(rows, key=lambda row: row["due_at"])]
+
+    async def open_calls(self, campaign_id: int, n: int) -> list[OpenCall]:
+        """Calls of a campaign that the provider has, perhaps, and may be asked to stop."""
+        rows = await self.db.fetch("dialling.open_calls", campaign_id=campaign_id, n=n)
+        return [_open_call(row) for row in rows]
 
     async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]:
-        """The attempt of each sighting: by our key, else by the provider's call id; the number must agree."""
+        """The attempt of each sighting; its number and channel must agree.
+
+        By our key, by the provider's id of the call, or by its id of the request together with the number.
+        """
         rows = await self.db.fetch(
             "dialling.match",
             account_id=account_id,
             keys=[s.key for s in sightings if s.key],
             calls=[c for s in sightings if (c := s.outcome.provider_call_id)],
+            requests=[s.request_id for s in sightings if s.request_id and s.to],
+            numbers=[s.to for s in sightings if s.request_id and s.to],
         )
         by_key = {row["key"]: row for row in rows}
         by_call = {row["call"]: row for row in rows if row["call"]}
+        by_request = {(row["request"], row["e164"]): row for row in rows if row["request"]}
         found: list[str | None] = []
         for sighting in sightings:
             row = by_key.get(sighting.key) or by_call.get(sighting.outcome.provider_call_id)
-            agrees = row is not None and sighting.to in (None, row["e164"])
+            row = row or by_request.get((sighting.request_id, sighting.to))
+            agrees = row is not None and sighting.to in (None, row["e164"]) and sighting.channel == row["channel"]
             found.append(row["key"] if row and agrees else None)
         return found
 
@@ -217,11 +217,27 @@ class Dialling(Policies):
             "dialling.match_numbers",
             account_id=account_id,
             numbers=[s.to for s in asked],
+            channels=[s.channel for s in asked],
             created=[s.created_at for s in asked],
         )
         by_number = {row["to"]: row["key"] for row in rows}
         once = Counter(s.to for s in asked)
         return [by_number.get(s.to) if s.to and once[s.to] == 1 else None for s in sightings]
+
+
+def _open_call(row: Row) -> OpenCall:
+    return OpenCall(
+        key=row["key"],
+        to=row["to"],
+        channel=Channel(row["channel"]),
+        phase=Phase(row["phase"]),
+        permit_at=row["permit_at"],
+        provider_call_id=row["provider_call_id"],
+        provider_request_id=row["provider_request_id"],
+        provider_owned=row["provider_owned"],
+        resolve_by=row["resolve_by"],
+        as_of=row["now"],
+    )
 
 
 def _gate(row: Row, policy: Policy) -> Gate:

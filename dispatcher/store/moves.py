@@ -134,6 +134,7 @@ def _await(moves: Sequence[Move]) -> list[Statement]:
             "resolve_by": resolve_by,
             "looks": looks,
             "calls": [o.provider_call_id for o in outcomes],
+            "requests": [o.provider_request_id for o in outcomes],
             "raw_states": [o.raw_state for o in outcomes],
             "raw_results": [o.raw_result for o in outcomes],
             "reasons": reasons,
@@ -156,6 +157,7 @@ def _history(moves: Sequence[Move]) -> dict[str, Any]:
         "steps": [type(d.step).__name__ for d in decisions],
         "reasons": [d.step.why if isinstance(d.step, Ignore) else d.step.reason for d in decisions],
         "calls": [d.outcome.provider_call_id for d in decisions],
+        "requests": [d.outcome.provider_request_id for d in decisions],
         "raw_states": [d.outcome.raw_state for d in decisions],
         "raw_results": [d.outcome.raw_result for d in decisions],
     }

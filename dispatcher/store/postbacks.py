@@ -14,7 +14,7 @@ class Postbacks:
 
     async def save_postbacks(self, raws: Sequence[RawPostback]) -> None:
         """Store a group durably. The same bytes again only count a delivery."""
-        once = {(r.account_id, hashlib.sha256(r.body).digest()): r for r in raws}
+        once = {(r.account_id, hashlib.sha256(r.body + (r.request or "").encode()).digest()): r for r in raws}
         rows = sorted(once.items(), key=lambda item: item[0])  # one order: two writers never wait for each other
         await self.db.fetch(
             "postbacks.save",
@@ -23,6 +23,7 @@ class Postbacks:
             types=[raw.content_type for _, raw in rows],
             bodies=[raw.body for _, raw in rows],
             ips=[raw.source_ip for _, raw in rows],
+            requests=[raw.request for _, raw in rows],
         )
 
     async def postbacks_wait(self) -> bool:

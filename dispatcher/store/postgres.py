@@ -11,9 +11,10 @@ from dispatcher.store.dnc import Dnc
 from dispatcher.store.loads import Loads
 from dispatcher.store.postbacks import Postbacks
 from dispatcher.store.reports import Reports
+from dispatcher.store.resending import Resending
 
 
-class PostgresStore(Accounts, Campaigns, Loads, Dialling, Postbacks, Dnc, Reports):
+class PostgresStore(Accounts, Campaigns, Loads, Dialling, Resending, Postbacks, Dnc, Reports):
     """Opened in the event loop that uses it; never shared across a fork."""
 
     def __init__(self, url: str, pool_size: int = 8) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData()
 INSTANT = DateTime(timezone=True)
@@ -39,6 +39,9 @@ account = Table(
     Column("in_flight", Integer, nullable=False),
     Column("in_flight_ttl", Interval, nullable=False),
     Column("shifts", Integer, nullable=False),
+    Column("calls_per_request", Integer, nullable=False),
+    Column("options", JSONB, nullable=False),
+    Column("dedupe_window", Interval),
     Column("state", Text, nullable=False),
     Column("reason", Text),
     Column("pace", Double, nullable=False),
@@ -145,6 +148,7 @@ open_attempt = Table(
     Column("permit_at", INSTANT),
     Column("provider_owned", Boolean, nullable=False),
     Column("provider_call_id", Text),
+    Column("provider_request_id", Text),
     Column("look_at", INSTANT),
     Column("resolve_by", INSTANT),
     Column("looks", Integer, nullable=False),
@@ -174,6 +178,7 @@ attempt = Table(
     Column("permit_at", INSTANT),
     Column("closed_at", INSTANT, nullable=False),
     Column("provider_call_id", Text),
+    Column("provider_request_id", Text),
     Column("disposition", Text, nullable=False),
     Column("result", Text),
     Column("raw_state", Text),
@@ -249,7 +254,21 @@ postback = Table(
     Column("tries", Integer, nullable=False),
     Column("next_at", INSTANT, nullable=False),
     Column("note", Text),
+    Column("request", Text),
     UniqueConstraint("account_id", "digest"),
+)
+
+frozen_request = Table(
+    "frozen_request",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("keys", ARRAY(Text), nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    Column("resend_at", INSTANT, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("ended_at", INSTANT),
 )
 
 shift = Table(

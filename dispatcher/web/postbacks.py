@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.errors import NotFound, ServerError
-from dispatcher.domain.hooks import hook_secret, hook_token
+from dispatcher.domain.hooks import hook_secret, hook_token, request_token
 from dispatcher.domain.postback import RawPostback
 from dispatcher.ports import Services
 from dispatcher.web.inbox import Inbox
@@ -18,7 +18,15 @@ router = APIRouter()
 
 MOST_BYTES = 64 * 1024
 READ_DEADLINE_S = 5
-_TYPES = ("application/json", "text/json", "application/xml", "text/xml")
+_TYPES = (
+    "application/json",
+    "text/json",
+    "application/xml",
+    "text/xml",
+    "application/x-www-form-urlencoded",
+    "multipart/form-data",
+)
+_LONGEST_TYPE = 200
 _REMEMBER_S = 5
 
 
@@ -30,10 +38,11 @@ class Door:
         self._accounts: dict[str, Account] = {}
         self._forget_at = 0.0
 
-    async def account(self, provider: str, name: str, token: str) -> Account | None:
-        """The account whose address this is; None for a wrong name or token alike."""
-        expected = hook_token(self.secret, name)
-        if not hmac.compare_digest(expected.encode(), token.encode()):
+    async def account(self, provider: str, name: str, token: str) -> tuple[Account, str | None] | None:
+        """The account, and the request, whose address this is; None for a wrong name or token alike."""
+        request, dot, given = token.rpartition(".")
+        expected = request_token(self.secret, name, request) if dot else hook_token(self.secret, name)
+        if not hmac.compare_digest(expected.encode(), given.encode()):
             return None
         now = self.services.clock.now()
         if now > self._forget_at:
@@ -44,7 +53,7 @@ class Door:
             except NotFound:
                 return None
         account = self._accounts[name]
-        return account if account.provider == provider else None
+        return (account, request or None) if account.provider == provider else None
 
 
 @router.post("/hooks/{provider}/{account_name}/{token}")
@@ -52,11 +61,12 @@ async def hook(provider: str, account_name: str, token: str, request: Request) -
     """A provider's message. 200 means: it is on disk."""
     door: Door = request.app.state.door
     try:
-        account = await door.account(provider, account_name, token)
-        if account is None:
+        known = await door.account(provider, account_name, token)
+        if known is None:
             return Response(status_code=404)
-        content_type = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
-        if content_type not in _TYPES:
+        account, our_request = known
+        content_type = request.headers.get("content-type", "")[:_LONGEST_TYPE]
+        if content_type.partition(";")[0].strip().casefold() not in _TYPES:
             return Response(status_code=415)
         body = await _read(request)
         if isinstance(body, Response):
@@ -68,7 +78,9 @@ async def hook(provider: str, account_name: str, token: str, request: Request) -
             log.warning("postback with a wrong signature", extra={"account_id": account.id})
             return Response(status_code=403)
         source = request.client.host if request.client else "unknown"
-        raw = RawPostback(account_id=account.id, content_type=content_type, body=body, source_ip=source)
+        raw = RawPostback(
+            account_id=account.id, content_type=content_type, body=body, source_ip=source, request=our_request
+        )
         await door.inbox.store(raw)
     except ServerError:
         return Response(status_code=503, headers={"Retry-After": "5"})

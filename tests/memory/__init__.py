@@ -5,9 +5,10 @@ from datetime import datetime
 from tests.memory.campaigns import Campaigns
 from tests.memory.dialling import Dialling
 from tests.memory.lists import Lists
+from tests.memory.resending import Resending
 
 
-class MemoryStore(Campaigns, Dialling, Lists):
+class MemoryStore(Campaigns, Dialling, Resending, Lists):
     """The Store port."""
 
     async def ping(self) -> None: ...

@@ -80,8 +80,13 @@ class Campaigns(Tables):
         self.accounts_[account_id] = replace(account, state=AccountState.OPEN, reason=None)
         return True
 
+    async def prove_dedupe(self, account_id: int, window: timedelta | None) -> None:
+        self.accounts_[account_id] = replace(await self.account(account_id), dedupe_window=window)
+
     async def edit_account(self, account_id: int, changes: Mapping[str, Any]) -> Account:
-        self.accounts_[account_id] = replace(await self.account(account_id), **changes)
+        account = await self.account(account_id)
+        changes = {**changes, "options": {**account.options, **(changes.get("options") or {})}}
+        self.accounts_[account_id] = replace(account, **changes)
         return await self.account(account_id)
 
     async def put_off_probe(self, account: Account) -> bool:

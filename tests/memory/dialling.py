@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Claimed, OpenCall
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed
@@ -274,6 +275,7 @@ class Dialling(Tables):
                     self._move(row, State.CALLBACK, decision.actor, step.reason)
                     row.retry_owner, row.result = RetryOwner.PROVIDER, outcome.result
         attempt.provider_call_id = attempt.provider_call_id or outcome.provider_call_id
+        attempt.provider_request_id = attempt.provider_request_id or outcome.provider_request_id
 
     async def expired_leases(self, n: int) -> list[News]:
         now = self.clock()
@@ -282,7 +284,9 @@ class Dialling(Tables):
 
     async def accounts_to_ask(self) -> list[int]:
         now = self.clock()
-        return sorted({a.account_id for a in self._open() if a.look_at and a.look_at <= now})
+        kept = {k.account_id for k in self.frozen.values() if not k.ended and k.resend_at <= now}
+        proved = {i for i in kept if self.accounts_[i].dedupe_window and self.accounts_[i].state is AccountState.OPEN}
+        return sorted({a.account_id for a in self._open() if a.look_at and a.look_at <= now} | proved)
 
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         now = self.clock()
@@ -290,19 +294,11 @@ class Dialling(Tables):
         due = sorted(due, key=lambda a: a.look_at or now)[:n]
         for a in due:
             a.look_at = now + timedelta(seconds=30)
-        return [
-            OpenCall(
-                key=a.key,
-                to=a.row.e164 or "",
-                phase=a.phase,
-                permit_at=a.permit_at or now,
-                provider_call_id=a.provider_call_id,
-                provider_owned=a.provider_owned,
-                resolve_by=a.resolve_by or now,
-                as_of=now,
-            )
-            for a in due
-        ]
+        return [_open_call(a, now) for a in due]
+
+    async def open_calls(self, campaign_id: int, n: int) -> list[OpenCall]:
+        open_ = [a for a in self._open() if a.row.campaign_id == campaign_id]
+        return [_open_call(a, self.clock()) for a in open_ if a.phase in (Phase.UNKNOWN, Phase.ACCEPTED)][:n]
 
     async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]:
         mine = [a for a in self.attempts.values() if a.account_id == account_id]
@@ -311,8 +307,12 @@ class Dialling(Tables):
         for sighting in sightings:
             attempt = next((a for a in mine if a.key == sighting.key), None)
             attempt = attempt or by_call.get(sighting.outcome.provider_call_id or "")
+            if attempt is None and sighting.request_id and sighting.to:
+                asked = (sighting.request_id, sighting.to)
+                attempt = next((a for a in mine if (a.provider_request_id, a.row.e164) == asked), None)
+            fits = attempt is not None and sighting.channel is attempt.campaign.policy.channel
             agrees = attempt is not None and sighting.to in (None, attempt.row.e164)
-            found.append(attempt.key if attempt and agrees else None)
+            found.append(attempt.key if attempt and agrees and fits else None)
         return found
 
     async def match_by_number(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]:
@@ -323,7 +323,23 @@ class Dialling(Tables):
                 a.key
                 for a in self._open()
                 if a.account_id == account_id and a.row.e164 == s.to and a.permit_at and not a.provider_call_id
+                if a.campaign.policy.channel is s.channel
                 if s.created_at and s.created_at >= a.permit_at - timedelta(seconds=5)
             ]
             found.append(fits[0] if s.to and len(fits) == 1 and once[s.to] == 1 else None)
         return found
+
+
+def _open_call(a: Attempt, now: datetime) -> OpenCall:
+    return OpenCall(
+        key=a.key,
+        to=a.row.e164 or "",
+        channel=a.campaign.policy.channel,
+        phase=a.phase,
+        permit_at=a.permit_at or now,
+        provider_call_id=a.provider_call_id,
+        provider_request_id=a.provider_request_id,
+        provider_owned=a.provider_owned,
+        resolve_by=a.resolve_by or now,
+        as_of=now,
+    )

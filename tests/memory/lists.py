@@ -149,13 +149,14 @@ class Lists(Tables):
 
     async def save_postbacks(self, raws: Sequence[RawPostback]) -> None:
         for raw in raws:
-            digest = (raw.account_id, hashlib.sha256(raw.body).digest())
+            digest = (raw.account_id, hashlib.sha256(raw.body + (raw.request or "").encode()).digest())
             if not any(i.digest == digest for i in self.inbox.values()):
                 new = Postback(
                     id=next(self.ids),
                     account_id=raw.account_id,
                     content_type=raw.content_type,
                     body=raw.body,
+                    request=raw.request,
                     tries=0,
                 )
                 self.inbox[new.id] = Inbox(new, PostbackState.NEW, self.clock(), digest)

@@ -12,7 +12,7 @@ from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncEntry, DncImport, Scope
 from dispatcher.domain.loading import LoadTicket
 from dispatcher.domain.postback import Postback, PostbackState
-from dispatcher.domain.results import Result
+from dispatcher.domain.results import Frozen, Result
 from dispatcher.domain.screening import Screened
 from dispatcher.domain.states import FINAL, LEGAL_MOVES, OPEN, WAITING, Actor, Phase, RetryOwner, State
 from dispatcher.domain.tick import DueMark
@@ -54,11 +54,22 @@ class Attempt:
     permit_at: datetime | None = None
     provider_owned: bool = False
     provider_call_id: str | None = None
+    provider_request_id: str | None = None
     look_at: datetime | None = None
     resolve_by: datetime | None = None
     looks: int = 0
     result: Result | None = None
     screened: bool = False
+
+
+@dataclass
+class Kept:
+    request: Frozen
+    account_id: int
+    created_at: datetime
+    resend_at: datetime
+    tries: int = 0
+    ended: bool = False
 
 
 @dataclass
@@ -88,6 +99,7 @@ class Tables:
     imported: dict[int, list[DncEntry]] = field(default_factory=dict)
     loads: dict[tuple[int, str], LoadTicket] = field(default_factory=dict)
     staged: dict[int, list[Screened]] = field(default_factory=dict)
+    frozen: dict[str, Kept] = field(default_factory=dict)
     inbox: dict[int, Inbox] = field(default_factory=dict)
     marks: dict[int, DueMark] = field(default_factory=dict)
     redials: Counter[tuple[int, str]] = field(default_factory=Counter)

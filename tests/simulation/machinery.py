@@ -5,6 +5,8 @@ import selectors
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
+
 
 class Faults(Protocol):
     """What a worker asks of its world."""
@@ -58,6 +60,15 @@ class Mortal:
         return call
 
 
+CAPABILITIES = Capabilities(
+    dedupe=Dedupe.NONE,
+    lookup=LookupBy.OUR_KEY,
+    own_retries=True,
+    callback_auth=CallbackAuth.ADDRESS,
+    most_calls=3,
+)
+
+
 class MortalProviders:
     def __init__(self, exchange: Any, worker: "Worker") -> None:
         self._provider: Any = Mortal(exchange, worker)
@@ -67,6 +78,9 @@ class MortalProviders:
 
     def reader(self, account: Any) -> Any:
         return self._provider
+
+    def capabilities(self, account: Any) -> Any:
+        return CAPABILITIES
 
 
 @dataclass

@@ -21,6 +21,7 @@ from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.errors import NotAllowed, ServerError
 from dispatcher.domain.pacing import Booking, Limit, reserve
 from dispatcher.domain.postback import RawPostback
+from dispatcher.domain.reading import Body, Reading
 from dispatcher.domain.results import Disposition, Outcome, Result, Sighting
 from dispatcher.domain.states import Phase
 from dispatcher.flow.dial import run_shift
@@ -48,6 +49,10 @@ MEANING = {
 }
 
 
+def every(calls: Sequence[Call], outcome: Outcome) -> dict[str, Outcome]:
+    return {call.key: outcome for call in calls}
+
+
 @dataclass
 class Dial:
     at: float
@@ -70,23 +75,29 @@ class Exchange:
     def free(self) -> int:
         return 20
 
-    async def submit(self, call: Call, may_send: Callable[[], Awaitable[bool]]) -> Outcome:
+    @property
+    def calls_per_request(self) -> int:
+        return self.world.calls_per_request
+
+    async def submit(self, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]) -> dict[str, Outcome]:
+        """A request is dialled as a whole, and its answer is lost as a whole."""
         rng, world = self.world.rng, self.world
         await asyncio.sleep(rng.uniform(0, 0.02))
         if not await may_send():
-            return Outcome(disposition=D.NOT_SENT, detail="VETO")
+            return every(calls, Outcome(disposition=D.NOT_SENT, detail="VETO"))
         fault = rng.random() if world.is_faulty else 1.0
         await asyncio.sleep(rng.uniform(0.01, 0.3))
         if fault < 0.04:
-            return Outcome(disposition=D.THROTTLE, retry_after=timedelta(seconds=2))
+            return every(calls, Outcome(disposition=D.THROTTLE, retry_after=timedelta(seconds=2)))
         if fault < 0.06:
-            return Outcome(disposition=D.RECONCILE, detail="lost on the way there")
-        self.dial(call.key, call.to)
+            return every(calls, Outcome(disposition=D.RECONCILE, detail="lost on the way there"))
+        for call in calls:
+            self.dial(call.key, call.to)
         await asyncio.sleep(rng.uniform(0.01, 0.3))
         if fault < 0.12:
             await asyncio.sleep(rng.choice([0, 8]))
-            return Outcome(disposition=D.RECONCILE, detail="lost on the way back")
-        return Outcome(disposition=D.IN_FLIGHT, provider_call_id=f"call-{call.key}")
+            return every(calls, Outcome(disposition=D.RECONCILE, detail="lost on the way back"))
+        return {c.key: Outcome(disposition=D.IN_FLIGHT, provider_call_id=f"call-{c.key}") for c in calls}
 
     def dial(self, key: str, to: str, provider_retry: bool = False) -> None:
         rng = self.world.rng
@@ -132,10 +143,11 @@ class Exchange:
                 found[call.key] = Outcome(disposition=disposition, result=result)
         return found
 
-    def read_postback(self, content_type: str, body: bytes) -> list[Sighting]:
-        seen = json.loads(body)
+    def read(self, body: Body) -> Reading:
+        seen = json.loads(body.data)
         disposition, result = MEANING[seen["result"]]
-        return [Sighting(outcome=Outcome(disposition=disposition, result=result), key=seen["key"], to=seen["to"])]
+        outcome = Outcome(disposition=disposition, result=result)
+        return Reading(sightings=(Sighting(outcome=outcome, key=seen["key"], to=seen["to"]),))
 
     def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
         return True
@@ -156,6 +168,7 @@ class World:
     def __init__(self, seed: int, rows: int = 40, heal_at: float = 400) -> None:
         self.rng = random.Random(seed)
         self.rows, self.heal_at = rows, heal_at
+        self.calls_per_request = 1 if seed % 3 else 3
         self.loop = VirtualLoop()
         self.exchange = Exchange(self)
         self.limits: dict[str, Limit] = {}

@@ -113,6 +113,7 @@ def test_the_domain_is_pure(path: Path) -> None:
         "hashlib",
         "hmac",
         "json",
+        "math",
         "re",
     }
     pure |= {"typing", "zoneinfo", "itertools", "phonenumbers", "pydantic", "dispatcher"}

@@ -1,121 +1,100 @@
-"""CallFire v2: one call a POST; news by signed webhook, and by asking.
+"""CallFire v2: calls and texts in lists; news by signed webhook, and by asking.
 
 Mind what the real thing does not give (providers.md 1.7): no idempotency key; no attributes in webhooks, and none
 but for Finished; no lookup by attribute, and a list that lags. So a call is found by its number and time, on all
 pages, and then by our key; and not finding it proves nothing.
 """
 
-import asyncio
-import hashlib
-import hmac
-from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
 
 from dispatcher.domain.attempt import Call, OpenCall
+from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.errors import PayloadError, ServerError
-from dispatcher.domain.results import Disposition, Outcome, Result, Sighting, read_result
-from dispatcher.domain.states import State
-from dispatcher.providers.callfire.outcomes import ACCOUNT_WORDS, CARRIER_RETRIES, RESULTS, STATES
-from dispatcher.providers.callfire.wire import (
-    KEY_ATTRIBUTE,
-    Action,
-    Actions,
-    Problem,
-    Subscriptions,
-    Webhook,
-    recipient,
-)
-from dispatcher.providers.http import Answer, Lanes, by_status
-from dispatcher.providers.payload import read_json, read_model, read_ms, read_number
+from dispatcher.domain.reading import BodyKind, Reading
+from dispatcher.domain.results import Channel, Outcome
+from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, seen_outcome
+from dispatcher.providers.callfire.client11 import CallFire11
+from dispatcher.providers.callfire.reader import Reader
+from dispatcher.providers.callfire.wire import Webhook, recipient
+from dispatcher.providers.http import Answer, basic
+from dispatcher.providers.kit import Kit, Opening, Options
+from dispatcher.providers.payload import read_json, read_model, read_number
+from dispatcher.providers.wire import Text, Wire
 
-M = TypeVar("M", bound=BaseModel)
 PAGE = 100
-LOOKUP_BUDGET_S = 10
-"""One round of lookups takes no longer, however slow the provider is: others wait for the worker."""
 MOST_PAGES = 50
-_CLOCKS_DIFFER = timedelta(minutes=2)
-_NOT_FOUND = Outcome(disposition=Disposition.RECONCILE, detail="NOT_FOUND")
+MOST_CALLS = 500
+"""Not published; cautious."""
+CLOCKS_DIFFER = timedelta(minutes=2)
+_ROOMS = {Channel.VOICE: "/calls", Channel.TEXT: "/texts"}
+_RESOURCES = {"OutboundCall": ["Finished"], "OutboundText": ["Finished"], "InboundText": ["Finished"]}
 
 
-class PostbackReader:
-    """Reads what CallFire posts to us."""
+class Items(Wire):
+    """A page of a list."""
 
-    def read_postback(self, content_type: str, body: bytes) -> list[Sighting]:
-        """The calls that a webhook reports; other resources are none of ours."""
-        webhook = read_model(Webhook, read_json(body))
-        calls = [e.resource for e in webhook.events if e.resourceType.casefold() in ("outboundcall", "inboundcall")]
-        return [sighting_of(read_model(Action, resource)) for resource in calls]
-
-    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-        """X-CallFire-Signature is HMAC-SHA1 of the raw body; its encoding is not documented: hex or base64."""
-        given = headers.get("x-callfire-signature", "")
-        digest = hmac.new(secret.encode(), body, hashlib.sha1).digest()
-        expected = (digest.hex(), b64encode(digest).decode())
-        return any(hmac.compare_digest(given.strip().encode(), e.encode()) for e in expected)
+    items: tuple[dict[str, object], ...] = ()
 
 
-class CallFire:
+class Listed(Wire):
+    """A number on their do-not-call list."""
+
+    number: Text
+
+
+class CallFire(Adapter):
     """The Provider port for CallFire v2."""
 
-    def __init__(self, base_url: str, credentials: tuple[str, str], connections: int, deadline_s: float) -> None:
-        self._lanes = Lanes(base_url, credentials, connections, deadline_s)
-        self._asking = Lanes(base_url, credentials, 2, deadline_s)
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(
+            opening.base_url,
+            basic(opening.secret),
+            Reader(),
+            most=opening.calls_per_request,
+            connections=opening.connections,
+            deadline_s=opening.deadline_s,
+        )
+        campaign = opening.options.get("campaign_id")
+        # one bad number must not refuse the others: it comes back as INVALID
+        self._params = [("strictValidation", "false"), *([("campaignId", campaign)] if campaign else [])]
 
-    @property
-    def free(self) -> int:
-        return self._lanes.free
+    async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
+        """POST /calls or /texts."""
+        channel = calls[0].channel
+        body = [recipient(call.to, _sender(call), _content(call), call.key) for call in calls]
+        answer = await self._lanes.send("POST", _ROOMS[channel], json=body, params=self._params, may_send=may_send)
+        return self.read_answer(answer)
 
-    async def submit(self, call: Call, may_send: Callable[[], Awaitable[bool]]) -> Outcome:
-        """POST /calls with one recipient."""
-        body = [recipient(call.to, call.caller_id, call.text, call.key)]
-        answer = await self._lanes.send("POST", "/calls", json=body, may_send=may_send)
-        return answer if isinstance(answer, Outcome) else read_submit(answer)
-
-    async def lookup(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
         """GET /calls/{id} where the id is known, else the number's calls since the permit, compared by our key."""
-        found: dict[str, Outcome] = {}
-        with suppress(TimeoutError):  # what there was no time for could not be asked, and is asked again
-            async with asyncio.timeout(LOOKUP_BUDGET_S):
-                for call in calls:
-                    asked = self._by_id(call.provider_call_id) if call.provider_call_id else self._by_number(call)
-                    outcome = await asked
-                    if outcome is not None:
-                        found[call.key] = outcome
-        return found
+        (call,) = calls
+        asked = self._by_id(call, call.provider_call_id) if call.provider_call_id else self._by_number(call)
+        outcome = await asked
+        return {call.key: outcome} if outcome else {}
 
-    async def _by_id(self, call_id: str) -> Outcome | None:
-        answer = await self._asking.send("GET", f"/calls/{call_id}")
-        if isinstance(answer, Outcome):
+    async def _by_id(self, call: OpenCall, call_id: str) -> Outcome | None:
+        answer = await self._asking.send("GET", f"{_ROOMS[call.channel]}/{call_id}")
+        if isinstance(answer, Answer) and answer.status == 404:
+            return NOT_FOUND
+        if not isinstance(answer, Answer) or answer.status not in (200, 201):
             return None
-        if answer.status == 404:
-            return _NOT_FOUND
-        action = _read(answer, Action)
-        return outcome_of(action) if action else None
+        reading = self.read_answer(answer, BodyKind.LOOKUP)
+        return seen_outcome(reading.sightings[0]) if isinstance(reading, Reading) and reading.sightings else None
 
     async def _by_number(self, call: OpenCall) -> Outcome | None:
-        since = int((call.permit_at - _CLOCKS_DIFFER).timestamp() * 1000)
+        since = int((call.permit_at - CLOCKS_DIFFER).timestamp() * 1000)
+        params = [("toNumber", call.to.lstrip("+")), ("intervalBegin", str(since)), ("inbound", "false")]
         for page in range(MOST_PAGES):
-            params = [
-                ("toNumber", call.to.lstrip("+")),
-                ("intervalBegin", str(since)),
-                ("inbound", "false"),
-                ("limit", str(PAGE)),
-                ("offset", str(page * PAGE)),
-            ]
-            answer = await self._asking.send("GET", "/calls", params=params)
-            actions = None if isinstance(answer, Outcome) else _read(answer, Actions)
-            if actions is None:
+            where = [("limit", str(PAGE)), ("offset", str(page * PAGE))]
+            answer = await self._asking.send("GET", _ROOMS[call.channel], params=[*params, *where])
+            reading = self.read_answer(answer, BodyKind.LOOKUP)
+            if isinstance(reading, Outcome) or reading.events:
                 return None
-            for item in actions.items:
-                if _key_of(item) == call.key:
-                    return outcome_of(read_model(Action, item))
-            if len(actions.items) < PAGE:
-                return _NOT_FOUND
+            if found := next((s for s in reading.sightings if s.key == call.key), None):
+                return seen_outcome(found)
+            if reading.entries < PAGE:
+                return NOT_FOUND
         return None
 
     async def probe(self) -> bool:
@@ -124,106 +103,100 @@ class CallFire:
         return isinstance(answer, Answer) and answer.status == 200
 
     async def subscribe(self, url: str, secret: str) -> None:
-        """POST /webhooks, unless that address is subscribed already. Raises ServerError."""
-        known = await self._asking.send("GET", "/webhooks", params=[("limit", str(PAGE))])
-        listed = _read(known, Subscriptions) if isinstance(known, Answer) else None
-        if listed and any(item.callback == url for item in listed.items):
-            return
-        wanted = {"name": "dispatcher", "resource": "OutboundCall", "events": ["Finished"], "callback": url}
-        answer = await self._asking.send("POST", "/webhooks", json={**wanted, "secret": secret})
-        if isinstance(answer, Outcome) or answer.status not in (200, 201):
-            said = answer.detail if isinstance(answer, Outcome) else f"HTTP {answer.status}"
-            raise ServerError(f"CallFire took no webhook ({said}); check the account's credentials and address")
+        """POST /webhooks for each kind of news that this address does not get yet."""
+        known = {(w.address, w.event) for w in await self._webhooks()}
+        for resource, events in _RESOURCES.items():
+            if (url, resource) in known:
+                continue
+            wanted = {"name": "dispatcher", "resource": resource, "events": events, "callback": url, "secret": secret}
+            answer = await self._asking.send("POST", "/webhooks", json=wanted)
+            _require(answer, (200, 201), "took no webhook")
 
-    async def close(self) -> None:
-        await self._lanes.close()
-        await self._asking.close()
+    async def unsubscribe(self, url: str) -> int:
+        """DELETE /webhooks/{id}."""
+        ours = [w for w in await self._webhooks() if w.address == url]
+        for webhook in ours:
+            _require(await self._asking.send("DELETE", f"/webhooks/{webhook.id}"), (200, 204), "kept a webhook")
+        return len(ours)
 
+    async def _webhooks(self) -> list[Webhook]:
+        return [read_model(Webhook, item) for item in await self._list("/webhooks")]
 
-def read_submit(answer: Answer) -> Outcome:
-    """What the answer to POST /calls means."""
-    decided = by_status(answer)
-    if decided:
-        return decided
-    if answer.status >= 400:
-        return _read_problem(answer)
-    actions = _read(answer, Actions)
-    try:
-        (item,) = actions.items if actions else ()
-        return outcome_of(read_model(Action, item))
-    except (ValueError, PayloadError):
-        return Outcome(disposition=Disposition.RECONCILE, detail="UNREADABLE_ANSWER")
+    async def _list(self, path: str) -> list[dict[str, object]]:
+        """All items. Raises ServerError."""
+        found: list[dict[str, object]] = []
+        while True:
+            params = [("limit", str(PAGE)), ("offset", str(len(found)))]
+            answer = _require(await self._asking.send("GET", path, params=params), (200,), f"did not list {path}")
+            try:
+                page = read_model(Items, read_json(answer.body)).items
+            except PayloadError as error:
+                raise ServerError(f"CallFire's answer to GET {path} cannot be read: {error}") from None
+            found += page
+            if len(page) < PAGE:
+                return found
 
+    async def dnc_numbers(self) -> list[str]:
+        """GET /contacts/dncs."""
+        listed = [read_model(Listed, item) for item in await self._list("/contacts/dncs")]
+        return [number for item in listed if (number := read_number(item.number))]
 
-def _key_of(item: Any) -> Any:
-    """Our key in a listed call, if it has one; other people's calls may look as they like."""
-    attributes = item.get("attributes") if isinstance(item, dict) else None
-    return attributes.get(KEY_ATTRIBUTE) if isinstance(attributes, dict) else None
-
-
-def _read_problem(answer: Answer) -> Outcome:
-    detail = f"HTTP {answer.status}"
-    if answer.status == 401:
-        return Outcome(disposition=Disposition.ACCOUNT_STOP, detail=detail)
-    try:
-        message = read_model(Problem, read_json(answer.body)).message.casefold()
-    except PayloadError:
-        return Outcome(disposition=Disposition.RECONCILE, detail=detail)
-    if answer.status == 403:
-        return Outcome(disposition=Disposition.ACCOUNT_STOP, detail=detail)
-    for word, reason in ACCOUNT_WORDS.items():
-        if word in message:
-            return Outcome(disposition=Disposition.ACCOUNT_STOP, detail=reason)
-    return Outcome(disposition=Disposition.CONFIG_STOP, detail=detail)
+    async def dnc_add(self, numbers: Sequence[str]) -> None:
+        """POST /contacts/dncs, a page at a time."""
+        for i in range(0, len(numbers), PAGE):
+            page = [number.lstrip("+") for number in numbers[i : i + PAGE]]
+            wanted = {"numbers": page, "call": True, "text": True, "source": "dispatcher"}
+            answer = await self._asking.send("POST", "/contacts/dncs", json=wanted)
+            _require(answer, (200, 201, 204), "took no do-not-call numbers")
 
 
-def _read(answer: Answer, model: type[M]) -> M | None:
-    if answer.status not in (200, 201):
-        return None
-    try:
-        return read_model(model, read_json(answer.body))
-    except PayloadError:
-        return None
+def _require(answer: Answer | Outcome, wanted: tuple[int, ...], failed: str) -> Answer:
+    if isinstance(answer, Answer) and answer.status in wanted:
+        return answer
+    said = f"HTTP {answer.status}" if isinstance(answer, Answer) else answer.detail
+    raise ServerError(f"CallFire {failed} ({said}); check the account's credentials and address")
 
 
-def outcome_of(action: Action) -> Outcome:
-    """What one call's state and result mean."""
-    disposition, state, result = _meaning(action)
-    last = action.records[-1] if action.records else None
-    return Outcome(
-        disposition=disposition,
-        state=state,
-        result=result,
-        provider_call_id=action.id,
-        raw_state=action.state,
-        raw_result=action.result_word,
-        answered_at=read_ms(last.answerTime) if last else None,
-        finished_at=read_ms(last.finishTime) if last else None,
-        duration_s=last.duration if last else None,
-        cost=last.billedAmount if last else None,
+def _content(call: Call) -> dict[str, str]:
+    if call.channel is Channel.TEXT:
+        return {"message": call.text}
+    voice = {"voice": call.voice} if call.voice else {}
+    return {"liveMessage": call.text, "machineMessage": call.text, **voice}
+
+
+def _sender(call: Call) -> str | None:
+    """A text without a number of one's own leaves from their shared short code."""
+    return call.caller_id
+
+
+def _open(opening: Opening) -> Adapter:
+    return CallFire11(opening) if opening.options.get("api") == "1.1" else CallFire(opening)
+
+
+def _capabilities(options: Options) -> Capabilities:
+    old = options.get("api") == "1.1"
+    return Capabilities(
+        # 1.1 has a RequestId, but nobody has shown an answer that was de-duplicated by it
+        dedupe=Dedupe.KEY if old else Dedupe.NONE,
+        lookup=LookupBy.OUR_KEY,
+        own_retries=True,
+        callback_auth=CallbackAuth.ADDRESS if old else CallbackAuth.SIGNATURE,
+        most_calls=MOST_CALLS,
+        channels=frozenset(Channel),
+        cancel=old,
+        dnc=not old,
     )
 
 
-def _meaning(action: Action) -> tuple[Disposition, State | None, Result | None]:
-    result = read_result(action.result_word) if action.result_word else None
-    word = action.state.strip().upper()
-    if word == "FINISHED":
-        disposition, state = (result and RESULTS.get(result)) or (Disposition.UNKNOWN, None)
-        return disposition, state, result
-    if word not in STATES:
-        return Disposition.UNKNOWN, None, result
-    disposition, state, fixed = STATES[word]
-    if disposition is Disposition.IN_FLIGHT and result in CARRIER_RETRIES:
-        disposition = Disposition.PROVIDER_RETRY
-    return disposition, state, fixed or result
+def _base_url(options: Options) -> str:
+    old = options.get("api") == "1.1"
+    return "https://www.callfire.com/api/1.1/rest" if old else "https://api.callfire.com/v2"
 
 
-def sighting_of(action: Action) -> Sighting:
-    """One call as a report that must still be matched to an attempt."""
-    return Sighting(
-        outcome=outcome_of(action),
-        key=action.key,
-        to=read_number(action.toNumber),
-        created_at=read_ms(action.created),
-        inbound=action.inbound,
-    )
+KIT = Kit(
+    base_url=_base_url,
+    open=_open,
+    reader=lambda options: Reader(signed=options.get("api") != "1.1"),
+    capabilities=_capabilities,
+    options={"api": ("2", "1.1"), "format": ("xml", "json"), "campaign_id": ""},
+)

@@ -1,48 +1,88 @@
-"""What CallFire's words mean. Every row has its reason; an unknown word is never guessed (providers.md 1.9)."""
+"""What CallFire's words mean, in both generations. Every row has its reason; an unknown word is never guessed.
+
+Sources: seeds 000, 002 and 003; the enums of the 1.1 and v2 clients (providers.md 1.6, 1.9).
+"""
 
 from dispatcher.domain.results import Disposition as D
+from dispatcher.domain.results import Outcome, read_result
 from dispatcher.domain.results import Result as R
 from dispatcher.domain.states import State as S
+from dispatcher.providers.meaning import UNKNOWN, Meaning, Meanings
 
-STATES: dict[str, tuple[D, S | None, R | None]] = {
-    "READY": (D.IN_FLIGHT, None, None),  # waits at the provider
-    "SELECTED": (D.IN_FLIGHT, None, None),  # is being dialled
-    "CALLBACK": (D.PROVIDER_RETRY, None, None),  # they ring again: not ours to redial
-    "DISABLED": (D.HOLD, None, R.POSTPONED),  # batch switched off; comes back when enabled
-    "SKIPPED": (D.FINAL_FAILURE, None, R.SKIPPED),  # an agent skipped it
-    "DNC": (D.SCREENED, S.DNC, R.DNC),  # on their list; goes to ours
-    "DUP": (D.RECONCILE, None, R.UNDIALED),  # waits there already, and our index says we hold no other: ask
-    "INVALID": (D.SCREENED, S.INVALID, R.UNDIALED),  # no final result on the wire
-    "TIMEOUT": (D.FINAL_FAILURE, S.TIMEOUT, None),  # dialled, result not reported: may have rung
-    "PERIOD_LIMIT": (D.FINAL_FAILURE, None, R.UNDIALED),  # contacted too often: redialling defeats the limit
-    "RESTRICTED_NUMBER": (D.SCREENED, S.INVALID, R.UNDIALED),  # the provider refuses the number
-}
-"""Action states, but FINISHED, which is decided by the result."""
-
-RESULTS: dict[R, tuple[D, S | None]] = {
-    R.LA: (D.FINAL_SUCCESS, None),  # answered by a person
-    R.AM: (D.FINAL_SUCCESS, None),  # message left on a machine
-    R.BUSY: (D.RETRYABLE, None),  # in a call
-    R.NO_ANS: (D.FINAL_FAILURE, None),  # retried only if the campaign lists it
-    R.DNC: (D.SCREENED, S.DNC),  # pressed the key, or on their list
-    R.XFER: (D.FINAL_SUCCESS, None),  # transferred
-    R.XFER_LEG: (D.FINAL_SUCCESS, None),  # second leg of a transfer
-    R.UNDIALED: (D.RETRYABLE, None),  # never rang: put back uncharged
-    R.INTERNAL_ERROR: (D.RETRYABLE, None),  # "retry or call support": the policy allows one redial
-    R.CARRIER_ERROR: (D.FINAL_FAILURE, None),  # often a dead number: redialling costs most
-    R.CARRIER_TEMP_ERROR: (D.RETRYABLE, None),  # long delay; while not FINISHED it is the carrier's to retry
-    R.SD: (D.FINAL_SUCCESS, None),  # voicemail drop
-    R.POSTPONED: (D.PROVIDER_RETRY, None),  # not final wherever seen
-    R.ABANDONED: (D.FINAL_FAILURE, None),  # answered without an agent: redialling is a compliance matter
-    R.SKIPPED: (D.FINAL_FAILURE, None),  # an agent skipped it
-    R.INVALID_NUMBER: (D.SCREENED, S.INVALID),
-    R.SENT: (D.FINAL_SUCCESS, None),  # text
-    R.RECEIVED: (D.FINAL_SUCCESS, None),  # a reply
-    R.DNT: (D.SCREENED, S.DNC),  # do not text
-    R.TOO_BIG: (D.FINAL_FAILURE, None),  # the same text fails for all
-}
-"""Results of a FINISHED action."""
-
+MEANINGS = Meanings(
+    {
+        # where an action is
+        ("state", "READY"): Meaning(D.IN_FLIGHT, S.READY),  # waits at the provider
+        ("state", "SELECTED"): Meaning(D.IN_FLIGHT, S.SELECTED),  # is being dialled
+        ("state", "CALLBACK"): Meaning(D.PROVIDER_RETRY, S.CALLBACK),  # they ring again: not ours to redial
+        ("state", "DISABLED"): Meaning(D.HOLD, S.READY, R.POSTPONED),  # batch switched off; comes back when enabled
+        ("state", "SKIPPED"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.SKIPPED),  # an agent skipped it
+        ("state", "DNC"): Meaning(D.SCREENED, S.DNC, R.DNC),  # on their list; goes to ours
+        ("state", "DUP"): Meaning(D.SCREENED, S.DUP, R.UNDIALED),  # waits there already; settling asks about it
+        ("state", "INVALID"): Meaning(D.SCREENED, S.INVALID, R.UNDIALED),  # no final result on the wire
+        ("state", "TIMEOUT"): Meaning(D.FINAL_FAILURE, S.TIMEOUT),  # dialled, result not reported: may have rung
+        ("state", "PERIOD_LIMIT"): Meaning(D.SCREENED, S.FINISHED, R.UNDIALED),  # redialling defeats their limit
+        ("state", "RESTRICTED_NUMBER"): Meaning(D.SCREENED, S.INVALID, R.UNDIALED),  # the provider refuses it
+        # what a FINISHED action came to
+        ("result", "LA"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.LA),  # answered by a person
+        ("result", "AM"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.AM),  # message left on a machine: we ask for that
+        ("result", "BUSY"): Meaning(D.RETRYABLE, S.FINISHED, R.BUSY),  # in a call
+        ("result", "NO_ANS"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.NO_ANS),  # retried only if the campaign lists it
+        ("result", "DNC"): Meaning(D.SCREENED, S.DNC, R.DNC),  # pressed the key, or on their list
+        ("result", "XFER"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.XFER),  # transferred
+        ("result", "XFER_LEG"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.XFER_LEG),  # second leg of a transfer
+        ("result", "UNDIALED"): Meaning(D.RETRYABLE, S.FINISHED, R.UNDIALED),  # never rang: put back uncharged
+        ("result", "INTERNAL_ERROR"): Meaning(
+            D.RETRYABLE, S.FINISHED, R.INTERNAL_ERROR, redials=1
+        ),  # "retry or call us"
+        ("result", "CARRIER_ERROR"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.CARRIER_ERROR),  # often a dead number
+        ("result", "CARRIER_TEMP_ERROR"): Meaning(D.RETRYABLE, S.FINISHED, R.CARRIER_TEMP_ERROR),  # long delay
+        ("result", "SD"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.SD),  # voicemail drop
+        ("result", "POSTPONED"): Meaning(D.PROVIDER_RETRY, S.CALLBACK, R.POSTPONED),  # not final wherever seen
+        ("result", "ABANDONED"): Meaning(
+            D.FINAL_FAILURE, S.FINISHED, R.ABANDONED
+        ),  # no agent; redialling is a matter of law
+        ("result", "SKIPPED"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.SKIPPED),  # an agent skipped it
+        ("result", "INVALID_NUMBER"): Meaning(D.SCREENED, S.INVALID, R.INVALID_NUMBER),  # newer 1.1 documents
+        ("result", "SENT"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.SENT),  # a text left
+        ("result", "RECEIVED"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.RECEIVED),  # a reply came
+        ("result", "DNT"): Meaning(D.SCREENED, S.DNC, R.DNT),  # do not text
+        ("result", "TOO_BIG"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.TOO_BIG),  # the same text fails for all
+        # a broadcast, as its notifications and queries tell it
+        ("broadcast", "TEST"): Meaning(D.IN_FLIGHT),
+        ("broadcast", "SETUP"): Meaning(D.IN_FLIGHT),
+        ("broadcast", "START_PENDING"): Meaning(D.IN_FLIGHT),
+        ("broadcast", "RUNNING"): Meaning(D.IN_FLIGHT),
+        ("broadcast", "SCHEDULED"): Meaning(D.IN_FLIGHT),
+        ("broadcast", "APPROVED"): Meaning(D.IN_FLIGHT),
+        ("broadcast", "VALIDATING_EMAIL"): Meaning(D.IN_FLIGHT),
+        ("broadcast", "VALIDATING_START"): Meaning(D.IN_FLIGHT),
+        ("broadcast", "STOPPED"): Meaning(D.HOLD),  # somebody stopped it
+        ("broadcast", "FINISHED"): Meaning(D.RECONCILE),  # no more dials: what is not final is asked about
+        ("broadcast", "ARCHIVED"): Meaning(D.RECONCILE),
+        ("broadcast", "SUSPENDED"): Meaning(D.ACCOUNT_STOP),
+        ("broadcast", "BLOCKED_SUSPICIOUS"): Meaning(D.ACCOUNT_STOP),
+        ("broadcast", "DECLINED"): Meaning(D.ACCOUNT_STOP),
+        ("batch", "NEW"): Meaning(D.IN_FLIGHT),
+        ("batch", "VALIDATING"): Meaning(D.IN_FLIGHT),
+        ("batch", "ACTIVE"): Meaning(D.IN_FLIGHT),
+        ("batch", "ERRORS"): Meaning(D.RECONCILE),  # some numbers refused: their actions say which
+        ("batch", "SOURCE_ERROR"): Meaning(D.CONFIG_STOP),
+        # HTTP answers that carry CallFire's own error body; without one they prove nothing
+        ("http", "200"): Meaning(D.IN_FLIGHT),
+        ("http", "201"): Meaning(D.IN_FLIGHT),
+        ("http", "204"): Meaning(D.IN_FLIGHT),
+        ("http", "400"): Meaning(D.CONFIG_STOP),  # a parameter, unless the text speaks of the account
+        ("http", "401"): Meaning(D.ACCOUNT_STOP),  # credentials
+        ("http", "403"): Meaning(D.ACCOUNT_STOP),  # no permission
+        ("http", "404"): Meaning(D.CONFIG_STOP),  # an id of ours that they do not have
+        ("http", "429"): Meaning(D.THROTTLE),  # client documents: "Rate Limit Reached"
+        ("http", "500"): Meaning(D.RECONCILE),  # their fault, and it may have dialled
+        # v2 webhooks about the account
+        ("account", "LowBalance"): Meaning(D.ACCOUNT_STOP),
+        ("account", "MonthlyRenewal"): Meaning(D.IN_FLIGHT),  # news for people
+    }
+)
 CARRIER_RETRIES = frozenset({R.CARRIER_TEMP_ERROR, R.POSTPONED})
 """Results that mean, while the action is not FINISHED, that somebody downstream rings again (seed 000)."""
 
@@ -54,3 +94,47 @@ ACCOUNT_WORDS = {
     "account is": "ACCOUNT_REFUSED",
 }
 """Words in the text of a 400 that speak of the account and not of the request (an assumption of providers.md 1.6)."""
+
+TRIGGERS = {
+    "OUTBOUND_CALL_FINISHED": "CallFinished",
+    "INBOUND_CALL_FINISHED": "CallFinished",
+    "OUTBOUND_TEXT_FINISHED": "TextNotification",
+    "INBOUND_TEXT_FINISHED": "TextNotification",
+    "CAMPAIGN_STARTED": "BroadcastNotification",
+    "CAMPAIGN_STOPPED": "BroadcastNotification",
+    "CAMPAIGN_FINISHED": "BroadcastNotification",
+}
+"""What 1.1 may be asked to tell of, and the root of the notification that tells it (seed 002)."""
+
+
+def of_action(state: str, final: str | None, last: str | None) -> Meaning:
+    """What an action means by its state, its final result, and the result of its last dial."""
+    word = final or last
+    result = read_result(word) if word else None
+    if MEANINGS.of("state", state) is UNKNOWN and state.strip().upper() != "FINISHED":
+        return Meaning(D.UNKNOWN, None, result)
+    if state.strip().upper() == "FINISHED":
+        return MEANINGS.of("result", result) if result else UNKNOWN
+    meaning = MEANINGS.of("state", state)
+    if meaning.disposition is D.IN_FLIGHT and result in CARRIER_RETRIES:
+        meaning = Meaning(D.PROVIDER_RETRY, S.CALLBACK)
+    return meaning._replace(result=meaning.result or result)
+
+
+def of_problem(status: int, message: str) -> Outcome:
+    """What an error body means: a 400 may be about the account, and only its text says so."""
+    meaning = MEANINGS.of("http", status)
+    detail = f"HTTP {status}"
+    if status == 400:
+        for word, reason in ACCOUNT_WORDS.items():
+            if word in message.casefold():
+                return Outcome(disposition=D.ACCOUNT_STOP, state=S.READY, result=R.UNDIALED, detail=reason)
+    if meaning is UNKNOWN:
+        return Outcome(disposition=D.CONFIG_STOP if status < 500 else D.RECONCILE, detail=detail)
+    undialled = meaning.disposition is not D.RECONCILE
+    return Outcome(
+        disposition=meaning.disposition,
+        state=S.READY if undialled else None,
+        result=R.UNDIALED if undialled else None,
+        detail=detail,
+    )

@@ -1,127 +1,152 @@
-"""What crosses the wire to and from CallFire v2: tolerant when read, strict when written."""
+"""What crosses the wire to and from CallFire, 1.1 (XML and JSON) and v2: tolerant when read, strict when written.
 
+The generations tell the same things under other names, so one model reads both.
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field
+
+from dispatcher.domain.errors import PayloadError
+from dispatcher.domain.results import Channel, Disposition, Outcome, Sighting
+from dispatcher.providers.callfire.outcomes import MEANINGS, of_action
+from dispatcher.providers.payload import read_instant, read_model, read_ms, read_number
+from dispatcher.providers.wire import LONGEST_WORD, Flag, Number, Optional, Text, Wire, list_of, named
 
 KEY_ATTRIBUTE = "dispatcher_key"
-LONGEST_WORD = 64
-"""No id, number or word of theirs is longer; what is longer is cut, so that it fits wherever it is kept."""
+_TEXT_ONLY = frozenset({"SENT", "RECEIVED", "DNT", "TOO_BIG", "DO NOT TEXT", "MSG TOO BIG"})
 
 
-def _text(value: Any) -> Any:
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    return text[:LONGEST_WORD] if isinstance(text, str) else text
+def _time(value: Any) -> datetime | None:
+    return read_instant(value, naive=True) if isinstance(value, str) else read_ms(value)
 
 
-def _or_none(value: Any) -> Any:
-    return None if value == "" else value
+Time = Annotated[datetime | None, BeforeValidator(_time)]
+"""ISO 8601 (1.1) or unix milliseconds (v2); junk of the published samples is no time."""
 
 
-Text = Annotated[str, BeforeValidator(_text)]
-"""Ids and numbers come as integers (above 2^53 too) or as strings."""
-Number = Annotated[int | float | None, BeforeValidator(_or_none)]
-"""Absent, null and an empty string are one."""
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Record(_Wire):
+class Record(Wire):
     """One dial of an action."""
 
-    result: Text | None = None
-    callResult: Text | None = None  # several published samples
-    textResult: Text | None = None
-    billedAmount: Number = None
-    answerTime: Number = None
-    finishTime: Number = None
-    duration: Number = None
+    # 'callResult' and 'textResult' stand in several published samples
+    word: Optional = named("Result", "result", "callResult", "textResult")
+    cost: Number = named("BilledAmount", "billedAmount")
+    answered_at: Time = named("AnswerTime", "answerTime")
+    finished_at: Time = named("FinishTime", "finishTime")
+    duration: Number = named("Duration", "duration")
+    message: str | None = named("Message", "message")
+
+
+class Action(Wire):
+    """A call or a text."""
+
+    id: Text = Field(validation_alias=AliasChoices("@id", "id", "Id"))
+    state: Text = Field(validation_alias=AliasChoices("State", "state"))
+    to: Any = named("ToNumber", "toNumber")
+    from_: Any = named("FromNumber", "fromNumber")
+    final: Optional = named("FinalResult", "finalResult", "finalCallResult", "finalTextResult")
+    attributes: dict[str, Optional] | None = None
+    inbound: Flag = named("Inbound", "inbound", default=False)
+    agent: Flag = named("AgentCall", "agentCall", default=False)
+    created: Time = named("Created", "created")
+    modified: Time = named("Modified", "modified")
+    broadcast: Optional = named("BroadcastId", "campaignId")
+    message: str | None = named("Message", "message")
+    records: Annotated[tuple[Record, ...], BeforeValidator(list_of)] = named(
+        "CallRecord", "TextRecord", "records", default=()
+    )
 
     @property
-    def word(self) -> str | None:
-        return self.result or self.callResult or self.textResult
-
-
-def _list(value: Any) -> Any:
-    if value in (None, ""):
-        return ()
-    return (value,) if isinstance(value, dict) else value
-
-
-Records = Annotated[tuple[Record, ...], BeforeValidator(_list)]
-"""One, several or none: a list, an object, null or an empty string."""
-
-
-class Action(_Wire):
-    """A call."""
-
-    id: Text
-    toNumber: Text | None = None
-    fromNumber: Text | None = None
-    state: Text
-    finalCallResult: Text | None = None
-    attributes: dict[str, Text | None] | None = None
-    inbound: bool = False
-    created: Number = None
-    records: Records = ()
-
-    @property
-    def result_word(self) -> str | None:
-        """The final result, else the last dial's."""
-        return self.finalCallResult or (self.records[-1].word if self.records else None)
+    def last(self) -> Record | None:
+        """Its last dial."""
+        return self.records[-1] if self.records else None
 
     @property
     def key(self) -> str | None:
-        """Our key, where they give it back."""
+        """Our key, where they give it back: an attribute of the action (v2), or of its number (1.1 XML)."""
+        if isinstance(self.to, Mapping) and isinstance(key := self.to.get(f"@{KEY_ATTRIBUTE}"), str):
+            return key[:LONGEST_WORD]
         return (self.attributes or {}).get(KEY_ATTRIBUTE)
 
 
-class Actions(_Wire):
-    """A list of calls, or a page of one."""
+class Problem(Wire):
+    """An error's body; the status inside it is not to be trusted (a fixture says 100)."""
 
-    items: tuple[Any, ...]
-
-
-class Event(_Wire):
-    """One event of a webhook."""
-
-    resourceType: str
-    eventType: str | None = None
-    resource: dict[str, Any]
+    message: str = Field(validation_alias=AliasChoices("Message", "message"))
+    code: int | None = named("internalCode")
 
 
-class Webhook(_Wire):
-    """What is posted to us."""
+class Webhook(Wire):
+    """A subscription as they list it."""
 
-    events: tuple[Event, ...]
-
-
-class Problem(_Wire):
-    """An error's body; `httpStatusCode` is not to be trusted."""
-
-    message: str
-    internalCode: int | None = None
+    id: Text = Field(validation_alias=AliasChoices("@id", "id", "Id"))
+    address: Optional = named("Endpoint", "endpoint", "callback")
+    event: Optional = named("TriggerEvent", "triggerEvent", "resource")
 
 
-class Subscription(_Wire):
-    """A webhook as they list it."""
+def outcome_of(action: Action) -> Outcome:
+    """What one action's state and result mean."""
+    last = action.last
+    meaning = of_action(action.state, action.final, last.word if last else None)
+    return Outcome(
+        disposition=meaning.disposition,
+        state=meaning.state,
+        result=meaning.result,
+        redials=meaning.redials,
+        provider_call_id=action.id,
+        raw_state=action.state,
+        raw_result=action.final or (last.word if last else None),
+        answered_at=last.answered_at if last else None,
+        finished_at=last.finished_at if last else None,
+        duration_s=last.duration if last else None,
+        cost=last.cost if last else None,
+    )
 
-    id: Text
-    callback: str | None = None
+
+def sighting_of(action: Action, channel: Channel | None = None) -> Sighting:
+    """One action as a report that must still be matched to an attempt."""
+    return Sighting(
+        outcome=outcome_of(action),
+        key=action.key,
+        to=read_number(action.to),
+        request_id=action.broadcast,
+        channel=channel or _channel_of(action),
+        created_at=action.created,
+        inbound=action.inbound,
+        records=len(action.records),
+    )
 
 
-class Subscriptions(_Wire):
-    items: tuple[Subscription, ...] = ()
+def _channel_of(action: Action) -> Channel:
+    """A list of actions does not say which they are; only texts have a message or these results."""
+    words = {action.final, *(record.word for record in action.records)}
+    return Channel.TEXT if action.message is not None or words & _TEXT_ONLY else Channel.VOICE
 
 
-def recipient(to: str, caller_id: str, text: str, key: str) -> dict[str, Any]:
-    """One CallRecipient: numbers without '+', our key among the attributes."""
-    return {
-        "phoneNumber": to.lstrip("+"),
-        "fromNumber": caller_id.lstrip("+"),
-        "liveMessage": text,
-        "machineMessage": text,
-        "attributes": {KEY_ATTRIBUTE: key},
-    }
+def read_actions(documents: Any, channel: Channel | None = None) -> tuple[Sighting, ...]:
+    """Calls or texts; the calls of agents are none of ours, and other people's may look as they like.
+
+    Raises PayloadError for one that stands alone.
+    """
+    items = list_of(documents)
+    found = []
+    for document in items:
+        with suppress(PayloadError) if len(items) > 1 else nullcontext():
+            found.append(read_model(Action, document))
+    return tuple(sighting_of(action, channel) for action in found if not action.agent)
+
+
+def of_status(table: str, status: str | None) -> Outcome:
+    """What the state of a broadcast or a batch means for the account that runs it."""
+    meaning = MEANINGS.of(table, status or "")
+    stopped = meaning.disposition is Disposition.ACCOUNT_STOP
+    return Outcome(disposition=meaning.disposition, detail=f"BROADCAST_{status}"[:LONGEST_WORD] if stopped else None)
+
+
+def recipient(to: str, caller_id: str | None, texts: Mapping[str, str], key: str) -> dict[str, Any]:
+    """One v2 CallRecipient or TextRecipient: numbers without '+', our key among the attributes."""
+    sender = {"fromNumber": caller_id.lstrip("+")} if caller_id else {}
+    return {"phoneNumber": to.lstrip("+"), **sender, **texts, "attributes": {KEY_ATTRIBUTE: key}}

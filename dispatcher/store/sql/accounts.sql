@@ -1,9 +1,10 @@
 -- Accounts, and the shifts that dial for them.
 
 -- add --
-INSERT INTO account (name, provider, base_url, credentials, cps, headroom, in_flight, in_flight_ttl, shifts)
+INSERT INTO account (name, provider, base_url, credentials, cps, headroom, in_flight, in_flight_ttl, shifts,
+                     calls_per_request, options)
 VALUES (%(name)s, %(provider)s, %(base_url)s, %(credentials)s, %(cps)s, %(headroom)s, %(in_flight)s,
-        %(in_flight_ttl)s, %(shifts)s)
+        %(in_flight_ttl)s, %(shifts)s, %(calls_per_request)s, %(options)s)
 ON CONFLICT (name) DO NOTHING
 RETURNING id;
 
@@ -39,8 +40,13 @@ UPDATE account
    SET base_url = coalesce(%(base_url)s, base_url), credentials = coalesce(%(credentials)s, credentials),
        cps = coalesce(%(cps)s, cps), headroom = coalesce(%(headroom)s, headroom),
        in_flight = coalesce(%(in_flight)s, in_flight), in_flight_ttl = coalesce(%(in_flight_ttl)s, in_flight_ttl),
-       shifts = coalesce(%(shifts)s, shifts)
+       shifts = coalesce(%(shifts)s, shifts),
+       calls_per_request = coalesce(%(calls_per_request)s, calls_per_request),
+       options = options || coalesce(%(options)s, '{}'::jsonb)
  WHERE id = %(id)s;
+
+-- prove --
+UPDATE account SET dedupe_window = %(window)s WHERE id = %(id)s;
 
 -- reopen --
 -- What a person stopped only a person opens.

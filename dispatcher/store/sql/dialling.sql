@@ -86,7 +86,7 @@ SELECT o.key, o.part, o.destination_id, o.campaign_id, o.e164, o.phase, o.permit
        o.lease_until <= clock_timestamp() AS lease_over, d.state, d.fence = o.fence AS is_latest, d.permits, d.charged, d.due_at,
        d.first_dialled_at, d.result AS last_result, on_dnc(o.e164, o.channel, o.account_id, o.campaign_id) AS on_dnc,
        (SELECT a.result FROM attempt AS a
-         WHERE a.part = %(part)s AND a.destination_id = d.id AND a.result IN ('LA', 'XFER', 'SD', 'DNC')
+         WHERE a.part = %(part)s AND a.destination_id = d.id AND a.result IN ('LA', 'XFER', 'SD', 'DNC', 'SENT', 'RECEIVED')
          LIMIT 1) AS reached
   FROM open_attempt AS o
   JOIN destination AS d ON d.part = %(part)s AND d.id = o.destination_id
@@ -171,12 +171,14 @@ UPDATE destination AS d
 UPDATE open_attempt AS o
    SET phase = m.phase, provider_owned = m.provider_owned, look_at = m.look_at, resolve_by = m.resolve_by,
        looks = m.looks, provider_call_id = coalesce(o.provider_call_id, m.provider_call_id),
+       provider_request_id = coalesce(o.provider_request_id, m.provider_request_id),
        raw_state = coalesce(m.raw_state, o.raw_state), raw_result = coalesce(m.raw_result, o.raw_result),
        reason = m.reason
   FROM unnest(%(keys)s::text[], %(phases)s::text[], %(provider_owned)s::bool[], %(look_at)s::timestamptz[],
-              %(resolve_by)s::timestamptz[], %(looks)s::int[], %(calls)s::text[], %(raw_states)s::text[],
-              %(raw_results)s::text[], %(reasons)s::text[])
-       AS m (key, phase, provider_owned, look_at, resolve_by, looks, provider_call_id, raw_state, raw_result, reason)
+              %(resolve_by)s::timestamptz[], %(looks)s::int[], %(calls)s::text[], %(requests)s::text[],
+              %(raw_states)s::text[], %(raw_results)s::text[], %(reasons)s::text[])
+       AS m (key, phase, provider_owned, look_at, resolve_by, looks, provider_call_id, provider_request_id, raw_state,
+             raw_result, reason)
  WHERE o.key = m.key AND o.phase <> 'INTENT';
 
 -- close --
@@ -185,18 +187,18 @@ WITH news AS (
   SELECT * FROM unnest(%(keys)s::text[], %(phases)s::text[], %(dispositions)s::text[], %(results)s::text[],
                        %(calls)s::text[], %(raw_states)s::text[], %(raw_results)s::text[], %(details)s::text[],
                        %(steps)s::text[], %(reasons)s::text[], %(answered)s::timestamptz[], %(durations)s::float8[],
-                       %(costs)s::float8[])
+                       %(costs)s::float8[], %(requests)s::text[])
          AS n (key, phase, disposition, result, call, raw_state, raw_result, detail, step, reason, answered_at,
-               duration_s, cost)
+               duration_s, cost, request)
 ), gone AS (
   DELETE FROM open_attempt AS o USING news AS n WHERE o.key = n.key RETURNING o.*
 )
 INSERT INTO attempt (part, key, destination_id, campaign_id, account_id, channel, e164, caller_id, policy_version,
-                     fence, phase, owner, created_at, permit_at, provider_call_id, disposition, result, raw_state,
-                     raw_result, detail, step, reason, answered_at, duration_s, cost)
+                     fence, phase, owner, created_at, permit_at, provider_call_id, provider_request_id, disposition,
+                     result, raw_state, raw_result, detail, step, reason, answered_at, duration_s, cost)
 SELECT g.part, g.key, g.destination_id, g.campaign_id, g.account_id, g.channel, g.e164, g.caller_id, g.policy_version,
-       g.fence, n.phase, g.owner, g.created_at, g.permit_at, coalesce(g.provider_call_id, n.call), n.disposition,
-       n.result, coalesce(n.raw_state, g.raw_state), coalesce(n.raw_result, g.raw_result), n.detail, n.step, n.reason,
+       g.fence, n.phase, g.owner, g.created_at, g.permit_at, coalesce(g.provider_call_id, n.call),
+       coalesce(g.provider_request_id, n.request), n.disposition, n.result, coalesce(n.raw_state, g.raw_state), coalesce(n.raw_result, g.raw_result), n.detail, n.step, n.reason,
        n.answered_at, n.duration_s, n.cost
   FROM gone AS g JOIN news AS n USING (key);
 
@@ -205,10 +207,12 @@ SELECT g.part, g.key, g.destination_id, g.campaign_id, g.account_id, g.channel, 
 UPDATE attempt AS a
    SET phase = 'RESULT', result = m.result, disposition = m.disposition, step = m.step, reason = m.reason,
        raw_state = coalesce(m.raw_state, a.raw_state), raw_result = coalesce(m.raw_result, a.raw_result),
-       provider_call_id = coalesce(a.provider_call_id, m.call)
+       provider_call_id = coalesce(a.provider_call_id, m.call),
+       provider_request_id = coalesce(a.provider_request_id, m.request)
   FROM unnest(%(parts)s::int[], %(keys)s::text[], %(results)s::text[], %(dispositions)s::text[], %(steps)s::text[],
-              %(reasons)s::text[], %(raw_states)s::text[], %(raw_results)s::text[], %(calls)s::text[])
-       AS m (part, key, result, disposition, step, reason, raw_state, raw_result, call)
+              %(reasons)s::text[], %(raw_states)s::text[], %(raw_results)s::text[], %(calls)s::text[],
+              %(requests)s::text[])
+       AS m (part, key, result, disposition, step, reason, raw_state, raw_result, call, request)
  WHERE a.part = m.part AND a.key = m.key AND a.phase IN ('ABANDONED', 'REJECTED', 'RESULT');
 
 -- count --
@@ -228,18 +232,21 @@ WITH due AS (
 )
 UPDATE open_attempt AS o SET look_at = clock_timestamp() + interval '30 s'
   FROM due WHERE o.key = due.key
-RETURNING o.key, o.e164 AS to, o.phase, o.permit_at, o.provider_call_id, o.provider_owned, o.resolve_by,
-          due.look_at AS due_at, clock_timestamp() AS now;
+RETURNING o.key, o.e164 AS to, o.channel, o.phase, o.permit_at, o.provider_call_id, o.provider_request_id,
+          o.provider_owned, o.resolve_by, due.look_at AS due_at, clock_timestamp() AS now;
 
 -- match --
--- Our keys and provider call ids -> attempts, open or closed.
-SELECT key, e164, provider_call_id AS call FROM any_attempt
- WHERE account_id = %(account_id)s AND (key = ANY (%(keys)s) OR provider_call_id = ANY (%(calls)s));
+-- Our keys, the provider's ids of calls, and its ids of requests with a number -> attempts, open or closed.
+SELECT key, e164, channel, provider_call_id AS call, provider_request_id AS request FROM any_attempt
+ WHERE account_id = %(account_id)s
+   AND (key = ANY (%(keys)s) OR provider_call_id = ANY (%(calls)s)
+        OR (provider_request_id = ANY (%(requests)s) AND e164 = ANY (%(numbers)s)));
 
 -- match_numbers --
 -- Last resort: the single open, permitted attempt of the account with that number, permitted before the call began.
 SELECT o.e164 AS to, min(o.key) AS key FROM open_attempt AS o
-  JOIN unnest(%(numbers)s::text[], %(created)s::timestamptz[]) AS m (e164, created_at) ON m.e164 = o.e164
+  JOIN unnest(%(numbers)s::text[], %(channels)s::text[], %(created)s::timestamptz[]) AS m (e164, channel, created_at)
+    ON m.e164 = o.e164 AND m.channel = o.channel
  WHERE o.account_id = %(account_id)s AND o.permit_at IS NOT NULL AND o.provider_call_id IS NULL
    AND m.created_at >= o.permit_at - interval '5 s'
  GROUP BY o.e164 HAVING count(*) = 1;
@@ -247,4 +254,40 @@ SELECT o.e164 AS to, min(o.key) AS key FROM open_attempt AS o
 -- accounts_to_ask --
 SELECT id AS account_id FROM account AS a
  WHERE EXISTS (SELECT 1 FROM open_attempt AS o
-                WHERE o.account_id = a.id AND o.phase IN ('UNKNOWN', 'ACCEPTED') AND o.look_at <= statement_timestamp());
+                WHERE o.account_id = a.id AND o.phase IN ('UNKNOWN', 'ACCEPTED') AND o.look_at <= statement_timestamp())
+    OR (a.dedupe_window IS NOT NULL AND a.state = 'OPEN'
+        AND EXISTS (SELECT 1 FROM frozen_request AS f
+                     WHERE f.account_id = a.id AND f.ended_at IS NULL AND f.resend_at <= statement_timestamp()));
+
+-- open_calls --
+-- Calls of a campaign that the provider has, and may be asked to stop.
+SELECT key, e164 AS to, channel, phase, permit_at, provider_call_id, provider_request_id, provider_owned, resolve_by,
+       clock_timestamp() AS now
+  FROM open_attempt
+ WHERE campaign_id = %(campaign_id)s AND phase IN ('UNKNOWN', 'ACCEPTED') ORDER BY permit_at LIMIT %(n)s;
+
+-- freeze --
+INSERT INTO frozen_request (digest, account_id, body, keys)
+VALUES (%(digest)s, %(account_id)s, %(body)s, %(keys)s) ON CONFLICT DO NOTHING;
+
+-- take_frozen --
+-- Within half of the window that was proved, and three times at most; whoever dies with it leaves it to the next.
+UPDATE frozen_request AS f SET resend_at = clock_timestamp() + interval '30 s', tries = tries + 1
+ WHERE f.digest IN (SELECT x.digest FROM frozen_request AS x JOIN account AS a ON a.id = x.account_id
+                     WHERE x.account_id = %(account_id)s AND x.ended_at IS NULL AND x.tries < 3
+                       AND x.resend_at <= statement_timestamp() AND a.state = 'OPEN'
+                       AND x.created_at > statement_timestamp() - a.dedupe_window / 2
+                     ORDER BY x.resend_at LIMIT %(n)s FOR UPDATE OF x SKIP LOCKED)
+RETURNING f.digest, f.body, f.keys;
+
+-- resendable --
+-- A statement after the locks. All calls of the request must still be doubtful, allowed and on no list.
+SELECT o.key, o.e164 AS to, o.caller_id, o.channel, clock_timestamp() AS now, c.policy_version, c.id AS campaign_id,
+       o.phase = 'UNKNOWN' AND c.state = 'RUNNING' AND a.state = 'OPEN'
+         AND (a.throttled_until IS NULL OR a.throttled_until <= clock_timestamp())
+         AND NOT on_dnc(o.e164, o.channel, o.account_id, o.campaign_id) AS may
+  FROM open_attempt AS o JOIN campaign AS c ON c.id = o.campaign_id JOIN account AS a ON a.id = o.account_id
+ WHERE o.key = ANY (%(keys)s);
+
+-- end_frozen --
+UPDATE frozen_request SET ended_at = clock_timestamp() WHERE digest = ANY (%(digests)s) AND ended_at IS NULL;

@@ -1,9 +1,9 @@
 -- The raw inbox: stored before it is believed.
 
 -- save --
-INSERT INTO postback AS p (account_id, digest, content_type, body, source_ip)
+INSERT INTO postback AS p (account_id, digest, content_type, body, source_ip, request)
 SELECT * FROM unnest(%(accounts)s::bigint[], %(digests)s::bytea[], %(types)s::text[], %(bodies)s::bytea[],
-                     %(ips)s::text[])
+                     %(ips)s::text[], %(requests)s::text[])
 ON CONFLICT (account_id, digest) DO UPDATE SET deliveries = p.deliveries + 1;
 
 -- take --
@@ -12,7 +12,7 @@ UPDATE postback SET next_at = clock_timestamp() + interval '30 s', tries = tries
  WHERE id IN (SELECT id FROM postback
                WHERE state IN ('NEW', 'UNMATCHED') AND next_at <= statement_timestamp()
                ORDER BY next_at, id LIMIT %(n)s FOR UPDATE SKIP LOCKED)
-RETURNING id, account_id, content_type, body, tries;
+RETURNING id, account_id, content_type, body, tries, request;
 
 -- mark --
 UPDATE postback AS p

@@ -48,7 +48,7 @@ def test_the_example_shows_the_defaults() -> None:
         ({"caller_ids": ["2025550199"]}, "write caller ids in E.164"),
         ({"cps": 0}, "cps: "),
         ({"speed": 3}, "speed: is no known key"),
-        ({"content": {}}, "content.text: is required"),
+        ({"content": {}}, "content: say what people hear: text, audio_url or flow"),
         (
             {"retry": {"LA": {"delays": ["5m"]}}},
             "'LA' is no result that can be dialled again; allowed: ",
@@ -61,7 +61,7 @@ def test_the_example_shows_the_defaults() -> None:
         ({"window": {"timezone": "UTC", "days": "never"}}, "no weekday"),
         ({"window": {"timezone": "UTC", "open": "9"}}, "write a time of day"),
         ({"window": {"timezone": "UTC", "open": "20:00", "close": "09:00"}}, "must be later than open"),
-        ({"channel": "fax"}, "channel: this version knows only 'voice'"),
+        ({"channel": "fax"}, "channel: is none of the allowed words: voice, text"),
         ({"caller_ids": []}, "caller_ids: must hold at least one value"),
         ({"content": {"text": "Hello {name, your"}}, "a brace is not closed"),
         ({"content": {"text": "Hello {}"}}, "a brace is not closed or holds no column's name"),

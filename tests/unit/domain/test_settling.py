@@ -93,6 +93,9 @@ def named(decision: Decision) -> str:
         (SENT, D.ACCOUNT_STOP, None, Source.SUBMIT, "PutBack ACCOUNT_STOP in 10 s", Phase.REJECTED),
         (SENT, D.CONFIG_STOP, None, Source.SUBMIT, "PutBack CONFIG_STOP in 10 s", Phase.REJECTED),
         (ACCEPTED, D.THROTTLE, None, Source.SUBMIT, "Ignore CONFLICT", Phase.ACCEPTED),
+        (ACCEPTED, D.THROTTLE, None, Source.POSTBACK, "PutBack THROTTLE in 5 s", Phase.REJECTED),
+        (ACCEPTED, D.ACCOUNT_STOP, None, Source.LOOKUP, "PutBack ACCOUNT_STOP in 10 s", Phase.REJECTED),
+        (THEIRS, D.ACCOUNT_STOP, None, Source.POSTBACK, "Ignore CONFLICT", Phase.ACCEPTED),
         (SENT, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
         (UNKNOWN, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
         (INTENT, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
@@ -213,3 +216,17 @@ def test_promises_that_hold_whatever_we_hear(news: News, at: Situation, draw: fl
         assert decision.phase in OPEN
         assert step.look_at >= NOW
     assert (decision.result is not None) == (decision.phase is Phase.RESULT)
+
+
+def test_a_duplicate_at_the_provider_is_asked_about_because_we_hold_no_other() -> None:
+    decision = decide(SENT, D.SCREENED, Result.UNDIALED, Source.SUBMIT, state=State.DUP)
+    assert (named(decision), decision.phase) == ("Await US look 30 until 1800", Phase.UNKNOWN)
+    assert named(decide(ABANDONED, D.SCREENED, Result.UNDIALED, state=State.DUP)) == "Ignore LATE"
+
+
+@pytest.mark.parametrize(
+    ("charged", "step"), [(1, "Redial in 900 s"), (2, "FINISHED CARRIER_TEMP_ERROR RETRIES_OF_RESULT_USED_UP")]
+)
+def test_news_may_allow_fewer_redials_than_the_policy(charged: int, step: str) -> None:
+    at = replace(ACCEPTED, charged=charged, permits=charged)
+    assert named(decide(at, D.RETRYABLE, Result.CARRIER_TEMP_ERROR, redials=1)) == step

@@ -1,0 +1,194 @@
+"""What all adapters share: a request is sent once, its answer read, split where the provider wants it, and spread."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Protocol
+
+from dispatcher.domain.attempt import Call, OpenCall
+from dispatcher.domain.errors import NotAllowed, PayloadError
+from dispatcher.domain.reading import Body, BodyKind, Reading
+from dispatcher.domain.results import Disposition, Frozen, Outcome, Sighting
+from dispatcher.providers.http import Answer, Lanes, by_status
+
+LOOKUP_BUDGET_S = 10
+"""One round of lookups takes no longer, however slow the provider is: others wait for the worker."""
+MaySend = Callable[[], Awaitable[bool]]
+NOT_FOUND = Outcome(disposition=Disposition.RECONCILE, detail="NOT_FOUND")
+UNREADABLE = Outcome(disposition=Disposition.RECONCILE, detail="UNREADABLE_ANSWER")
+
+
+class _Reads(Protocol):
+    def read(self, body: Body) -> Reading: ...
+
+
+class Adapter(ABC):
+    """One account at one provider. Trouble is an Outcome, never an exception."""
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        reader: _Reads,
+        *,
+        most: int,
+        connections: int,
+        deadline_s: float,
+    ) -> None:
+        self._lanes = Lanes(base_url, headers, connections, deadline_s)
+        self._asking = Lanes(base_url, headers, 2, deadline_s)
+        self._reader = reader
+        self._most = most
+        self._deadline_s = deadline_s
+
+    @property
+    def free(self) -> int:
+        """Requests that may be put on the wire now."""
+        return self._lanes.free
+
+    @property
+    def calls_per_request(self) -> int:
+        """Calls that one request may carry: as the account says, or less since the provider said so."""
+        return self._most
+
+    async def submit(self, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
+        """Ask for calls, each once, by our key. What the provider refused as a whole is split and sent again."""
+        found: dict[str, Outcome] = {}
+        waiting = self.requests_of(calls)
+        until = asyncio.get_running_loop().time() + self._deadline_s
+        while waiting:
+            group = waiting.pop(0)
+            if found and asyncio.get_running_loop().time() > until:
+                found |= every(group, Outcome(disposition=Disposition.NOT_SENT, detail="NO_TIME"))
+                continue
+            reading = await self.post(group, may_send)
+            if isinstance(reading, Outcome):
+                found |= every(group, reading)
+            elif size := self.split(reading, len(group)):
+                waiting = [group[i : i + size] for i in range(0, len(group), size)] + waiting
+            else:
+                found |= self.spread(reading, group)
+        return found
+
+    def requests_of(self, calls: Sequence[Call]) -> list[Sequence[Call]]:
+        """Calls that may share a request."""
+        return [calls]
+
+    @abstractmethod
+    async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
+        """Ask for these calls in one request, once."""
+
+    def split(self, reading: Reading, n: int) -> int | None:
+        """How many calls the parts may have that a refused request is sent again in; None when it is not."""
+        return None
+
+    def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
+        """The outcome of each call: what the answer says of it, else of the whole request."""
+        by_key = {s.key: s for s in reading.sightings if s.key}
+        by_number: dict[str | None, Sighting] = {s.to: s for s in reading.sightings if s.key is None}
+        verdict = reading.verdict
+        found = {}
+        for call in calls:
+            seen = by_key.get(call.key) or by_number.get(call.to)
+            found[call.key] = seen_outcome(seen) if seen else verdict or self.unmentioned
+        return found
+
+    unmentioned: Outcome = UNREADABLE
+    """A call that an accepted request says nothing of."""
+
+    async def lookup(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+        """What the provider knows of each call, by our key. A key that is missing could not be asked."""
+        found: dict[str, Outcome] = {}
+        with suppress(TimeoutError):  # what there was no time for could not be asked, and is asked again
+            async with asyncio.timeout(LOOKUP_BUDGET_S):
+                for group in self.questions_of(calls):
+                    found |= await self.ask(group)
+        return found
+
+    def questions_of(self, calls: Sequence[OpenCall]) -> list[Sequence[OpenCall]]:
+        """Calls that may be asked for together."""
+        return [[call] for call in calls]
+
+    @abstractmethod
+    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+        """What the provider knows of these calls."""
+
+    @abstractmethod
+    async def probe(self) -> bool:
+        """Does the account work? A harmless authenticated request."""
+
+    async def resend(self, frozen: Frozen, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
+        """Send the very same request again, where the provider refuses what it has seen; what it said, by our key."""
+        return {}
+
+    async def cancel(self, calls: Sequence[OpenCall]) -> int:
+        """Ask the provider to stop accepted calls; how many requests it took."""
+        return 0
+
+    async def subscribe(self, url: str, secret: str) -> None:
+        """Ask the provider to post results to this address. Raises ServerError, NotAllowed."""
+        raise NotAllowed("this provider is told in its own portal where to post; give it the account's address")
+
+    async def unsubscribe(self, url: str) -> int:
+        """Take back every subscription of this address; how many there were. Raises ServerError, NotAllowed."""
+        raise NotAllowed("this provider is told in its own portal where to post; take the account's address out there")
+
+    async def dnc_numbers(self) -> list[str]:
+        """The account's own do-not-call list, E.164. Raises ServerError, NotAllowed."""
+        raise NotAllowed("this provider keeps no do-not-call list that can be read")
+
+    async def dnc_add(self, numbers: Sequence[str]) -> None:
+        """Put numbers on the account's own do-not-call list. Raises ServerError, NotAllowed."""
+        raise NotAllowed("this provider keeps no do-not-call list that can be written")
+
+    async def close(self) -> None:
+        await self._lanes.close()
+        await self._asking.close()
+
+    def read_answer(self, answer: Answer | Outcome, kind: BodyKind = BodyKind.SUBMIT) -> Reading | Outcome:
+        """An answer as a reading, or as the one outcome that it has for all."""
+        if isinstance(answer, Outcome):
+            return answer
+        if decided := by_status(answer):
+            return decided
+        try:
+            return self._reader.read(
+                Body(kind=kind, data=answer.body, content_type=answer.content_type, status=answer.status)
+            )
+        except PayloadError:
+            if answer.status < 400:
+                return UNREADABLE
+            stop = Disposition.ACCOUNT_STOP if answer.status == 401 else Disposition.RECONCILE
+            return Outcome(disposition=stop, detail=f"HTTP {answer.status}")
+
+    async def get(self, path: str, params: Sequence[tuple[str, str]] = (), **named: Any) -> Reading | None:
+        """A question to the provider; None when there was no answer that can be read, or a refusal to answer."""
+        answer = await self._asking.send("GET", path, params=params, **named)
+        if isinstance(answer, Answer) and answer.status not in (200, 201, 202, 403, 404):
+            return None
+        reading = self.read_answer(answer, BodyKind.LOOKUP)
+        return None if isinstance(reading, Outcome) else reading
+
+
+def seen_outcome(seen: Sighting) -> Outcome:
+    """A sighting's outcome, with the provider's id of the request kept."""
+    return replace(seen.outcome, provider_request_id=seen.request_id)
+
+
+def frozen_as(frozen: Frozen, reading: Reading | Outcome) -> Reading | Outcome:
+    """Keep the bytes of a request with the outcome that says that its answer was lost."""
+    if isinstance(reading, Outcome):
+        return _kept(frozen, reading)
+    events = [replace(e, outcome=_kept(frozen, e.outcome)) if e.outcome else e for e in reading.events]
+    return replace(reading, events=tuple(events))
+
+
+def _kept(frozen: Frozen, outcome: Outcome) -> Outcome:
+    return replace(outcome, frozen=frozen) if outcome.disposition is Disposition.RECONCILE else outcome
+
+
+def every(calls: Sequence[Call], outcome: Outcome) -> dict[str, Outcome]:
+    """The same for each call."""
+    return {call.key: outcome for call in calls}

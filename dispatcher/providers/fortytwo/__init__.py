@@ -1,0 +1,1 @@
+"""Fortytwo (42Telecom) Voice API."""

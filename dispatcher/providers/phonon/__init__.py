@@ -1,0 +1,1 @@
+"""Phonon Central."""

@@ -1,0 +1,142 @@
+"""Phonon Central: flows that were drawn in their portal, started for lists of numbers; news by their callbacks.
+
+Two requests must differ by a byte: one that comes again is refused (201, checksum repeated). That is the only
+de-duplication there is, so after a lost answer the very same bytes are kept, and may be sent again by who asks first.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from dispatcher.domain.attempt import Call, OpenCall
+from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
+from dispatcher.domain.reading import BodyKind, Reading
+from dispatcher.domain.results import Disposition, Frozen, Outcome
+from dispatcher.providers.adapter import Adapter, MaySend, frozen_as, seen_outcome
+from dispatcher.providers.http import Answer
+from dispatcher.providers.kit import Kit, Opening, Options
+from dispatcher.providers.phonon.wire import Reader, request
+
+MOST_CALLS = 500
+MOST_UUIDS = 100
+"""Of one question; revisions of their page say 100, 200 and 500."""
+_SECRET = "\N{LOCK}security-id\N{LOCK}"
+"""Stands for the secret in what is kept."""
+_JSON = {"Content-Type": "application/json"}
+_CHECKSUM_REPEATED, _BAD_NUMBER, _EMPTY, _TOO_MANY = 201, 205, 302, 303
+
+
+class Phonon(Adapter):
+    """The Provider port for Phonon, real-time or bulk."""
+
+    def __init__(self, opening: Opening) -> None:
+        super().__init__(
+            opening.base_url,
+            {},
+            Reader(),
+            most=opening.calls_per_request,
+            connections=opening.connections,
+            deadline_s=opening.deadline_s,
+        )
+        self._secret = opening.secret
+        self._flow = opening.options["flow"]
+        self._pull_url = opening.options["pull_url"]
+        self._path = opening.options["create_path"]
+
+    def requests_of(self, calls: Sequence[Call]) -> list[Sequence[Call]]:
+        """One request starts one flow."""
+        by_flow: dict[str, list[Call]] = {}
+        for call in calls:
+            by_flow.setdefault(call.flow or self._flow, []).append(call)
+        return list(by_flow.values())
+
+    async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
+        """POST outbound/create."""
+        body = request(calls, _SECRET, calls[0].flow or self._flow, datetime.now(UTC))
+        exact = self._exact(body)
+        frozen = Frozen(digest=hashlib.sha256(exact).hexdigest(), body=body, keys=tuple(call.key for call in calls))
+        answer = await self._lanes.send("POST", self._path, content=exact, headers=_JSON, may_send=may_send)
+        return frozen_as(frozen, self.read_answer(answer))
+
+    def _exact(self, body: bytes) -> bytes:
+        return body.replace(_SECRET.encode(), self._secret.encode())
+
+    async def resend(self, frozen: Frozen, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
+        """The same bytes again; none when they would differ, because the secret or the code has changed."""
+        exact = self._exact(frozen.body)
+        if hashlib.sha256(exact).hexdigest() != frozen.digest:
+            return {}
+        answer = await self._lanes.send("POST", self._path, content=exact, headers=_JSON, may_send=may_send)
+        reading = self.read_answer(answer)
+        if isinstance(reading, Outcome):
+            return {}
+        if _code_of(reading) == _CHECKSUM_REPEATED:  # the first one had arrived: its callbacks will tell
+            return {call.key: Outcome(disposition=Disposition.IN_FLIGHT, detail="CHECKSUM_REPEATED") for call in calls}
+        return self.spread(reading, calls)
+
+    def split(self, reading: Reading, n: int) -> int | None:
+        """303: too many; 205: one bad number among the good."""
+        code = _code_of(reading)
+        if n == 1 or code not in (_BAD_NUMBER, _TOO_MANY):
+            return None
+        if code == _TOO_MANY:
+            self._most = max(1, min(self._most, n // 2))
+        return (n + 1) // 2
+
+    def questions_of(self, calls: Sequence[OpenCall]) -> list[Sequence[OpenCall]]:
+        """The Pull API knows uuids only, and its address is told by their support."""
+        known = [call for call in calls if call.provider_call_id] if self._pull_url else []
+        return [known[i : i + MOST_UUIDS] for i in range(0, len(known), MOST_UUIDS)]
+
+    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+        """POST to the Pull API: a call that is not in the answer is not over."""
+        body = {
+            "phonon-uuids": [call.provider_call_id for call in calls],
+            "fetch-attempt": "LAST",
+            "security-id": self._secret,
+            "flow-id": self._flow,
+        }
+        answer = await self._asking.send("POST", self._pull_url, json=body)
+        reading = self.read_answer(answer, BodyKind.LOOKUP) if isinstance(answer, Answer) else answer
+        if isinstance(reading, Outcome) or any(event.type == "error" for event in reading.events):
+            return {}
+        by_uuid = {s.outcome.provider_call_id: seen_outcome(s) for s in reading.sightings}
+        not_over = Outcome(disposition=Disposition.IN_FLIGHT)
+        return {call.key: by_uuid.get(call.provider_call_id, not_over) for call in calls}
+
+    async def probe(self) -> bool:
+        """Start nothing: 'empty call list' is said to who may start."""
+        body = request([], self._secret, self._flow, datetime.now(UTC))
+        answer = await self._asking.send("POST", self._path, content=body, headers=_JSON)
+        reading = self.read_answer(answer)
+        return isinstance(reading, Reading) and _code_of(reading) in (_EMPTY, _CHECKSUM_REPEATED)
+
+
+def _code_of(reading: Reading) -> int:
+    code = next((e.detail.get("code") for e in reading.events if "code" in e.detail), 0)
+    return code if isinstance(code, int) else 0
+
+
+def _base_url(options: Options) -> str:
+    return "https://central-api.phonon.io" if options.get("mode") == "bulk" else "https://central.phonon.io"
+
+
+KIT = Kit(
+    base_url=_base_url,
+    open=Phonon,
+    reader=lambda options: Reader(),
+    capabilities=lambda options: Capabilities(
+        dedupe=Dedupe.BYTES,
+        lookup=LookupBy.THEIR_ID,
+        own_retries=True,
+        callback_auth=CallbackAuth.ADDRESS,
+        most_calls=MOST_CALLS,
+    ),
+    options={
+        "mode": ("real-time", "bulk"),
+        "flow": "",
+        "pull_url": "",
+        "create_path": "/kairos-apis/outbound/create",
+    },
+    secret_form="security-id",
+)

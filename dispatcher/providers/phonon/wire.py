@@ -1,0 +1,273 @@
+"""What crosses the wire to and from Phonon: three shapes of callbacks, the pull API, and the frozen request."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from dispatcher.domain.attempt import Call
+from dispatcher.domain.errors import PayloadError
+from dispatcher.domain.reading import Body, Event, Reading
+from dispatcher.domain.results import Channel, Disposition, Outcome, Sighting
+from dispatcher.domain.states import State
+from dispatcher.providers.meaning import Meaning
+from dispatcher.providers.payload import read_document, read_instant, read_international, read_model
+from dispatcher.providers.phonon.outcomes import ACCOUNT_REASONS, MEANINGS, of_call, of_leg
+from dispatcher.providers.wire import Flag, Number, Optional, Text, Wire, list_of, named
+
+IST = timezone(timedelta(hours=5, minutes=30))
+KEY_VARIABLE, TEXT_VARIABLE = "attempt", "text"
+_VARIABLE = "$flow.key."
+Time = Annotated[datetime | None, BeforeValidator(read_instant)]
+"""With its offset; a time without one is refused, and is then no time."""
+
+
+class Leg(Wire):
+    """One leg of a call: the customer's, or an agent's."""
+
+    to: Any = named("calleeNumber", "callee-number")
+    started_at: Time = named("startTime", "start-time")
+    connected_at: Time = named("connectTime", "connect-time")
+    ended_at: Time = named("endTime", "end-time")
+    cause: Optional = named("hangupCause", "hangup-cause")
+    connection: Optional = named("call-connection-status", "callConnectionStatus", "connectionStatus")
+    callee: Optional = named("calleeType", "callee-type")
+    milliseconds: Number = named("duration")
+    incoming: Flag = False
+    agent_status: Optional = named("agentStatus", "agent-status")
+
+    @property
+    def is_customers(self) -> bool:
+        return (self.callee or "VISITOR").upper() == "VISITOR"
+
+    @property
+    def seconds(self) -> float | None:
+        """By the times; else the duration, which is in milliseconds (an older page says seconds)."""
+        if self.connected_at and self.ended_at:
+            return max(0.0, (self.ended_at - self.connected_at).total_seconds())
+        return self.milliseconds / 1000 if self.milliseconds is not None else None
+
+
+class Sms(Wire):
+    """A text that a flow sent."""
+
+    id: Optional = None
+    to: Any = None
+    status: Optional = named("deliveryStatus", "delivery-status", "status")
+    sent_at: Time = named("sendTime", "send-time")
+
+
+class Email(Wire):
+    """An e-mail that a flow sent."""
+
+    id: Optional = None
+    status: Optional = named("deliveryStatus", "delivery-status", "status")
+
+
+class Told(Wire):
+    """What a callback or the pull API tells of one call."""
+
+    uuid: Optional = named("phonon-uuid", "phononUuid")
+    request: Optional = named("request-id", "requestId")
+    client: Optional = named("client-identifier", "clientIdentifier")
+    flow: Optional = named("flowStatus", "flow-status", "flow_status")
+    agent_status: Optional = named("agentStatus", "agent-status")
+    keys: Any = None
+    legs: Annotated[tuple[Leg, ...], BeforeValidator(list_of)] = named("callDetails", "call-details", default=())
+    texts: Annotated[tuple[Sms, ...], BeforeValidator(list_of)] = named("smsDetails", "sms-details", default=())
+    emails: Annotated[tuple[Email, ...], BeforeValidator(list_of)] = named("emailDetails", "email-details", default=())
+
+    @property
+    def key(self) -> str | None:
+        """Our key: the flow variable that we sent, else the client identifier."""
+        for item in self.keys if isinstance(self.keys, list) else ():
+            if isinstance(item, dict) and str(item.get("name", "")).removeprefix(_VARIABLE) == KEY_VARIABLE:
+                value = item.get("value")
+                return value[:64] if isinstance(value, str) else None
+        return self.client
+
+
+class Answer(Wire):
+    """What the API says first in every answer."""
+
+    code: Annotated[int, BeforeValidator(lambda v: int(v) if str(v).isdigit() and len(str(v)) < 5 else v)] = named(
+        "api-response-code", default=...
+    )
+    message: str = named("api-response-message", default="")
+    request: Optional = named("request-id")
+
+
+class Detail(Wire):
+    """One accepted call."""
+
+    client: Optional = named("client-identifier")
+    uuid: Text = named("phonon-uuid", default=...)
+
+
+class Reader:
+    """Reads what Phonon answers and posts."""
+
+    def read(self, body: Body) -> Reading:
+        """Raises PayloadError."""
+        document = read_document(body.content_type, body.data)
+        if not isinstance(document, dict):
+            raise PayloadError("the body is no object")
+        if isinstance(document.get("body"), dict):  # the delivery report's wrapper
+            document = document["body"]
+        if "api-response-code" in document:
+            return _answer(document, body)
+        return _call(document)
+
+    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+        """They sign nothing: the secret in the address must do."""
+        return True
+
+
+def _answer(document: dict[str, Any], body: Body) -> Reading:
+    answer = read_model(Answer, document)
+    if isinstance(data := document.get("data"), list) and data:
+        parts = [_call(item) for item in data]
+        return Reading(
+            sightings=tuple(s for part in parts for s in part.sightings),
+            events=tuple(e for part in parts for e in part.events),
+        )
+    details = document.get("call-details")
+    if answer.code in (200, 209) and details:
+        found = [read_model(Detail, item) for item in list_of(details)]
+        return Reading(sightings=tuple(_accepted(item, answer.request) for item in found))
+    return _said(answer, body.status)
+
+
+def _accepted(item: Detail, request: str | None) -> Sighting:
+    outcome = Outcome(disposition=Disposition.IN_FLIGHT, state=State.READY, provider_call_id=item.uuid)
+    return Sighting(outcome=outcome, key=item.client, request_id=request)
+
+
+def _said(answer: Answer, http: int) -> Reading:
+    """An answer that names no call: all of it was accepted, or refused."""
+    meaning = MEANINGS.of("api", answer.code)
+    detail: dict[str, Any] = {"http_status": http, "code": answer.code, "message": answer.message, "id": answer.request}
+    accepted = http == 202 or answer.message.strip().casefold() == "accepted" or bool(answer.request)
+    if answer.code == 202 and not accepted:  # the real-time API means something else by it
+        meaning = MEANINGS.of("api", "INVALID_SECURITY_ID")
+    if http == 403:
+        meaning = MEANINGS.of("http", 403)
+    if meaning.disposition is Disposition.IN_FLIGHT:
+        kind = "no-data" if answer.code == 213 else "accepted"
+        return Reading(events=(Event(type=kind, outcome=_outcome(meaning), detail=detail),))
+    reason = ACCOUNT_REASONS.get(answer.code, f"CODE {answer.code}")
+    return Reading(events=(Event(type="error", outcome=_outcome(meaning, detail=reason), detail=detail),))
+
+
+def _call(document: Any) -> Reading:
+    call = read_model(Told, document)
+    if not (call.uuid or call.key or call.legs) or not isinstance(document, dict):
+        raise PayloadError("the body is none that Phonon sends")
+    events = [*_agents(call), *(_email(item) for item in call.emails)]
+    sightings = [_text(item, call) for item in call.texts if item.status]
+    customers = [leg for leg in call.legs if leg.is_customers]
+    if call.flow or customers:
+        sightings.insert(0, _sighting(call, customers))
+    return Reading(sightings=tuple(sightings), events=tuple(events))
+
+
+def _sighting(call: Told, customers: Sequence[Leg]) -> Sighting:
+    last = customers[-1] if customers else None
+    leg = of_leg(last.connection, last.cause, last.connected_at is not None) if last else None
+    meaning = of_call(call.flow, leg)
+    stopped = meaning.disposition is Disposition.ACCOUNT_STOP
+    return Sighting(
+        outcome=_outcome(
+            meaning,
+            provider_call_id=call.uuid,
+            raw_state=call.flow,
+            raw_result=(last.connection or last.cause) if last else None,
+            detail=call.flow if stopped else None,
+            answered_at=last.connected_at if last else None,
+            finished_at=last.ended_at if last else None,
+            duration_s=last.seconds if last else None,
+        ),
+        key=call.key,
+        to=read_international(last.to) if last else None,
+        request_id=call.request,
+        created_at=last.started_at if last else None,
+        inbound=bool(last and last.incoming),
+        records=len(customers),
+    )
+
+
+def _outcome(meaning: Meaning, **told: Any) -> Outcome:
+    return Outcome(
+        disposition=meaning.disposition,
+        state=meaning.state,
+        result=meaning.result,
+        redials=meaning.redials,
+        congested=meaning.congested,
+        **told,
+    )
+
+
+def _text(item: Sms, call: Told) -> Sighting:
+    meaning = MEANINGS.of("sms", item.status)
+    return Sighting(
+        outcome=_outcome(meaning, provider_call_id=item.id, raw_state=item.status),
+        to=read_international(item.to),
+        request_id=call.uuid,
+        channel=Channel.TEXT,
+        created_at=item.sent_at,
+        records=1,
+    )
+
+
+def _email(item: Email) -> Event:
+    meaning = MEANINGS.of("email", item.status) if item.status else None
+    detail = {
+        "id": item.id,
+        "status": item.status,
+        "disposition": str(meaning.disposition) if meaning else None,
+        "result": str(meaning.result) if meaning and meaning.result else None,
+    }
+    return Event(type="email", detail=detail)
+
+
+def _agents(call: Told) -> Iterator[Event]:
+    for leg in call.legs:
+        if not leg.is_customers:
+            yield Event(type="agent", detail={"id": call.uuid, "status": leg.agent_status or leg.connection})
+    if call.agent_status:
+        yield Event(type="agent", detail={"id": call.uuid, "status": call.agent_status})
+
+
+def request(calls: Sequence[Call], security_id: str, flow_id: str, now: datetime) -> bytes:
+    """The exact bytes of a create request. Sent again, they must be these: the checksum is what de-duplicates."""
+    start = now.astimezone(IST).isoformat(timespec="seconds")
+    return json.dumps(
+        {
+            "api-version": "1.0",
+            "security-id": security_id,
+            "flow-id": flow_id,
+            "calls": [
+                {
+                    "client-identifier": call.key,
+                    "start-time": start,
+                    "contact-numbers": [call.to.lstrip("+")],  # one: alternates would mix dispositions
+                    "keys": [{"name": f"{_VARIABLE}{name}", "value": value} for name, value in _variables(call)],
+                }
+                for call in calls
+            ],
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    ).encode()
+
+
+def _variables(call: Call) -> Iterator[tuple[str, str]]:
+    yield KEY_VARIABLE, call.key
+    if call.text:
+        yield TEXT_VARIABLE, call.text
+    for name, value in sorted(call.variables.items()):
+        if re.fullmatch(r"\w+", name) and name not in (KEY_VARIABLE, TEXT_VARIABLE):
+            yield name, value
