@@ -26,14 +26,14 @@ class Meanings:
     """Looks words up by (table, word): names collide between tables, and case and spaces differ between documents."""
 
     def __init__(self, rows: Mapping[tuple[str, str], Meaning]) -> None:
-        self._rows = {(table, normal(word)): meaning for (table, word), meaning in rows.items()}
+        self.rows = {(table, normal(word)): meaning for (table, word), meaning in rows.items()}
 
     def of(self, table: str, word: object) -> Meaning:
         """The row of a word; UNKNOWN when there is none."""
-        return self._rows.get((table, normal(str(word))), UNKNOWN)
+        return self.rows.get((table, normal(str(word))), UNKNOWN)
 
     def knows(self, table: str, word: object) -> bool:
-        return (table, normal(str(word))) in self._rows
+        return (table, normal(str(word))) in self.rows
 
 
 def normal(word: str) -> str:

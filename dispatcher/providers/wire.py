@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
+from dispatcher.domain.errors import PayloadError
+
 LONGEST_WORD = 64
 """No id, number or word of theirs is longer; what is longer is cut, so that it fits wherever it is kept."""
 
@@ -46,10 +48,14 @@ def named(*names: str, default: Any = None) -> Any:
 
 
 def list_of(value: Any) -> Any:
-    """One, several or none: a list, an object, null or an empty string."""
-    if value in (None, ""):
+    """One, several or none: a list, an object, null or an empty string. Raises PayloadError."""
+    if value is None or value == "":
         return ()
-    return (value,) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise PayloadError("something else stands where a list belongs")
+    return value
 
 
 class Wire(BaseModel):

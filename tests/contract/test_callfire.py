@@ -288,8 +288,8 @@ def test_a_webhook_is_read() -> None:
         ),
         ({"state": "SELECTED", "finalCallResult": None, "records": []}, D.IN_FLIGHT, None, State.SELECTED),
         ({"state": "WEIRD"}, D.UNKNOWN, Result.AM, None),
-        ({"finalCallResult": "WEIRD"}, D.UNKNOWN, None, None),
-        ({"finalCallResult": None, "records": []}, D.UNKNOWN, None, None),
+        ({"finalCallResult": "WEIRD"}, D.UNKNOWN, None, State.FINISHED),
+        ({"finalCallResult": None, "records": []}, D.UNKNOWN, None, State.FINISHED),
     ],
 )
 def test_every_word_has_its_meaning(

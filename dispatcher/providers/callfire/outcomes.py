@@ -15,6 +15,7 @@ MEANINGS = Meanings(
         ("state", "READY"): Meaning(D.IN_FLIGHT, S.READY),  # waits at the provider
         ("state", "SELECTED"): Meaning(D.IN_FLIGHT, S.SELECTED),  # is being dialled
         ("state", "CALLBACK"): Meaning(D.PROVIDER_RETRY, S.CALLBACK),  # they ring again: not ours to redial
+        ("state", "FINISHED"): Meaning(D.UNKNOWN, S.FINISHED),  # its result decides; without one nothing is known
         ("state", "DISABLED"): Meaning(D.HOLD, S.READY, R.POSTPONED),  # batch switched off; comes back when enabled
         ("state", "SKIPPED"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.SKIPPED),  # an agent skipped it
         ("state", "DNC"): Meaning(D.SCREENED, S.DNC, R.DNC),  # on their list; goes to ours
@@ -111,11 +112,9 @@ def of_action(state: str, final: str | None, last: str | None) -> Meaning:
     """What an action means by its state, its final result, and the result of its last dial."""
     word = final or last
     result = read_result(word) if word else None
-    if MEANINGS.of("state", state) is UNKNOWN and state.strip().upper() != "FINISHED":
-        return Meaning(D.UNKNOWN, None, result)
-    if state.strip().upper() == "FINISHED":
-        return MEANINGS.of("result", result) if result else UNKNOWN
     meaning = MEANINGS.of("state", state)
+    if meaning.state is S.FINISHED and meaning.result is None:
+        return MEANINGS.of("result", result) if result else meaning
     if meaning.disposition is D.IN_FLIGHT and result in CARRIER_RETRIES:
         meaning = Meaning(D.PROVIDER_RETRY, S.CALLBACK)
     return meaning._replace(result=meaning.result or result)

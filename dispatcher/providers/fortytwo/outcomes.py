@@ -100,6 +100,7 @@ _ANSWERED = frozenset({"NORMAL_CLEARING", "CALL_AWARDED_DELIVERED", "SUCCESS"})
 
 MEANINGS = Meanings(
     {
+        ("status", "UNDELIV"): Meaning(D.UNKNOWN, S.FINISHED),  # its cause decides; without one nothing is known
         ("status", "DELIVRD"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.LA),  # the voice page says "delivered"
         ("status", "SEEN"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.LA),  # sister API
         ("status", "ACCEPTED"): Meaning(D.IN_FLIGHT, S.SELECTED),  # their SDK's tests
@@ -186,9 +187,10 @@ def of_call(
         return _STOP
     if "coverage" in text:
         return _CARRIER
-    if MEANINGS.knows("status", status):
-        return MEANINGS.of("status", status)
-    if normal(status) != "UNDELIV" and not ended:
+    meaning = MEANINGS.of("status", status)
+    if meaning.disposition is not D.UNKNOWN:
+        return meaning
+    if meaning is UNKNOWN and not ended:
         return Meaning(D.IN_FLIGHT, S.SELECTED) if rang else UNKNOWN
     return _of_cause(code, description, answered)
 
