@@ -15,6 +15,7 @@ from dispatcher.cli.demo import demo
 from dispatcher.cli.doctor import doctor
 from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import as_json, err, out, violations
+from dispatcher.cli.simulator import simulator
 from dispatcher.domain.errors import DispatcherError, UsageError
 from dispatcher.embedded import Embedded
 
@@ -32,6 +33,7 @@ app.command()(demo)
 app.command()(reports.explain)
 app.command()(reports.export)
 app.command()(doctor)
+app.command()(simulator)
 app.command()(stack.up)
 app.command()(stack.down)
 

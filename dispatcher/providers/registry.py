@@ -60,7 +60,8 @@ class Registry:
 
     def reader(self, account: Account) -> Reader:
         """What reads the account's postbacks; needs no credentials."""
-        return KITS[account.provider].reader(account.options)
+        kit = KITS[account.provider]
+        return kit.reader(with_defaults(kit, account.options))
 
     def capabilities(self, account: Account) -> Capabilities:
         """What the account's adapter declares."""

@@ -3,31 +3,88 @@
 import argparse
 import asyncio
 import dataclasses
+import itertools
 import signal
+import sys
+import time
 from pathlib import Path
 
-from dispatcher.simulator.callfire import CallFire, Timing
+from dispatcher.simulator.callfire import CallFire
+from dispatcher.simulator.callfire11 import BASE, CallFire11
+from dispatcher.simulator.fortytwo import Fortytwo
 from dispatcher.simulator.ledger import Ledger
-from dispatcher.simulator.server import serve
+from dispatcher.simulator.line import Line, Timing
+from dispatcher.simulator.phonon import Phonon
+from dispatcher.simulator.script import Scripts, read_scenario
+from dispatcher.simulator.server import Handler, Request, Response, serve
+
+PROVIDERS = ("callfire", "fortytwo", "phonon")
 
 
 def main() -> None:
     """Serve until TERM."""
-    parser = argparse.ArgumentParser(prog="dispatcher.simulator", description="A provider, played locally.")
-    parser.add_argument("provider", choices=["callfire"])
+    try:
+        asyncio.run(run(read_arguments(sys.argv[1:])))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def read_arguments(words: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="dispatcher.simulator", description="Providers, played locally.")
+    parser.add_argument("provider", choices=[*PROVIDERS, "all"])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8460)
     parser.add_argument("--ledger", type=Path, required=True, help="file that every accepted dial is written to")
-    parser.add_argument("--credentials", default="simulator:simulator", help="user:password")
+    parser.add_argument("--credentials", default="simulator:simulator", help="user:password, token or security-id")
+    parser.add_argument("--scenario", type=Path, help="TOML: what happens to which numbers, and how fast")
+    parser.add_argument("--callback", help="where Phonon posts its news: what one tells their portal")
+    parser.add_argument("--most-destinations", type=int, default=500, help="of one job of Fortytwo's")
+    parser.add_argument("--test-number", help="makes the Fortytwo token one of a TEST account with this number")
     for item in dataclasses.fields(Timing):
-        parser.add_argument(f"--{item.name}", type=float, default=item.default, help="seconds")
-    asyncio.run(run(parser.parse_args()))
+        parser.add_argument(f"--{item.name}", type=float, help=f"seconds; default {item.default}")
+    return parser.parse_args(words)
+
+
+def handler(arguments: argparse.Namespace) -> Handler:
+    """What answers requests: one provider, or all of them by their paths. Raises ValueError."""
+    scripts, seconds = read_scenario(arguments.scenario) if arguments.scenario else (Scripts(), {})
+    known = {item.name for item in dataclasses.fields(Timing)}
+    if unknown := set(seconds) - known:
+        raise ValueError(f"{arguments.scenario}: [timing] has no '{min(unknown)}'; it has {', '.join(sorted(known))}")
+    seconds |= {name: value for name in known if (value := getattr(arguments, name)) is not None}
+    ledger, ids = Ledger(arguments.ledger), itertools.count(time.time_ns() // 1_000)  # never those of an earlier run
+
+    def line(own_retries: bool = True) -> Line:
+        return Line(ledger, Timing(**seconds), scripts, ids, own_retries=own_retries)
+
+    secret = arguments.credentials
+    phonon = Phonon(line(), secret, arguments.callback)
+    fortytwo = Fortytwo(line(own_retries=False), secret, arguments.most_destinations, arguments.test_number)
+    doors: dict[str, list[tuple[str, Handler]]] = {
+        "callfire": [(BASE, CallFire11(line(), ledger, secret).handle), ("/", CallFire(line(), ledger, secret).handle)],
+        "fortytwo": [("/", fortytwo.handle)],
+        "phonon": [("/", phonon.handle)],
+    }
+    doors["all"] = [
+        ("/1/", fortytwo.handle),
+        ("/kairos-apis", phonon.handle),
+        ("/bulk", phonon.handle),
+        ("/portal", phonon.handle),
+        *doors["callfire"],
+    ]
+
+    async def handle(request: Request) -> Response:
+        if request.path == "/ledger":
+            return Response(200, ledger.read(), {"Content-Type": "application/x-ndjson"})
+        door = next(door for prefix, door in doors[arguments.provider] if request.path.startswith(prefix))
+        return await door(request)
+
+    return handle
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    timing = Timing(**{item.name: getattr(arguments, item.name) for item in dataclasses.fields(Timing)})
-    provider = CallFire(Ledger(arguments.ledger), arguments.credentials, timing)
-    server = await serve(provider.handle, arguments.host, arguments.port)
+    server = await serve(handler(arguments), arguments.host, arguments.port)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

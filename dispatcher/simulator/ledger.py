@@ -36,13 +36,16 @@ class Ledger:
                 done.set_result(None)
         self._flushing = None
 
-    def subscriptions(self) -> dict[int, dict[str, Any]]:
+    def subscriptions(self, provider: str) -> dict[int, dict[str, Any]]:
         """Who wants to hear of calls: a provider that was restarted still knows."""
-        return {int(k): v for k, v in json.loads(self._kept.read_text()).items()} if self._kept.exists() else {}
+        return {int(k): v for k, v in self._all_kept().get(provider, {}).items()}
 
-    def keep(self, subscriptions: dict[int, dict[str, Any]]) -> None:
+    def keep(self, provider: str, subscriptions: dict[int, dict[str, Any]]) -> None:
         """Remember them."""
-        self._kept.write_text(json.dumps(subscriptions))
+        self._kept.write_text(json.dumps({**self._all_kept(), provider: subscriptions}))
+
+    def _all_kept(self) -> dict[str, Any]:
+        return dict(json.loads(self._kept.read_text())) if self._kept.exists() else {}
 
     def read(self) -> bytes:
         """All lines."""

@@ -1,7 +1,11 @@
 """What happens when a number is rung: decided by its last two digits, the same for all simulators."""
 
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
+from typing import Any
 
 
 class Trick(Enum):
@@ -64,9 +68,60 @@ _RANGES: tuple[tuple[range, Script], ...] = (
     (range(98, 99), Script(trick=Trick.UNKNOWN_WORD)),
     (range(99, 100), Script(duration_s=1)),
 )
-_BY_DIGITS = {digits: script for numbers, script in _RANGES for digits in numbers}
 
 
-def script_of(number: str) -> Script:
-    """The script of a number, by its last two digits."""
-    return _BY_DIGITS[int(number[-2:])]
+class Scripts:
+    """The script of each number, by its last two digits."""
+
+    def __init__(self, changes: Mapping[int, Script] | None = None) -> None:
+        self._by_digits = {digits: script for numbers, script in _RANGES for digits in numbers} | dict(changes or {})
+
+    def of(self, number: str) -> Script:
+        return self._by_digits[int(number[-2:])]
+
+
+def read_scenario(path: Path) -> tuple[Scripts, dict[str, float]]:
+    """Scripts and timing of a TOML file. Raises ValueError that says what is wrong.
+
+    [timing]
+    ring = 2.0
+    [[number]]
+    digits = "40-49"            # the last two of the numbers
+    results = ["BUSY", "LA"]    # of the first dial, the second, ...; the last repeats
+    trick = "NONE"
+    duration_s = 20
+    """
+    try:
+        document = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is no TOML: {error}") from None
+    if unknown := set(document) - {"timing", "number"}:
+        raise ValueError(f"{path}: {', '.join(sorted(unknown))} is unknown; it may hold [timing] and [[number]]")
+    changes: dict[int, Script] = {}
+    for row in document.get("number", []):
+        changes |= _row(row, path)
+    timing = document.get("timing", {})
+    if not all(isinstance(v, int | float) and v >= 0 for v in timing.values()):
+        raise ValueError(f"{path}: [timing] holds seconds")
+    return Scripts(changes), {name: float(value) for name, value in timing.items()}
+
+
+def _row(row: dict[str, Any], path: Path) -> dict[int, Script]:
+    try:
+        first, _, last = str(row["digits"]).partition("-")
+        numbers = range(int(first), int(last or first) + 1)
+        if not numbers or not 0 <= numbers[0] <= numbers[-1] <= 99:
+            raise ValueError
+        script = Script(
+            tuple(str(r) for r in row.get("results", ["LA"])) or ("LA",),
+            Trick[row.get("trick", "NONE")],
+            float(row.get("duration_s", 20)),
+        )
+    except (KeyError, ValueError, TypeError):
+        tricks = ", ".join(trick.name for trick in Trick)
+        raise ValueError(
+            f"{path}: a [[number]] needs digits like '40-49', results and a trick; tricks are {tricks}"
+        ) from None
+    return dict.fromkeys(numbers, script)

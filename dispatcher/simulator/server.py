@@ -95,6 +95,14 @@ async def _next_request(connection: h11.Connection, reader: asyncio.StreamReader
             return None
 
 
+async def post_patiently(url: str, body: bytes, headers: dict[str, str]) -> None:
+    """POST; a receiver that is down is tried again."""
+    for wait in (0.0, 1.0, 5.0):
+        await asyncio.sleep(wait)
+        if await post(url, body, headers) // 100 == 2:
+            break
+
+
 async def post(url: str, body: bytes, headers: dict[str, str]) -> int:
     """POST once; the status, or 0 when nobody answered."""
     parts = urlsplit(url)

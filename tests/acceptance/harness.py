@@ -16,8 +16,10 @@ from typing import Any
 
 from config.settings import Flower, Settings, Web
 from dispatcher.bootstrap import Urls, open_services
+from dispatcher.cli.accounts import hook_address
 from dispatcher.cli.demo import free_port
 from dispatcher.cli.stack import Stack, add_simulator, simulator_arguments, start_stack, stop_stack
+from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
@@ -69,6 +71,12 @@ class Installation:
             with suppress(ServerError):
                 store = self.services.store
                 status = await store.status(await store.campaign(campaign.id))
+
+    async def tell_portal(self, account: Account) -> None:
+        """Tell Phonon's portal where the account's flow posts to."""
+        told = {"flow": account.options["flow"], "url": hook_address(self.settings, account)}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/portal/callback", json.dumps(told).encode())
+        await asyncio.to_thread(urllib.request.urlopen, request, timeout=30)
 
     def ledger(self) -> list[LedgerLine]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ledger", timeout=30) as answer:

@@ -33,7 +33,7 @@ class Phonon(Adapter):
         super().__init__(
             opening.base_url,
             {},
-            Reader(),
+            Reader(reattempts=opening.options["reattempts"] == "on"),
             most=opening.calls_per_request,
             connections=opening.connections,
             deadline_s=opening.deadline_s,
@@ -124,16 +124,17 @@ def _base_url(options: Options) -> str:
 KIT = Kit(
     base_url=_base_url,
     open=Phonon,
-    reader=lambda options: Reader(),
+    reader=lambda options: Reader(reattempts=options.get("reattempts") == "on"),
     capabilities=lambda options: Capabilities(
         dedupe=Dedupe.BYTES,
         lookup=LookupBy.THEIR_ID,
-        own_retries=True,
+        own_retries=options.get("reattempts") != "off",
         callback_auth=CallbackAuth.ADDRESS,
         most_calls=MOST_CALLS,
     ),
     options={
         "mode": ("real-time", "bulk"),
+        "reattempts": ("on", "off"),
         "flow": "",
         "pull_url": "",
         "create_path": "/kairos-apis/outbound/create",

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any
 
@@ -108,7 +109,14 @@ class Detail(Wire):
 
 
 class Reader:
-    """Reads what Phonon answers and posts."""
+    """Reads what Phonon answers and posts.
+
+    `reattempts`: the account's flows may ring again by themselves. Then a leg that was not answered is not the end
+    unless a flow status says so, which the delivery report never does.
+    """
+
+    def __init__(self, reattempts: bool = False) -> None:
+        self._reattempts = reattempts
 
     def read(self, body: Body) -> Reading:
         """Raises PayloadError."""
@@ -117,9 +125,10 @@ class Reader:
             raise PayloadError("the body is no object")
         if isinstance(document.get("body"), dict):  # the delivery report's wrapper
             document = document["body"]
-        if "api-response-code" in document:
-            return _answer(document, body)
-        return _call(document)
+        reading = _answer(document, body) if "api-response-code" in document else _call(document)
+        if not self._reattempts:
+            return reading
+        return replace(reading, sightings=tuple(_doubted(seen) for seen in reading.sightings))
 
     def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
         """They sign nothing: the secret in the address must do."""
@@ -197,6 +206,16 @@ def _sighting(call: Told, customers: Sequence[Leg]) -> Sighting:
         inbound=bool(last and last.incoming),
         records=len(customers),
     )
+
+
+def _doubted(seen: Sighting) -> Sighting:
+    """Without a flow status only an answer is final: they may ring again."""
+    outcome = seen.outcome
+    over = (Disposition.FINAL_FAILURE, Disposition.RETRYABLE, Disposition.THROTTLE)
+    if outcome.raw_state or seen.channel is not Channel.VOICE or outcome.disposition not in over:
+        return seen
+    waiting = replace(outcome, disposition=Disposition.PROVIDER_RETRY, state=State.CALLBACK)
+    return replace(seen, outcome=waiting)
 
 
 def _outcome(meaning: Meaning, **told: Any) -> Outcome:
