@@ -17,6 +17,8 @@ LOOKUP_BUDGET_S = 10
 """One round of lookups takes no longer, however slow the provider is: others wait for the worker."""
 MaySend = Callable[[], Awaitable[bool]]
 NOT_FOUND = Outcome(disposition=Disposition.RECONCILE, detail="NOT_FOUND")
+NO_WAY = Outcome(disposition=Disposition.RECONCILE, detail="NO_WAY_TO_ASK")
+"""Their id stood in the answer that was lost: only a postback can tell."""
 UNREADABLE = Outcome(disposition=Disposition.RECONCILE, detail="UNREADABLE_ANSWER")
 
 
@@ -100,15 +102,17 @@ class Adapter(ABC):
 
     async def lookup(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
         """What the provider knows of each call, by our key. A key that is missing could not be asked."""
-        found: dict[str, Outcome] = {}
+        questions = self.questions_of(calls)
+        askable = {call.key for group in questions for call in group}
+        found = {call.key: NO_WAY for call in calls if call.key not in askable}
         with suppress(TimeoutError):  # what there was no time for could not be asked, and is asked again
             async with asyncio.timeout(LOOKUP_BUDGET_S):
-                for group in self.questions_of(calls):
+                for group in questions:
                     found |= await self.ask(group)
         return found
 
     def questions_of(self, calls: Sequence[OpenCall]) -> list[Sequence[OpenCall]]:
-        """Calls that may be asked for together."""
+        """Calls that may be asked for together; those that are in no group cannot be asked for at all."""
         return [[call] for call in calls]
 
     @abstractmethod

@@ -146,7 +146,7 @@ class Phonon:
         else:
             body = json.dumps(report).encode()
             await _post(url, spoiled(body) if malformed else body)
-        if call.id % 3 == 0 and stage is Stage.FINAL:
+        if call.id % 3 == 0 and stage is Stage.FINAL and not malformed:
             push = {"phonon-uuid": call.extra["uuid"], "callDetails": report["callDetails"]}
             await _post(url, json.dumps({"body": push}).encode())
 

@@ -24,7 +24,7 @@ POLICY = {
         "BUSY": {"delays": ["1s"]},
         "CARRIER_TEMP_ERROR": {"delays": ["2s"]},
     },
-    "timeouts": {"unknown": "15s", "accepted": "20s", "provider_retry": "20s"},
+    "timeouts": {"unknown": "15s", "accepted": "15s", "provider_retry": "15s"},
 }
 ALL = range(100)
 
@@ -174,5 +174,8 @@ async def test_every_interface_ends_every_digit_as_its_script_says(urls: Urls, t
             sys.stdout.write(table(face, found))
         check = await up.check(*(campaign for _, campaign, _ in running))
         assert wrong == []
-        assert check.is_clean, check
+        # what Fortytwo does not cover is told after it was accepted, and was never rung
+        uncovered = 2 * rows // 100
+        assert (check.unknown_keys, check.doubled_keys, check.after_final) == ((), (), ()), check
+        assert len(check.missing) == uncovered, check.missing
         assert await up.services.store.verify() == []
