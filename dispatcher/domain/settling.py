@@ -18,6 +18,8 @@ MAX_PERMITS = 20
 MAX_CRASHES = 3
 """So many workers may die holding a row before it is called poison."""
 CRASH_SPREAD = timedelta(seconds=10)
+TAKE_OVER_SLACK = timedelta(minutes=1)
+"""For the look-up that must come before a take-over."""
 THROTTLED_WAIT = timedelta(seconds=5)
 STOPPED_WAIT = timedelta(seconds=10)
 _NO_ATTEMPT_NEEDED = frozenset({Disposition.NOT_SENT, Disposition.LEASE_OVER})
@@ -172,10 +174,16 @@ def _lost_at_provider(news: News, at: Situation) -> Decision:
     """The provider dialled and does not know the result. T19 only if the campaign asks for it."""
     take_over = at.policy.timeouts.take_over
     provider_owned = at.retry_owner is RetryOwner.PROVIDER and at.state is State.CALLBACK
-    if provider_owned and take_over and at.permit_at and news.source is Source.LOOKUP:
-        allowed = at.charged < at.policy.retry.max_dials and not at.on_dnc
-        if at.now >= at.permit_at + take_over and allowed and at.campaign_state is not CampaignState.ABORTED:
+    allowed = (
+        at.charged < at.policy.retry.max_dials and not at.on_dnc and at.campaign_state is not CampaignState.ABORTED
+    )
+    if provider_owned and take_over and at.permit_at and news.source is Source.LOOKUP and allowed:
+        due = at.permit_at + take_over
+        if at.now >= due:
             return _decide(news, at, Redial(at.now, None, "TAKEN_OVER"), Phase.ABANDONED)
+        # not yet: asked once more when it is time, in case that a result comes before
+        until = max(at.resolve_by or due, due + TAKE_OVER_SLACK)
+        return _decide(news, at, Await(RetryOwner.PROVIDER, due, until, at.looks, "TAKE_OVER_LATER"), Phase.ACCEPTED)
     return _decide(news, at, Finish(State.TIMEOUT, None, "PROVIDER_TIMEOUT"), Phase.ABANDONED)
 
 

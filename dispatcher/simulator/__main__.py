@@ -46,50 +46,60 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def handler(arguments: argparse.Namespace) -> Handler:
+class Exchange:
     """What answers requests: one provider, or all of them by their paths. Raises ValueError."""
-    scripts, seconds = read_scenario(arguments.scenario) if arguments.scenario else (Scripts(), {})
-    known = {item.name for item in dataclasses.fields(Timing)}
-    if unknown := set(seconds) - known:
-        raise ValueError(f"{arguments.scenario}: [timing] has no '{min(unknown)}'; it has {', '.join(sorted(known))}")
-    seconds |= {name: value for name in known if (value := getattr(arguments, name)) is not None}
-    ledger, ids = Ledger(arguments.ledger), itertools.count(time.time_ns() // 1_000)  # never those of an earlier run
 
-    def line(own_retries: bool = True) -> Line:
-        return Line(ledger, Timing(**seconds), scripts, ids, own_retries=own_retries)
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        scripts, seconds = read_scenario(arguments.scenario) if arguments.scenario else (Scripts(), {})
+        known = {item.name for item in dataclasses.fields(Timing)}
+        if unknown := set(seconds) - known:
+            has = ", ".join(sorted(known))
+            raise ValueError(f"{arguments.scenario}: [timing] has no '{min(unknown)}'; it has {has}")
+        seconds |= {name: value for name in known if (value := getattr(arguments, name)) is not None}
+        self._ledger = Ledger(arguments.ledger)
+        ids = itertools.count(time.time_ns() // 1_000)  # never those of an earlier run
 
-    secret = arguments.credentials
-    phonon = Phonon(line(), secret, arguments.callback)
-    fortytwo = Fortytwo(line(own_retries=False), secret, arguments.most_destinations, arguments.test_number)
-    doors: dict[str, list[tuple[str, Handler]]] = {
-        "callfire": [(BASE, CallFire11(line(), ledger, secret).handle), ("/", CallFire(line(), ledger, secret).handle)],
-        "fortytwo": [("/", fortytwo.handle)],
-        "phonon": [("/", phonon.handle)],
-    }
-    doors["all"] = [
-        ("/1/", fortytwo.handle),
-        ("/kairos-apis", phonon.handle),
-        ("/bulk", phonon.handle),
-        ("/portal", phonon.handle),
-        *doors["callfire"],
-    ]
+        def line(own_retries: bool = True) -> Line:
+            return Line(self._ledger, Timing(**seconds), scripts, ids, own_retries=own_retries)
 
-    async def handle(request: Request) -> Response:
+        secret = arguments.credentials
+        phonon = Phonon(line(), secret, arguments.callback).handle
+        most, test_number = arguments.most_destinations, arguments.test_number
+        fortytwo = Fortytwo(line(own_retries=False), secret, most, test_number).handle
+        callfire: list[tuple[str, Handler]] = [
+            (BASE, CallFire11(line(), self._ledger, secret).handle),
+            ("/", CallFire(line(), self._ledger, secret).handle),
+        ]
+        doors: dict[str, list[tuple[str, Handler]]] = {
+            "callfire": callfire,
+            "fortytwo": [("/", fortytwo)],
+            "phonon": [("/", phonon)],
+            "all": [("/1/", fortytwo), *((p, phonon) for p in ("/kairos-apis", "/bulk", "/portal")), *callfire],
+        }
+        self._doors = doors[arguments.provider]
+
+    async def handle(self, request: Request) -> Response:
+        """One request."""
         if request.path == "/ledger":
-            return Response(200, ledger.read(), {"Content-Type": "application/x-ndjson"})
-        door = next(door for prefix, door in doors[arguments.provider] if request.path.startswith(prefix))
+            return Response(200, self._ledger.read(), {"Content-Type": "application/x-ndjson"})
+        door = next(door for prefix, door in self._doors if request.path.startswith(prefix))
         return await door(request)
 
-    return handle
+    def close(self) -> None:
+        """Keep what was written."""
+        self._ledger.close()
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    server = await serve(handler(arguments), arguments.host, arguments.port)
+    """Serve until TERM. Raises OSError, ValueError."""
+    exchange = Exchange(arguments)
+    server = await serve(exchange.handle, arguments.host, arguments.port)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await stopped.wait()
     server.close()
+    exchange.close()
 
 
 if __name__ == "__main__":

@@ -47,6 +47,9 @@ class Ledger:
     def _all_kept(self) -> dict[str, Any]:
         return dict(json.loads(self._kept.read_text())) if self._kept.exists() else {}
 
+    def close(self) -> None:
+        self._file.close()
+
     def read(self) -> bytes:
         """All lines."""
         return self._path.read_bytes()

@@ -81,6 +81,7 @@ class Stage(Enum):
     FINAL = auto()
 
 
+_RINGS_AGAIN = frozenset({Trick.OWN_RETRY, Trick.OWN_RETRY_SILENT, Trick.OWN_RETRY_LOST})
 Tell = Callable[[Call, Stage, bool], Coroutine[Any, Any, None]]
 """Posts news of a call (a copy, as it stood) to whoever wants them; True: as a body that cannot be read."""
 
@@ -145,6 +146,7 @@ class Line:
         self.calls[call.id] = call
         before.append(call)
         script = self.script(number)
+        refused = refused or (script.word if len(before) == 1 else None)
         if refused or script.trick in (Trick.INVALID, Trick.DNC):
             call.state = refused or script.trick.name
             self._spawn(self.tell(copy.copy(call), Stage.REFUSED, False))
@@ -152,7 +154,7 @@ class Line:
         result = script.result(len([c for c in before if c.dials]) + 1)
         if is_text:
             result = "SENT" if result in ("LA", "AM") else result
-        rings_twice = script.trick is Trick.OWN_RETRY and self._own_retries
+        rings_twice = script.trick in (Trick.OWN_RETRY, Trick.OWN_RETRY_LOST) and self._own_retries
         await self._dial(call, "BUSY" if rings_twice else result, provider_retry=False)
         self._spawn(self._play(call, script, result))
         return call
@@ -181,8 +183,7 @@ class Line:
         if silent or script.trick is Trick.NEVER_REPORTED:
             call.state = "TIMEOUT"
             return
-        retries = self._own_retries and script.trick in (Trick.OWN_RETRY, Trick.OWN_RETRY_SILENT)
-        if retries and not await self._retry(call, script, result):
+        if self._own_retries and script.trick in _RINGS_AGAIN and not await self._retry(call, script, result):
             return
         stale = copy.copy(call)
         self._end(call, result, script.duration_s if result in ("LA", "AM", "SENT") else 0)
@@ -196,6 +197,9 @@ class Line:
         if script.trick is Trick.OWN_RETRY_SILENT:
             return False
         await asyncio.sleep(self.timing.reattempt)
+        if script.trick is Trick.OWN_RETRY_LOST:
+            call.state = "TIMEOUT"
+            return False
         if call.cancelled:
             self._end(call, "UNDIALED", 0)
             return False

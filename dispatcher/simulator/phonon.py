@@ -179,12 +179,12 @@ def _report(call: Call) -> dict[str, Any]:
 
 
 def _flow_status(call: Call) -> str:
-    if call.state in _REFUSED or call.state in ("MAX_CAPACITY_REACHED", "MYSTERIOUS"):
-        return _REFUSED.get(call.state, call.state)
     if call.state == "CALLBACK":
         return "REATTEMPT_SCHEDULED"
-    if not call.final:
+    if call.state in ("READY", "SELECTED"):
         return "IN_PROGRESS"
+    if not call.final:
+        return _REFUSED.get(call.state, call.state)
     if call.final not in ("LA", "AM"):
         return "FAILURE"
     return "SHORT_HANGUP" if call.dials[-1].duration_s <= 1 else "COMPLETED"

@@ -18,6 +18,8 @@ class Trick(Enum):
     """Rings again by itself, then answered."""
     OWN_RETRY_SILENT = auto()
     """Says that it rings again, and never reports."""
+    OWN_RETRY_LOST = auto()
+    """Says that it rings again, and then that it does not know the result."""
     NEVER_REPORTED = auto()
     CALLBACK_LOST = auto()
     CALLBACK_TWICE = auto()
@@ -37,6 +39,8 @@ class Script:
     results: tuple[str, ...] = ("LA",)
     trick: Trick = Trick.NONE
     duration_s: float = 20
+    word: str | None = None
+    """A state in the provider's own words that it ends in at once, unrung, the first time that it is asked for."""
 
     def result(self, dial: int) -> str:
         """The result of the n-th dial, from 1."""
@@ -90,6 +94,7 @@ def read_scenario(path: Path) -> tuple[Scripts, dict[str, float]]:
     results = ["BUSY", "LA"]    # of the first dial, the second, ...; the last repeats
     trick = "NONE"
     duration_s = 20
+    word = "PERIOD_LIMIT"       # the first time: this state of the provider's own, and nobody is rung
     """
     try:
         document = tomllib.loads(path.read_text())
@@ -118,6 +123,7 @@ def _row(row: dict[str, Any], path: Path) -> dict[int, Script]:
             tuple(str(r) for r in row.get("results", ["LA"])) or ("LA",),
             Trick[row.get("trick", "NONE")],
             float(row.get("duration_s", 20)),
+            row.get("word"),
         )
     except (KeyError, ValueError, TypeError):
         tricks = ", ".join(trick.name for trick in Trick)

@@ -120,7 +120,8 @@ def test_the_providers_timeout_is_final_unless_the_campaign_takes_over() -> None
     taken = decide(eager, **lost)
     assert (named(taken), taken.phase) == ("Redial in 0 s", Phase.ABANDONED)
     early = replace(eager, policy=make_policy(timeouts={"take_over": "2s"}))
-    for at in (early, replace(eager, charged=3), replace(eager, on_dnc=True)):
+    assert named(decide(early, **lost)) == "Await PROVIDER look 1 until 3600"
+    for at in (replace(eager, charged=3), replace(eager, on_dnc=True)):
         assert isinstance(decide(at, **lost).step, Finish)
 
 
