@@ -103,8 +103,6 @@ class Line:
         self._ids = ids
         self._throttled: dict[str, float] = {}
         self._no_credit_until = 0.0
-        self._no_credit_seen: set[str] = set()
-        self._lost: set[str] = set()
         self._playing: set[asyncio.Task[None]] = set()
 
     def script(self, number: str) -> Script:
@@ -122,8 +120,7 @@ class Line:
                 return Refusal.BROKEN
             if trick is Trick.THROTTLE and now < self.throttled_until(number, now):
                 return Refusal.THROTTLED
-            if trick is Trick.NO_CREDIT and number not in self._no_credit_seen:
-                self._no_credit_seen.add(number)
+            if trick is Trick.NO_CREDIT and not self._no_credit_until:  # once: then somebody pays
                 self._no_credit_until = now + self.timing.throttle
                 return Refusal.NO_CREDIT
         return None

@@ -39,6 +39,7 @@ class Installation:
     settings: Settings
     stack: Stack
     port: int
+    give_up_s: float = GIVE_UP_S
 
     async def campaign(self, numbers: Sequence[str], **changes: Any) -> Campaign:
         """Create, load and start."""
@@ -64,7 +65,7 @@ class Installation:
 
     async def _until(self, condition: Callable[[Status], bool], campaign: Campaign) -> None:
         """Servers may be away meanwhile: that is what some tests are about."""
-        deadline, status = time.monotonic() + GIVE_UP_S, None
+        deadline, status = time.monotonic() + self.give_up_s, None
         while status is None or not condition(status):
             assert time.monotonic() < deadline, status
             await asyncio.sleep(0.1)

@@ -14,7 +14,7 @@ from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.capability import CallbackAuth
 from tests.acceptance.harness import Installation, fictional, installation
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1300)]
 
 POLICY = {
     "cps": 500,
@@ -155,6 +155,7 @@ def table(face: Interface, found: dict[str, str]) -> str:
 @pytest.mark.parametrize("rows", [100, pytest.param(2000, marks=pytest.mark.full)])
 async def test_every_interface_ends_every_digit_as_its_script_says(urls: Urls, tmp_path: Path, rows: int) -> None:
     async with installation(urls, tmp_path, throttle=2) as up:
+        up.give_up_s = max(up.give_up_s, rows / 2)
         secret = tmp_path / "simulator-secret"
         secret.write_text("simulator:simulator")
         running = []
