@@ -223,6 +223,15 @@ class Provider(Protocol):
         """Does the account work again? A harmless authenticated request."""
         ...
 
+    @property
+    def clock_off_s(self) -> float | None:
+        """How far the provider's clock is ahead of ours, by the last thing that it was asked."""
+        ...
+
+    async def repeats(self, call: Call, pause: Callable[[], Awaitable[None]]) -> bool:
+        """Dial once, wait, ask for the very same again: was it recognised?"""
+        ...
+
     async def cancel(self, calls: Sequence[OpenCall]) -> int:
         """Ask the provider to stop calls that it accepted; how many requests it took."""
         ...

@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dispatcher.cli.accounts import hook_address, subscribe_account
 from dispatcher.cli.demo import free_port
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
 from dispatcher.domain.report import ExportRow, LiveRow
 from dispatcher.flow.dial import run_shift
@@ -95,8 +96,14 @@ class Played:
 class Journey:
     """What a test does with it."""
 
-    def __init__(self, services: Services, settings: Settings) -> None:
+    def __init__(self, services: Services, settings: Settings, stack: AsyncExitStack) -> None:
         self.services, self.settings = services, settings
+        self.stack = stack
+        """For what must be open as long as the journey."""
+
+    async def list_number(self, number: str) -> None:
+        """Put it on a do-not-call list."""
+        await self.services.store.dnc_add(DncAdd(numbers=(number,), list="test", source="test"))
 
     @asynccontextmanager
     async def playing(self, provider: str, scenario: str = "", *words: str, **timing: float) -> AsyncIterator[Played]:
@@ -204,10 +211,11 @@ async def journey(urls: Urls, folder: Path) -> AsyncIterator[Journey]:
         while not web.started:
             assert not serving.done()
             await asyncio.sleep(0.02)
-        async with open_services(settings, urls) as services:
+        async with AsyncExitStack() as stack:
+            services = await stack.enter_async_context(open_services(settings, urls))
             shift = replace(services.shift, length_s=2.0)
             local = replace(services, broker=Here(lambda: local), shift=shift)
-            yield Journey(local, settings)
+            yield Journey(local, settings, stack)
     finally:
         web.should_exit = True
         await serving

@@ -1,17 +1,28 @@
 """dispatcher provider …"""
 
 from datetime import UTC, datetime
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from dispatcher.bootstrap import PROVIDERS, read_body
+from dispatcher.cli.accounts import hook_address
+from dispatcher.cli.local import reach
+from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import as_json, listing, out
+from dispatcher.domain.account import Account
+from dispatcher.domain.campaign import read_span
+from dispatcher.domain.capability import Capabilities, Examination
 from dispatcher.domain.errors import PayloadError, UsageError
+from dispatcher.domain.phone import is_e164
 from dispatcher.domain.reading import Body, BodyKind, Event, Reading
 from dispatcher.domain.results import Disposition, Sighting
 from dispatcher.domain.states import RetryOwner
+from dispatcher.flow.examine import examine
+from dispatcher.ports import Services
 
 MOST_BYTES = 1 << 20
 app = typer.Typer(no_args_is_help=True, help="Providers: what they say, and what they can do.")
@@ -42,6 +53,90 @@ def read(
         _show(reading)
     if error:
         raise typer.Exit(1)
+
+
+@app.command()
+def probe(
+    account: Annotated[str, typer.Argument(help="Name of an account.")],
+    live: Annotated[
+        str | None, typer.Option(help="Your own number, E.164: it is rung once, or twice where nothing is recognised.")
+    ] = None,
+    window: Annotated[str, typer.Option(help="How long the second request waits, to be recognised or not.")] = "1m",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check an account: credentials, clock, where it posts to, and what it recognises when it comes again.
+
+    Only a simulator is dialled unless --live names a number of your own. Writes what was found into the data folder;
+    exits 1 when the account cannot be used.
+    """
+    chosen = settings()
+    number = _own_number(live)
+
+    async def verb(services: Services) -> dict[str, Any]:
+        known = await services.store.account_named(account)
+        wait = read_span(window)
+        found = await examine(known, number if _is_played(known) or live else None, wait, services)
+        address = hook_address(chosen, known)
+        return report(known, services.providers.capabilities(known), found, address, reach(_health(address), 5))
+
+    try:
+        told = call(verb)
+    except ValueError as error:
+        raise UsageError(f"--window: {error}") from None
+    file = chosen.data_folder / "capabilities" / f"{account}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(dumps(told, indent=2) + "\n")
+    if json:
+        as_json(told)
+    else:
+        out.print(listing(["what", "found"], [[name, str(value)] for name, value in told.items()]))
+        out.print(f"written to {file}", soft_wrap=True)
+    if not told["credentials"]:
+        raise typer.Exit(1)
+
+
+def _own_number(live: str | None) -> str:
+    if live is not None and not is_e164(live):
+        raise UsageError("--live must be a number of your own in E.164, for example +12025550199")
+    return live or "+12025550100"
+
+
+def _is_played(account: Account) -> bool:
+    """Is it a simulator? Nobody is rung on this machine."""
+    return urlsplit(account.base_url).hostname in ("127.0.0.1", "::1", "localhost")
+
+
+def _health(address: str) -> str:
+    return address.partition("/hooks/")[0] + "/healthz"
+
+
+def report(
+    account: Account, declared: Capabilities, found: Examination, address: str, unreachable: str | None
+) -> dict[str, Any]:
+    """What is known of an account, as the capability file holds it."""
+    host = urlsplit(address).hostname
+    outside = "" if _is_played(account) or host not in ("127.0.0.1", "localhost") else "; a provider cannot reach it"
+    window = found.dedupe_window
+    return {
+        "account": account.name,
+        "provider": account.provider,
+        "base_url": account.base_url,
+        "probed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "credentials": found.works,
+        "clock_off_s": round(found.clock_off_s, 1) if found.clock_off_s is not None else None,
+        "postback_address": (unreachable or "answers") + outside,
+        "dedupe_declared": declared.dedupe,
+        "dedupe_proved": bool(window),
+        "dedupe_window_s": window.total_seconds() if window else None,
+        "dialled": found.dialled,
+        "lookup": declared.lookup,
+        "own_retries": declared.own_retries,
+        "callback_auth": declared.callback_auth,
+        "most_calls_per_request": declared.most_calls,
+        "calls_per_request": account.calls_per_request,
+        "cancel": declared.cancel,
+        "channels": sorted(declared.channels),
+    }
 
 
 def _bytes(file: Path) -> bytes:

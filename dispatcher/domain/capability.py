@@ -53,9 +53,14 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """What probing an account showed of its de-duplication."""
+class Examination:
+    """What probing an account showed."""
 
-    dedupe: Dedupe
-    window: timedelta | None
-    """For how long it was seen to hold; a request is sent again within half of it."""
+    works: bool
+    """Are its credentials taken?"""
+    clock_off_s: float | None
+    """How far the provider's clock is ahead of ours; None when it does not say."""
+    dedupe_window: timedelta | None
+    """For how long a request that came again was seen to be recognised; None: not proved."""
+    dialled: bool
+    """Was a number rung for that?"""

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import NotAllowed, PayloadError
 from dispatcher.domain.reading import Body, BodyKind, Reading
-from dispatcher.domain.results import Disposition, Frozen, Outcome, Sighting
+from dispatcher.domain.results import VETOED, Disposition, Frozen, Outcome, Sighting
 from dispatcher.providers.http import Answer, Lanes, by_status
 
 LOOKUP_BUDGET_S = 10
 """One round of lookups takes no longer, however slow the provider is: others wait for the worker."""
+Pause = Callable[[], Awaitable[None]]
 MaySend = Callable[[], Awaitable[bool]]
 NOT_FOUND = Outcome(disposition=Disposition.RECONCILE, detail="NOT_FOUND")
 NO_WAY = Outcome(disposition=Disposition.RECONCILE, detail="NO_WAY_TO_ASK")
@@ -43,6 +44,8 @@ class Adapter(ABC):
         self._asking = Lanes(base_url, headers, 2, deadline_s)
         self._reader = reader
         self._most = most
+        self._sizes: dict[str, int] = {}
+        """By our key: how many calls the next request with it may have, since one was refused."""
         self._deadline_s = deadline_s
 
     @property
@@ -58,7 +61,7 @@ class Adapter(ABC):
     async def submit(self, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
         """Ask for calls, each once, by our key. What the provider refused as a whole is split and sent again."""
         found: dict[str, Outcome] = {}
-        waiting = self.requests_of(calls)
+        waiting = [part for group in self.requests_of(calls) for part in self._parts(group)]
         until = asyncio.get_running_loop().time() + self._deadline_s
         while waiting:
             group = waiting.pop(0)
@@ -69,10 +72,19 @@ class Adapter(ABC):
             if isinstance(reading, Outcome):
                 found |= every(group, reading)
             elif size := self.split(reading, len(group)):
-                waiting = [group[i : i + size] for i in range(0, len(group), size)] + waiting
+                self._sizes.update(dict.fromkeys((call.key for call in group), size))
+                waiting = self._parts(group) + waiting
             else:
                 found |= self.spread(reading, group)
+        for key, outcome in found.items():
+            if outcome.detail != VETOED:  # what was vetoed comes again, and is not asked for in the same way
+                self._sizes.pop(key, None)
         return found
+
+    def _parts(self, calls: Sequence[Call]) -> list[Sequence[Call]]:
+        """As few requests as there may be."""
+        size = min((self._sizes.get(call.key, self._most) for call in calls), default=1)
+        return [calls[i : i + size] for i in range(0, len(calls), size)]
 
     def requests_of(self, calls: Sequence[Call]) -> list[Sequence[Call]]:
         """Calls that may share a request."""
@@ -126,6 +138,15 @@ class Adapter(ABC):
     async def resend(self, frozen: Frozen, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
         """Send the very same request again, where the provider refuses what it has seen; what it said, by our key."""
         return {}
+
+    async def repeats(self, call: Call, pause: Pause) -> bool:
+        """Dial once, wait, ask for the very same again: was it recognised? False where nothing is recognised."""
+        return False
+
+    @property
+    def clock_off_s(self) -> float | None:
+        """How far the provider's clock is ahead of ours, by the last thing that it was asked."""
+        return self._asking.clock_off_s
 
     async def cancel(self, calls: Sequence[OpenCall]) -> int:
         """Ask the provider to stop accepted calls; how many requests it took."""

@@ -11,7 +11,8 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -54,6 +55,8 @@ class Lanes:
         self._all = list(self._idle)
         self._returned = asyncio.Condition()
         self._deadline_s = deadline_s
+        self.clock_off_s: float | None = None
+        """How far the server's clock is ahead of ours, by its last answer."""
 
     @property
     def free(self) -> int:
@@ -84,6 +87,7 @@ class Lanes:
                     extensions={"trace": wire.trace},
                 )
                 response = await client.send(request, stream=True)
+                self.clock_off_s = _clock_off(response.headers.get("Date"))
                 try:
                     return await _read(response)
                 finally:
@@ -170,6 +174,13 @@ async def _read(response: httpx.Response) -> Answer:
     return Answer(
         response.status_code, bytes(body), _retry_after(headers.get("Retry-After")), headers.get("Content-Type", "")
     )
+
+
+def _clock_off(date: str | None) -> float | None:
+    try:
+        return (parsedate_to_datetime(date or "") - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return None
 
 
 def _retry_after(value: str | None) -> timedelta | None:

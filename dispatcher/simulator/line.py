@@ -103,6 +103,7 @@ class Line:
         self._ids = ids
         self._throttled: dict[str, float] = {}
         self._no_credit_until = 0.0
+        self._broken: set[str] = set()
         self._playing: set[asyncio.Task[None]] = set()
 
     def script(self, number: str) -> Script:
@@ -116,7 +117,8 @@ class Line:
             trick = self.script(number).trick
             if trick in known:
                 continue
-            if trick is Trick.ERROR_NOT_DIALLED:
+            if trick is Trick.ERROR_NOT_DIALLED and number not in self._broken:
+                self._broken.add(number)  # whoever asks again is heard
                 return Refusal.BROKEN
             if trick is Trick.THROTTLE and now < self.throttled_until(number, now):
                 return Refusal.THROTTLED

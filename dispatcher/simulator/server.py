@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -66,7 +67,7 @@ async def _converse(handler: Handler, reader: asyncio.StreamReader, writer: asyn
         response = await handler(request)
         if response.drop:
             return
-        headers = {**response.headers, "Content-Length": str(len(response.body))}
+        headers = {"Date": formatdate(usegmt=True), **response.headers, "Content-Length": str(len(response.body))}
         head = h11.Response(status_code=response.status, headers=list(headers.items()))
         data = (connection.send(head) or b"") + (connection.send(h11.Data(data=response.body)) or b"")
         writer.write(data + (connection.send(h11.EndOfMessage()) or b""))

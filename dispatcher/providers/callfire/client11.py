@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import BodyKind, Reading
-from dispatcher.domain.results import Channel, Disposition, Outcome
-from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, every, seen_outcome
+from dispatcher.domain.results import VETOED, Channel, Disposition, Outcome
+from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, Pause, every, seen_outcome
 from dispatcher.providers.callfire.outcomes import TRIGGERS
 from dispatcher.providers.callfire.reader import Reader
 from dispatcher.providers.callfire.wire import KEY_ATTRIBUTE, Webhook
@@ -47,6 +47,8 @@ class CallFire11(Adapter):
             deadline_s=opening.deadline_s,
         )
         self._format = opening.options.get("format") or "xml"
+        self._made: dict[str, Reading] = {}
+        """Broadcasts without a batch yet, by the first of our keys."""
         self._suffix = ".json" if self._format == "json" else ""
 
     def requests_of(self, calls: Sequence[Call]) -> list[Sequence[Call]]:
@@ -62,19 +64,34 @@ class CallFire11(Adapter):
         if len(calls) == 1:
             form = [*_broadcast(first), *_to(calls)]
             return await self._post(f"/{_NOUNS[first.channel]}", form, may_send)
-        made = await self._post("/broadcast", [*_broadcast(first), ("Name", first.key)], always)
+        made = self._made.get(first.key) or await self._post(
+            "/broadcast", [*_broadcast(first), ("Name", first.key)], always
+        )
         if isinstance(made, Outcome):
             return _nobody_rang(made)
         broadcast = _reference(made)
         if broadcast is None:
             return made  # refused, with the reason
+        self._made[first.key] = made  # a veto comes back to it
         batch = await self._post(f"/broadcast/{broadcast}/batch", [*_batch(first), *_to(calls)], may_send)
+        if not isinstance(batch, Outcome) or batch.detail != VETOED:
+            del self._made[first.key]
         return batch if isinstance(batch, Outcome) or _reference(batch) is None else made
 
     async def _post(self, path: str, form: Form, may_send: MaySend) -> Reading | Outcome:
         body = urlencode(form).encode()
         answer = await self._lanes.send("POST", path + self._suffix, content=body, headers=_FORM, may_send=may_send)
         return self.read_answer(answer)
+
+    async def repeats(self, call: Call, pause: Pause) -> bool:
+        """The same RequestId gives the same broadcast."""
+        path, form = f"/{_NOUNS[call.channel]}", [*_broadcast(call), *_to([call])]
+        first = await self._post(path, form, always)
+        if isinstance(first, Outcome) or _reference(first) is None:
+            return False
+        await pause()
+        again = await self._post(path, form, always)
+        return isinstance(again, Reading) and _reference(again) == _reference(first)
 
     def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
         """All calls of the request are in the broadcast that it made."""

@@ -12,7 +12,7 @@ from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.reading import BodyKind, Reading
 from dispatcher.domain.results import Disposition, Frozen, Outcome
-from dispatcher.providers.adapter import Adapter, MaySend, frozen_as, seen_outcome
+from dispatcher.providers.adapter import Adapter, MaySend, Pause, frozen_as, seen_outcome
 from dispatcher.providers.http import Answer
 from dispatcher.providers.kit import Kit, Opening, Options
 from dispatcher.providers.phonon.wire import Reader, request
@@ -73,6 +73,16 @@ class Phonon(Adapter):
         if _code_of(reading) == _CHECKSUM_REPEATED:  # the first one had arrived: its callbacks will tell
             return {call.key: Outcome(disposition=Disposition.IN_FLIGHT, detail="CHECKSUM_REPEATED") for call in calls}
         return self.spread(reading, calls)
+
+    async def repeats(self, call: Call, pause: Pause) -> bool:
+        """The same bytes again are refused."""
+        body = request([call], self._secret, call.flow or self._flow, datetime.now(UTC))
+        first = self.read_answer(await self._lanes.send("POST", self._path, content=body, headers=_JSON))
+        if isinstance(first, Outcome) or any(event.type == "error" for event in first.events):
+            return False
+        await pause()
+        again = self.read_answer(await self._lanes.send("POST", self._path, content=body, headers=_JSON))
+        return isinstance(again, Reading) and _code_of(again) == _CHECKSUM_REPEATED
 
     def split(self, reading: Reading, n: int) -> int | None:
         """303: too many; 205: one bad number among the good."""

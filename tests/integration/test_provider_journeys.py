@@ -1,0 +1,217 @@
+"""What only some providers have: several calls a request, resending, retries of their own, texts, cancelling."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from dispatcher.bootstrap import Urls, callback_url
+from dispatcher.cli.accounts import hook_address
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.hooks import request_url
+from dispatcher.embedded import Servers
+from dispatcher.flow import control
+from dispatcher.flow.examine import examine
+from dispatcher.simulator.server import post
+from tests.acceptance.harness import fictional
+from tests.inprocess import Journey, journey
+
+pytestmark = pytest.mark.timeout(150)
+REST, OLD = "/api/1.1/rest", {"api": "1.1"}
+FLOW = {"flow": "AbCd1234", "pull_url": "{address}/kairos-apis/pull"}
+PLAIN = [*range(10), 45, 52, 57, 62, 66, 71, 74, 75, 78, 80, 85, 86, 88, 97, 99]
+"""Digits whose trick is not about the whole request."""
+SAMPLES = Path(__file__).parents[1] / "data/samples"
+
+
+@pytest.fixture
+def urls(servers: Servers, database_url: str) -> Urls:
+    return Urls(database_url, servers.redis_url)
+
+
+@pytest.fixture
+async def trip(urls: Urls, tmp_path: Path) -> AsyncIterator[Journey]:
+    async with journey(urls, tmp_path) as made:
+        yield made
+
+
+def some(place: int, digits: list[int], n: int = 100) -> list[str]:
+    """Numbers that no other place has."""
+    return fictional((place + 1) * n, digits)[place * n :]
+
+
+async def test_several_calls_in_one_request_are_dialled_once_each(trip: Journey) -> None:
+    cases = [
+        ("v2", "callfire", "/v2", {}, "/v2/calls", ()),
+        ("old", "callfire", REST, OLD, f"{REST}/broadcast", ()),
+        ("fortytwo", "fortytwo", "", {}, "/1/voice", ("--most-destinations", "4")),
+        ("phonon", "phonon", "", FLOW, "/kairos-apis/outbound", ()),
+        ("bulk", "phonon", "/bulk", {**FLOW, "mode": "bulk"}, "/bulk/kairos-apis/outbound", ()),
+    ]
+    running = []
+    for place, (name, provider, path, options, posts, words) in enumerate(cases):
+        played = await trip.stack.enter_async_context(trip.playing(provider, "", *words))
+        account = await trip.account(played, provider, name, path, options=options, calls_per_request=10)
+        campaign = await trip.campaign(account, some(place, PLAIN, 75))
+        running.append((name, played, posts, campaign))
+    await trip.until_done(*(campaign for *_, campaign in running))
+    for name, played, posts, campaign in running:
+        check = await trip.check(played, campaign)
+        assert (check.unknown_keys, check.doubled_keys, check.after_final) == ((), (), ()), name
+        ends = Counter((await trip.ends(campaign)).values())
+        assert ends["FINISHED LA"] >= 48, (name, ends)
+        assert sum(n for end, n in ends.items() if end.startswith("TIMEOUT")) <= 9, (name, ends)
+        assert played.count("POST", posts) < 60, (name, played.count("POST", posts))
+
+
+async def test_what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved(trip: Journey) -> None:
+    async with trip.playing("phonon") as played:
+        account = await trip.account(played, "phonon", "phonon", options=FLOW, calls_per_request=3)
+        found = await examine(account, "+12025550100", timedelta(seconds=2), trip.services)
+        assert (found.works, found.dedupe_window, found.dialled) == (True, timedelta(seconds=2), True)
+        assert abs(found.clock_off_s or 9) < 3
+        await trip.services.store.prove_dedupe(account.id, timedelta(seconds=60))
+        # 90: taken, and the answer lost; 92: refused with an error; 93: taken, and answered with an error
+        numbers = some(0, [90, 92, 93, 5], 40)
+        campaign = await trip.campaign(account, numbers)
+        await trip.until_done(campaign)
+        assert set((await trip.ends(campaign)).values()) == {"FINISHED LA"}
+        check = await trip.check(played, campaign)
+        assert (check.doubled_keys, check.after_final, check.missing) == ((), (), ())
+        bodies = Counter(r.body for r in played.requests if r.path.endswith("/create"))
+        assert any(n > 1 for n in bodies.values())
+
+
+async def test_nobody_who_was_listed_meanwhile_is_sent_again(trip: Journey) -> None:
+    async with trip.playing("phonon") as played:
+        account = await trip.account(played, "phonon", "phonon", options=FLOW)
+        await trip.services.store.prove_dedupe(account.id, timedelta(seconds=60))
+        (number,) = some(0, [92], 1)
+        campaign = await trip.campaign(account, [number])
+
+        async def is_doubtful() -> bool:
+            return bool(await trip.services.store.open_calls(campaign.id, 1))
+
+        await trip.until(is_doubtful)
+        await trip.list_number(number)
+        await trip.until_done(campaign)
+        assert played.ledger() == []
+        assert played.count("POST", "/kairos-apis/outbound") == 1
+
+
+async def test_the_providers_own_reattempts_are_never_overlapped(trip: Journey) -> None:
+    running = []
+    for place, (name, provider, path, options) in enumerate(
+        [
+            ("v2", "callfire", "/v2", {}),
+            ("old", "callfire", REST, OLD),
+            ("phonon", "phonon", "", FLOW),
+            ("bulk", "phonon", "/bulk", {**FLOW, "mode": "bulk"}),
+        ]
+    ):
+        played = await trip.stack.enter_async_context(trip.playing(provider))
+        account = await trip.account(played, provider, name, path, options=options)
+        numbers = some(place, [80, 81, 82, 83], 12)
+        running.append((name, played, numbers, await trip.campaign(account, numbers)))
+    await trip.until_done(*(campaign for *_, campaign in running))
+    for name, played, numbers, campaign in running:
+        ours = Counter(line.number for line in played.ledger() if not line.provider_retry)
+        theirs = Counter(line.number for line in played.ledger() if line.provider_retry)
+        assert ours == Counter(numbers), name
+        assert theirs == Counter(n for n in numbers if not n.endswith("83")), name
+        ends = await trip.ends(campaign)
+        assert {ends[n] for n in numbers if n.endswith("83")} == {"TIMEOUT"}, name
+        assert {ends[n] for n in numbers if not n.endswith("83")} == {"FINISHED LA"}, name
+
+
+async def test_a_reattempt_that_ended_without_a_result_is_taken_over_when_the_policy_says_so(trip: Journey) -> None:
+    scenario = '[[number]]\ndigits = "80"\ntrick = "OWN_RETRY_LOST"\n'
+    async with trip.playing("callfire", scenario, reattempt=1) as played:
+        account = await trip.account(played, "callfire", "v2", "/v2")
+        taken, left = some(0, [80], 1), some(1, [80], 1)
+        waits = {"unknown": "10s", "accepted": "10s", "provider_retry": "20s"}
+        over = await trip.campaign(account, taken, timeouts={**waits, "take_over": "4s"})
+        never = await trip.campaign(account, left, timeouts=waits)
+        await trip.until_done(over, never)
+        dials = {n: [x.at for x in played.ledger() if x.number == n] for n in (*taken, *left)}
+        assert len(dials[left[0]]) == 1
+        first, second = dials[taken[0]]
+        assert second - first >= 4
+        assert await trip.ends(over) == {taken[0]: "TIMEOUT"}
+        assert await trip.ends(never) == {left[0]: "TIMEOUT"}
+
+
+async def test_texts(trip: Journey) -> None:
+    running = []
+    for place, (name, path, options, caller) in enumerate(
+        [("v2", "/v2", {}, "67076"), ("old", REST, OLD, "+12025550199")]
+    ):
+        played = await trip.stack.enter_async_context(trip.playing("callfire"))
+        account = await trip.account(played, "callfire", name, path, options=options)
+        numbers = some(place, [5, 75, 78, 86, 90, 93], 18)
+        campaign = await trip.campaign(account, numbers, channel="text", caller_ids=[caller], content={"text": "Hi"})
+        running.append((name, played, numbers, campaign))
+    await trip.until_done(*(campaign for *_, campaign in running))
+    ended = {5: "FINISHED SENT", 75: "INVALID UNDIALED", 78: "DNC DNC", 86: "FINISHED SENT"}
+    for name, played, numbers, campaign in running:
+        ends = await trip.ends(campaign)
+        assert ends == {n: ended.get(int(n[-2:]), "FINISHED SENT") for n in numbers}, name
+        assert (await trip.check(played, campaign)).is_clean, name
+
+
+async def test_an_abort_stops_what_the_provider_would_ring_again(trip: Journey) -> None:
+    async with trip.playing("callfire", reattempt=4) as played:
+        account = await trip.account(played, "callfire", "old", REST, options=OLD)
+        campaign = await trip.campaign(account, some(0, [80], 3))
+
+        async def all_wait() -> bool:
+            return {r.state for r in (await trip.rows(campaign)).values()} == {"CALLBACK"}
+
+        await trip.until(all_wait)
+        await control.abort(campaign.id, trip.services)
+        assert played.count("PUT", f"{REST}/broadcast") == 3
+        await asyncio.sleep(5)
+        assert [line for line in played.ledger() if line.provider_retry] == []
+        assert (await trip.services.store.campaign(campaign.id)).state is CampaignState.ABORTED
+
+
+async def test_a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
+    async with trip.playing("callfire") as played:
+        account = await trip.account(played, "callfire", "old", REST, options=OLD)
+        body = (SAMPLES / "callfire/text_stop.json").read_bytes()
+        headers = {"Content-Type": "application/json"}
+        assert await post(hook_address(trip.settings, account), body, headers) == 200
+
+        async def is_listed() -> bool:
+            return bool(await trip.services.store.dnc_check("+12025550103"))
+
+        await trip.until(is_listed)
+
+
+async def test_the_address_of_one_request_is_of_no_use_for_another(trip: Journey) -> None:
+    async with trip.playing("fortytwo") as played:
+        account = await trip.account(played, "fortytwo", "fortytwo")
+        campaign = await trip.campaign(account, some(0, [84], 1))
+
+        async def is_sent() -> bool:
+            return bool(await trip.services.store.open_calls(campaign.id, 1))
+
+        await trip.until(is_sent)
+        (call,) = await trip.services.store.open_calls(campaign.id, 1)
+        said = (SAMPLES / "fortytwo/answered.json").read_text().replace("0123456789abc", call.key)
+        body = said.replace("35699000001", call.to.lstrip("+")).encode()
+        headers = {"Content-Type": "application/json"}
+        forged = request_url(trip.settings.web.local_url, b"another secret of 32 bytes or more", account, call.key)
+        assert await post(forged, body, headers) == 404
+        assert await post(callback_url(trip.settings, account, "0123456789abc"), body, headers) == 200
+        assert await post(callback_url(trip.settings, account, call.key) + "x", body, headers) == 404
+        for _ in range(5):
+            await trip.services.broker.settle_postbacks()
+            await asyncio.sleep(0.1)
+        assert (await trip.rows(campaign))[call.to].state == "SELECTED"
+        assert await post(callback_url(trip.settings, account, call.key), body, headers) == 200
+        await trip.until_done(campaign)
+        assert await trip.ends(campaign) == {call.to: "FINISHED LA"}
