@@ -1,6 +1,7 @@
 """The whole journey in one process, on real servers and over real HTTP; only Celery is left out, for haste."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -100,6 +101,13 @@ class Journey:
         self.services, self.settings = services, settings
         self.stack = stack
         """For what must be open as long as the journey."""
+        self._ids = itertools.count(1)
+        self._ticking: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        """No more ticks."""
+        if self._ticking:
+            self._ticking.cancel()
 
     async def list_number(self, number: str) -> None:
         """Put it on a do-not-call list."""
@@ -131,6 +139,7 @@ class Journey:
         self, played: Played, provider: str, name: str, path: str = "", secret: str = SECRET, **changes: Any
     ) -> Account:
         """An account of that provider, told where to post."""
+        name = f"{name}-{next(self._ids)}"
         file = self.settings.data_folder / f"{name}.credentials"
         file.write_text(secret)
         options = {k: v.replace("{address}", played.address) for k, v in changes.pop("options", {}).items()}
@@ -167,11 +176,11 @@ class Journey:
         return await self.services.store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator")
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        """Tick until it holds."""
+        """Wait until it holds; the first to wait starts the clock."""
+        self._ticking = self._ticking or asyncio.create_task(tick_for_ever(self.services))
         deadline = time.monotonic() + GIVE_UP_S
         while not await condition():
             assert time.monotonic() < deadline, "it never came to that"
-            await tick(self.services)
             await asyncio.sleep(0.2)
 
     async def until_done(self, *campaigns: Campaign) -> None:
@@ -201,6 +210,13 @@ def noting(answer: Handler, seen: list[Request]) -> Handler:
     return handle
 
 
+async def tick_for_ever(services: Services) -> None:
+    """As beat has it, but faster."""
+    while True:
+        await tick(services)
+        await asyncio.sleep(0.2)
+
+
 @asynccontextmanager
 async def journey(urls: Urls, folder: Path) -> AsyncIterator[Journey]:
     """Web, and everything that workers do."""
@@ -215,7 +231,11 @@ async def journey(urls: Urls, folder: Path) -> AsyncIterator[Journey]:
             services = await stack.enter_async_context(open_services(settings, urls))
             shift = replace(services.shift, length_s=2.0)
             local = replace(services, broker=Here(lambda: local), shift=shift)
-            yield Journey(local, settings, stack)
+            made = Journey(local, settings, stack)
+            try:
+                yield made
+            finally:
+                made.stop()
     finally:
         web.should_exit = True
         await serving

@@ -1,8 +1,9 @@
 """What only some providers have: several calls a request, resending, retries of their own, texts, cancelling."""
 
 import asyncio
+import itertools
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,12 +39,16 @@ async def trip(urls: Urls, tmp_path: Path) -> AsyncIterator[Journey]:
         yield made
 
 
-def some(place: int, digits: list[int], n: int = 100) -> list[str]:
-    """Numbers that no other place has."""
-    return fictional((place + 1) * n, digits)[place * n :]
+NUMBERS: dict[int, Iterator[str]] = {}
 
 
-async def test_several_calls_in_one_request_are_dialled_once_each(trip: Journey) -> None:
+def some(digits: list[int], n: int) -> list[str]:
+    """So many numbers that nobody else has; their last two digits are these, in turns."""
+    pools = [NUMBERS.setdefault(d, iter(fictional(500, [d]))) for d in digits]
+    return [next(pool) for _, pool in zip(range(n), itertools.cycle(pools), strict=False)]
+
+
+async def several_calls_in_one_request_are_dialled_once_each(trip: Journey) -> None:
     cases = [
         ("v2", "callfire", "/v2", {}, "/v2/calls", ()),
         ("old", "callfire", REST, OLD, f"{REST}/broadcast", ()),
@@ -52,10 +57,10 @@ async def test_several_calls_in_one_request_are_dialled_once_each(trip: Journey)
         ("bulk", "phonon", "/bulk", {**FLOW, "mode": "bulk"}, "/bulk/kairos-apis/outbound", ()),
     ]
     running = []
-    for place, (name, provider, path, options, posts, words) in enumerate(cases):
+    for name, provider, path, options, posts, words in cases:
         played = await trip.stack.enter_async_context(trip.playing(provider, "", *words))
         account = await trip.account(played, provider, name, path, options=options, calls_per_request=10)
-        campaign = await trip.campaign(account, some(place, PLAIN, 75))
+        campaign = await trip.campaign(account, some(PLAIN, 75))
         running.append((name, played, posts, campaign))
     await trip.until_done(*(campaign for *_, campaign in running))
     for name, played, posts, campaign in running:
@@ -67,16 +72,17 @@ async def test_several_calls_in_one_request_are_dialled_once_each(trip: Journey)
         assert played.count("POST", posts) < 60, (name, played.count("POST", posts))
 
 
-async def test_what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved(trip: Journey) -> None:
+async def what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved(trip: Journey) -> None:
     async with trip.playing("phonon") as played:
         account = await trip.account(played, "phonon", "phonon", options=FLOW, calls_per_request=3)
         found = await examine(account, "+12025550100", timedelta(seconds=2), trip.services)
         assert (found.works, found.dedupe_window, found.dialled) == (True, timedelta(seconds=2), True)
         assert abs(found.clock_off_s or 9) < 3
-        await trip.services.store.prove_dedupe(account.id, timedelta(seconds=60))
+        await trip.services.store.prove_dedupe(account.id, timedelta(minutes=10))
         # 90: taken, and the answer lost; 92: refused with an error; 93: taken, and answered with an error
-        numbers = some(0, [90, 92, 93, 5], 40)
-        campaign = await trip.campaign(account, numbers)
+        numbers = some([90, 92, 93, 5], 40)
+        waits = {"unknown": "40s", "accepted": "20s", "provider_retry": "20s"}
+        campaign = await trip.campaign(account, numbers, timeouts=waits)
         await trip.until_done(campaign)
         assert set((await trip.ends(campaign)).values()) == {"FINISHED LA"}
         check = await trip.check(played, campaign)
@@ -85,11 +91,11 @@ async def test_what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved(t
         assert any(n > 1 for n in bodies.values())
 
 
-async def test_nobody_who_was_listed_meanwhile_is_sent_again(trip: Journey) -> None:
+async def nobody_who_was_listed_meanwhile_is_sent_again(trip: Journey) -> None:
     async with trip.playing("phonon") as played:
         account = await trip.account(played, "phonon", "phonon", options=FLOW)
         await trip.services.store.prove_dedupe(account.id, timedelta(seconds=60))
-        (number,) = some(0, [92], 1)
+        (number,) = some([92], 1)
         campaign = await trip.campaign(account, [number])
 
         async def is_doubtful() -> bool:
@@ -102,19 +108,17 @@ async def test_nobody_who_was_listed_meanwhile_is_sent_again(trip: Journey) -> N
         assert played.count("POST", "/kairos-apis/outbound") == 1
 
 
-async def test_the_providers_own_reattempts_are_never_overlapped(trip: Journey) -> None:
+async def the_providers_own_reattempts_are_never_overlapped(trip: Journey) -> None:
     running = []
-    for place, (name, provider, path, options) in enumerate(
-        [
-            ("v2", "callfire", "/v2", {}),
-            ("old", "callfire", REST, OLD),
-            ("phonon", "phonon", "", FLOW),
-            ("bulk", "phonon", "/bulk", {**FLOW, "mode": "bulk"}),
-        ]
-    ):
+    for name, provider, path, options in [
+        ("v2", "callfire", "/v2", {}),
+        ("old", "callfire", REST, OLD),
+        ("phonon", "phonon", "", FLOW),
+        ("bulk", "phonon", "/bulk", {**FLOW, "mode": "bulk"}),
+    ]:
         played = await trip.stack.enter_async_context(trip.playing(provider))
         account = await trip.account(played, provider, name, path, options=options)
-        numbers = some(place, [80, 81, 82, 83], 12)
+        numbers = some([80, 81, 82, 83], 12)
         running.append((name, played, numbers, await trip.campaign(account, numbers)))
     await trip.until_done(*(campaign for *_, campaign in running))
     for name, played, numbers, campaign in running:
@@ -127,11 +131,11 @@ async def test_the_providers_own_reattempts_are_never_overlapped(trip: Journey) 
         assert {ends[n] for n in numbers if not n.endswith("83")} == {"FINISHED LA"}, name
 
 
-async def test_a_reattempt_that_ended_without_a_result_is_taken_over_when_the_policy_says_so(trip: Journey) -> None:
+async def a_reattempt_that_ended_without_a_result_is_taken_over_when_the_policy_says_so(trip: Journey) -> None:
     scenario = '[[number]]\ndigits = "80"\ntrick = "OWN_RETRY_LOST"\n'
     async with trip.playing("callfire", scenario, reattempt=1) as played:
         account = await trip.account(played, "callfire", "v2", "/v2")
-        taken, left = some(0, [80], 1), some(1, [80], 1)
+        taken, left = some([80], 1), some([80], 1)
         waits = {"unknown": "10s", "accepted": "10s", "provider_retry": "20s"}
         over = await trip.campaign(account, taken, timeouts={**waits, "take_over": "4s"})
         never = await trip.campaign(account, left, timeouts=waits)
@@ -144,14 +148,13 @@ async def test_a_reattempt_that_ended_without_a_result_is_taken_over_when_the_po
         assert await trip.ends(never) == {left[0]: "TIMEOUT"}
 
 
-async def test_texts(trip: Journey) -> None:
+async def texts(trip: Journey) -> None:
     running = []
-    for place, (name, path, options, caller) in enumerate(
-        [("v2", "/v2", {}, "67076"), ("old", REST, OLD, "+12025550199")]
-    ):
+    faces = [("v2", "/v2", {}, "67076"), ("old", REST, OLD, "+12025550199")]
+    for name, path, options, caller in faces:
         played = await trip.stack.enter_async_context(trip.playing("callfire"))
         account = await trip.account(played, "callfire", name, path, options=options)
-        numbers = some(place, [5, 75, 78, 86, 90, 93], 18)
+        numbers = some([5, 75, 78, 86, 90, 93], 18)
         campaign = await trip.campaign(account, numbers, channel="text", caller_ids=[caller], content={"text": "Hi"})
         running.append((name, played, numbers, campaign))
     await trip.until_done(*(campaign for *_, campaign in running))
@@ -162,10 +165,10 @@ async def test_texts(trip: Journey) -> None:
         assert (await trip.check(played, campaign)).is_clean, name
 
 
-async def test_an_abort_stops_what_the_provider_would_ring_again(trip: Journey) -> None:
-    async with trip.playing("callfire", reattempt=4) as played:
+async def an_abort_stops_what_the_provider_would_ring_again(trip: Journey) -> None:
+    async with trip.playing("callfire", reattempt=12) as played:
         account = await trip.account(played, "callfire", "old", REST, options=OLD)
-        campaign = await trip.campaign(account, some(0, [80], 3))
+        campaign = await trip.campaign(account, some([80], 3))
 
         async def all_wait() -> bool:
             return {r.state for r in (await trip.rows(campaign)).values()} == {"CALLBACK"}
@@ -173,12 +176,12 @@ async def test_an_abort_stops_what_the_provider_would_ring_again(trip: Journey) 
         await trip.until(all_wait)
         await control.abort(campaign.id, trip.services)
         assert played.count("PUT", f"{REST}/broadcast") == 3
-        await asyncio.sleep(5)
+        await asyncio.sleep(13)
         assert [line for line in played.ledger() if line.provider_retry] == []
         assert (await trip.services.store.campaign(campaign.id)).state is CampaignState.ABORTED
 
 
-async def test_a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
+async def a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
     async with trip.playing("callfire") as played:
         account = await trip.account(played, "callfire", "old", REST, options=OLD)
         body = (SAMPLES / "callfire/text_stop.json").read_bytes()
@@ -191,10 +194,10 @@ async def test_a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
         await trip.until(is_listed)
 
 
-async def test_the_address_of_one_request_is_of_no_use_for_another(trip: Journey) -> None:
+async def the_address_of_one_request_is_of_no_use_for_another(trip: Journey) -> None:
     async with trip.playing("fortytwo") as played:
         account = await trip.account(played, "fortytwo", "fortytwo")
-        campaign = await trip.campaign(account, some(0, [84], 1))
+        campaign = await trip.campaign(account, some([84], 1))
 
         async def is_sent() -> bool:
             return bool(await trip.services.store.open_calls(campaign.id, 1))
@@ -215,3 +218,24 @@ async def test_the_address_of_one_request_is_of_no_use_for_another(trip: Journey
         assert await post(callback_url(trip.settings, account, call.key), body, headers) == 200
         await trip.until_done(campaign)
         assert await trip.ends(campaign) == {call.to: "FINISHED LA"}
+
+
+CASES: list[Callable[[Journey], Awaitable[None]]] = [
+    several_calls_in_one_request_are_dialled_once_each,
+    what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved,
+    nobody_who_was_listed_meanwhile_is_sent_again,
+    the_providers_own_reattempts_are_never_overlapped,
+    a_reattempt_that_ended_without_a_result_is_taken_over_when_the_policy_says_so,
+    texts,
+    an_abort_stops_what_the_provider_would_ring_again,
+    a_reply_that_says_stop_closes_the_door,
+    the_address_of_one_request_is_of_no_use_for_another,
+]
+
+
+async def test_journeys(trip: Journey) -> None:
+    """All at once, each with providers and accounts of its own: they mostly wait."""
+    found = await asyncio.gather(*(case(trip) for case in CASES), return_exceptions=True)
+    failed = {case.__name__: error for case, error in zip(CASES, found, strict=True) if error}
+    for error in failed.values():
+        raise BaseExceptionGroup(", ".join(failed), list(failed.values())) from error  # all of them, by name
