@@ -128,6 +128,31 @@ def import_(
         out.print(f"{done[0]} numbers in force in '{list_name}', {done[1]} waiting destinations are DNC now")
 
 
+@app.command()
+def pull(account: Annotated[str, typer.Argument(help="Name of an account.")]) -> None:
+    """Bring the provider's own do-not-call list into force for its account; it replaces what was pulled before."""
+
+    async def verb(services: Services) -> tuple[int, int] | None:
+        return await lists.pull(await services.store.account_named(account), services)
+
+    done = call(verb)
+    told = f"{done[0]} numbers in force, {done[1]} waiting destinations are DNC now" if done else "nothing has changed"
+    out.print(f"list 'provider-{account}': {told}")
+
+
+@app.command()
+def push(
+    account: Annotated[str, typer.Argument(help="Name of an account.")],
+    list_name: List = "default",
+) -> None:
+    """Put the numbers of a list on the provider's own do-not-call list."""
+
+    async def verb(services: Services) -> int:
+        return await lists.push(await services.store.account_named(account), list_name, services)
+
+    out.print(f"{call(verb)} numbers of '{list_name}' are on the provider's list of account '{account}'")
+
+
 class _Unreadable:
     """Names the first bad lines, never their text."""
 

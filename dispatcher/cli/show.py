@@ -41,7 +41,12 @@ def _as_text(value: Any) -> str:
 
 
 def account_document(account: Account) -> dict[str, Any]:
-    return {**asdict(account), "in_flight_ttl": account.in_flight_ttl.total_seconds(), "rate": account.rate}
+    window = account.dedupe_window
+    spans = {
+        "in_flight_ttl": account.in_flight_ttl.total_seconds(),
+        "dedupe_window": window.total_seconds() if window else None,
+    }
+    return {**asdict(account), **spans, "rate": account.rate}
 
 
 def status_table(status: Status) -> Group:

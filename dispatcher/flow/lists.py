@@ -1,14 +1,16 @@
 """Lists: numbers are added, imported and removed; who waits is screened again."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
 
+from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, DncReport, read_listed
-from dispatcher.domain.errors import ServerError, SourceError, UsageError
+from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, DncReport, Scope, read_listed
+from dispatcher.domain.errors import NotFound, ServerError, SourceError, UsageError
 from dispatcher.domain.phone import SUPPORTED_REGIONS, NotAPhone
 from dispatcher.ports import Services
 
@@ -80,6 +82,36 @@ async def import_list(
             await services.store.dnc_fail_import(ticket)
         raise
     return active, await screen_waiting(services)
+
+
+async def pull(account: Account, services: Services) -> tuple[int, int] | None:
+    """Bring the provider's own do-not-call list of an account into force for that account; as `import_list`.
+
+    It replaces what was pulled before. Raises NotAllowed, SourceError, ServerError, UsageError.
+    """
+    numbers = sorted(await services.providers.of(account).dnc_numbers())
+    new = DncImport(
+        list=f"provider-{account.name}",
+        source=f"account:{account.id}",
+        scope=Scope.ACCOUNT,
+        scope_id=account.id,
+        identity=hashlib.sha256("\n".join(numbers).encode()).hexdigest(),
+        replaces=True,
+    )
+    return await import_list(new, enumerate(numbers, 1), "US", services, unreadable=lambda line, why: None, skip=True)
+
+
+async def push(account: Account, list_name: str, services: Services) -> int:
+    """Put the numbers of one of our lists on the provider's own; how many. Prefixes stay here.
+
+    Raises NotAllowed, NotFound, ServerError, UsageError.
+    """
+    entries = [entry.number async for entry in services.store.dnc_entries(list_name)]
+    numbers = sorted({number for number in entries if not number.endswith("*")})
+    if not numbers:
+        raise NotFound(f"the list '{list_name}' holds no number; see: dispatcher dnc list")
+    await services.providers.of(account).dnc_add(numbers)
+    return len(numbers)
 
 
 async def screen_waiting(services: Services) -> int:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import NotAllowed, ServerError
-from dispatcher.domain.results import Disposition, News
+from dispatcher.domain.results import Disposition, News, Result
 from dispatcher.domain.settling import Decision, PutBack
 from dispatcher.domain.states import State
 from dispatcher.ports import Services
@@ -64,6 +64,10 @@ async def _tell_account(account_id: int, news: Sequence[News], services: Service
             word = f"{outcome.raw_state}/{outcome.raw_result}"
             if await services.store.alert_once("provider.unknown_word", f"account:{account_id} word:{word}", {}):
                 log.error("unknown word from the provider", extra={"account_id": account_id, "word": word})
+        elif outcome.result is Result.TOO_BIG and await services.store.alert_once(
+            "provider.text_too_big", f"account:{account_id}", {}
+        ):
+            log.error("the provider finds a text too big: it is so for everybody", extra={"account_id": account_id})
     throttles = [n.outcome for n in news if n.outcome.disposition is Disposition.THROTTLE or n.outcome.congested]
     if throttles:
         longest = max(o.retry_after or DEFAULT_SLOWDOWN for o in throttles)

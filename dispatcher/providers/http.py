@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 
 import httpx
@@ -50,8 +51,7 @@ class Lanes:
     """A fixed number of single-connection clients to one host; the freshest connection is taken first."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], size: int, deadline_s: float) -> None:
-        context = ssl.create_default_context()  # made once: it costs more than a hundred calls
-        self._idle = [_client(base_url, headers, context) for _ in range(size)]
+        self._idle = [_client(base_url, headers) for _ in range(size)]
         self._all = list(self._idle)
         self._returned = asyncio.Condition()
         self._deadline_s = deadline_s
@@ -138,13 +138,19 @@ class _Wire:
         return Outcome(disposition=Disposition.NOT_SENT, detail=VETOED if isinstance(error, Veto) else name)
 
 
-def _client(base_url: str, headers: Mapping[str, str], context: ssl.SSLContext) -> httpx.AsyncClient:
+@cache
+def _context() -> ssl.SSLContext:
+    """Made once: it costs more than a hundred calls."""
+    return ssl.create_default_context()
+
+
+def _client(base_url: str, headers: Mapping[str, str]) -> httpx.AsyncClient:
     options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # else the kernel may deliver a request a quarter of an hour after we gave it up
         options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 12_000))
     transport = httpx.AsyncHTTPTransport(
-        verify=context,
+        verify=_context(),
         retries=0,
         limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
         socket_options=options,

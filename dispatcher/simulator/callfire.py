@@ -60,6 +60,7 @@ class CallFire:
         self._authorization = "Basic " + b64encode(credentials.encode()).decode()
         self._webhooks: dict[int, dict[str, Any]] = ledger.subscriptions("v2")
         self._dnc: set[str] = set()
+        self._broadcasts: list[int] = []
 
     async def handle(self, request: Request) -> Response:
         """One request."""
@@ -69,6 +70,8 @@ class CallFire:
         match request.method, request.path.removeprefix("/v2").strip("/").split("/"):
             case "POST", [("calls" | "texts") as room]:
                 return await self._send(request, room == "texts")
+            case "POST", ["calls", "broadcasts", *rest]:
+                return await self._broadcast(request, rest)
             case "GET", [("calls" | "texts") as room]:
                 return self._find(request, room == "texts")
             case "GET", [("calls" | "texts"), call_id] if call_id.isdigit() and int(call_id) in self._line.calls:
@@ -81,7 +84,22 @@ class CallFire:
                 return self._subscriptions(request, rest)
         return _problem(404, "Not found")
 
-    async def _send(self, request: Request, is_text: bool) -> Response:
+    async def _broadcast(self, request: Request, rest: list[str]) -> Response:
+        """Made without recipients, filled, stopped: what was not rung again by then is not."""
+        match rest:
+            case []:
+                self._broadcasts.append(time.time_ns() // 1000)
+                return json_response({"id": self._broadcasts[-1]}, 201)
+            case [broadcast, "recipients"] if int(broadcast) in self._broadcasts:
+                return await self._send(request, False, int(broadcast))
+            case [broadcast, ("stop" | "start" | "archive") as command] if int(broadcast) in self._broadcasts:
+                for call in self._line.calls.values():
+                    if call.extra["broadcast"] == int(broadcast):
+                        call.cancelled = command != "start"
+                return Response(200)
+        return _problem(404, "Not found")
+
+    async def _send(self, request: Request, is_text: bool, broadcast: int | None = None) -> Response:
         wanted = _recipients(request)
         if wanted is None:
             return _problem(400, "recipients are not valid")
@@ -94,7 +112,7 @@ class CallFire:
                 return json_response({"httpStatusCode": 429, "message": "Rate limit reached"}, 429, retry_after=wait)
             case Refusal.NO_CREDIT:
                 return _problem(400, "Insufficient credit to place the call")
-        calls = [await self._accept(one, is_text) for one in wanted]
+        calls = [await self._accept(one, is_text, broadcast) for one in wanted]
         match self._line.loses_answer(numbers):
             case Trick.ANSWER_LOST:
                 return Response(drop=True)
@@ -102,11 +120,16 @@ class CallFire:
                 return _problem(500, "Internal error")
         return json_response({"items": [document(call, with_attributes=True) for call in calls]})
 
-    async def _accept(self, wanted: dict[str, Any], is_text: bool) -> Call:
+    async def _accept(self, wanted: dict[str, Any], is_text: bool, broadcast: int | None) -> Call:
         attributes = dict(wanted.get("attributes", {}))
         key = attributes.get("dispatcher_key", "")
         return await self._line.accept(
-            wanted["phoneNumber"], wanted.get("fromNumber", ""), key, is_text=is_text, attributes=attributes
+            wanted["phoneNumber"],
+            wanted.get("fromNumber", ""),
+            key,
+            is_text=is_text,
+            attributes=attributes,
+            broadcast=broadcast,
         )
 
     async def _tell(self, call: Call, stage: Stage, malformed: bool) -> None:

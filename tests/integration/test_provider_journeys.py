@@ -9,16 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.bootstrap import Urls, callback_url
+from dispatcher.bootstrap import Urls, callback_url, secret_key
 from dispatcher.cli.accounts import hook_address
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.hooks import request_url
+from dispatcher.domain.dnc import DncAdd
+from dispatcher.domain.hooks import hook_secret, request_url
 from dispatcher.embedded import Servers
-from dispatcher.flow import control
+from dispatcher.flow import control, lists
 from dispatcher.flow.examine import examine
-from dispatcher.simulator.server import post
+from dispatcher.providers.registry import KITS
+from dispatcher.simulator.server import post, serve
 from tests.acceptance.harness import fictional
-from tests.inprocess import Journey, journey
+from tests.inprocess import Journey, Played, journey
+from tests.toy.client import KIT as TOY
+from tests.toy.played import PlayedToy
 
 pytestmark = pytest.mark.timeout(150)
 REST, OLD = "/api/1.1/rest", {"api": "1.1"}
@@ -133,17 +137,17 @@ async def the_providers_own_reattempts_are_never_overlapped(trip: Journey) -> No
 
 async def a_reattempt_that_ended_without_a_result_is_taken_over_when_the_policy_says_so(trip: Journey) -> None:
     scenario = '[[number]]\ndigits = "80"\ntrick = "OWN_RETRY_LOST"\n'
-    async with trip.playing("callfire", scenario, reattempt=1) as played:
+    async with trip.playing("callfire", scenario, reattempt=8) as played:
         account = await trip.account(played, "callfire", "v2", "/v2")
         taken, left = some([80], 1), some([80], 1)
-        waits = {"unknown": "10s", "accepted": "10s", "provider_retry": "20s"}
-        over = await trip.campaign(account, taken, timeouts={**waits, "take_over": "4s"})
+        waits = {"unknown": "10s", "accepted": "10s", "provider_retry": "40s"}
+        over = await trip.campaign(account, taken, timeouts={**waits, "take_over": "12s"})
         never = await trip.campaign(account, left, timeouts=waits)
         await trip.until_done(over, never)
         dials = {n: [x.at for x in played.ledger() if x.number == n] for n in (*taken, *left)}
         assert len(dials[left[0]]) == 1
         first, second = dials[taken[0]]
-        assert second - first >= 4
+        assert second - first >= 12
         assert await trip.ends(over) == {taken[0]: "TIMEOUT"}
         assert await trip.ends(never) == {left[0]: "TIMEOUT"}
 
@@ -167,18 +171,23 @@ async def texts(trip: Journey) -> None:
 
 async def an_abort_stops_what_the_provider_would_ring_again(trip: Journey) -> None:
     async with trip.playing("callfire", reattempt=12) as played:
-        account = await trip.account(played, "callfire", "old", REST, options=OLD)
-        campaign = await trip.campaign(account, some([80], 3))
+        old = await trip.account(played, "callfire", "old", REST, options=OLD)
+        new = await trip.account(played, "callfire", "v2", "/v2", options={"route": "broadcast"})
+        campaigns = [await trip.campaign(account, some([80], 3)) for account in (old, new)]
 
         async def all_wait() -> bool:
-            return {r.state for r in (await trip.rows(campaign)).values()} == {"CALLBACK"}
+            rows = [row for campaign in campaigns for row in (await trip.rows(campaign)).values()]
+            return {r.state for r in rows} == {"CALLBACK"}
 
         await trip.until(all_wait)
-        await control.abort(campaign.id, trip.services)
+        for campaign in campaigns:
+            await control.abort(campaign.id, trip.services)
         assert played.count("PUT", f"{REST}/broadcast") == 3
+        assert sum(r.path.endswith("/stop") for r in played.requests) == 3
         await asyncio.sleep(13)
         assert [line for line in played.ledger() if line.provider_retry] == []
-        assert (await trip.services.store.campaign(campaign.id)).state is CampaignState.ABORTED
+        for campaign in campaigns:
+            assert (await trip.services.store.campaign(campaign.id)).state is CampaignState.ABORTED
 
 
 async def a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
@@ -192,6 +201,21 @@ async def a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
             return bool(await trip.services.store.dnc_check("+12025550103"))
 
         await trip.until(is_listed)
+
+
+async def their_do_not_call_list_and_ours(trip: Journey) -> None:
+    async with trip.playing("callfire") as played:
+        account = await trip.account(played, "callfire", "v2", "/v2")
+        mine, theirs = some([78], 150), some([79], 120)
+        await lists.add(DncAdd(numbers=tuple(mine), list="mine", source="test"), "US", trip.services)
+        assert await lists.push(account, "mine", trip.services) == 150
+        await trip.services.providers.of(account).dnc_add(theirs)
+        assert await lists.pull(account, trip.services) == (270, 0)
+        assert await lists.pull(account, trip.services) is None
+        campaign = await trip.campaign(account, theirs[:3])
+        await trip.until_done(campaign)
+        assert set((await trip.ends(campaign)).values()) == {"DNC"}
+        assert played.ledger() == []
 
 
 async def the_address_of_one_request_is_of_no_use_for_another(trip: Journey) -> None:
@@ -220,6 +244,26 @@ async def the_address_of_one_request_is_of_no_use_for_another(trip: Journey) -> 
         assert await trip.ends(campaign) == {call.to: "FINISHED LA"}
 
 
+async def a_fourth_provider_is_a_folder_and_a_line(trip: Journey) -> None:
+    toy = PlayedToy()
+    KITS["toy"] = TOY  # the line
+    server = await serve(toy.handle, "127.0.0.1", 0)
+    try:
+        played = Played(server.sockets[0].getsockname()[1], Path("-"), [])
+        account = await trip.account(played, "toy", "toy", calls_per_request=5)
+        toy.hook = hook_address(trip.settings, account)
+        toy.secret = hook_secret(secret_key(trip.settings), account.name)
+        numbers = some([1, 5, 9], 30)
+        campaign = await trip.campaign(account, numbers)
+        await trip.until_done(campaign)
+        ends = {"1": "FINISHED LA", "5": "FINISHED LA", "9": "INVALID UNDIALED"}
+        assert await trip.ends(campaign) == {n: ends[n[-1]] for n in numbers}
+        assert Counter(toy.rung) == {n: 1 + n.endswith("5") for n in numbers if not n.endswith("9")}
+    finally:
+        server.close()
+        del KITS["toy"]
+
+
 CASES: list[Callable[[Journey], Awaitable[None]]] = [
     several_calls_in_one_request_are_dialled_once_each,
     what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved,
@@ -229,6 +273,8 @@ CASES: list[Callable[[Journey], Awaitable[None]]] = [
     texts,
     an_abort_stops_what_the_provider_would_ring_again,
     a_reply_that_says_stop_closes_the_door,
+    their_do_not_call_list_and_ours,
+    a_fourth_provider_is_a_folder_and_a_line,
     the_address_of_one_request_is_of_no_use_for_another,
 ]
 

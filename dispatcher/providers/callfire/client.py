@@ -6,15 +6,16 @@ pages, and then by our key; and not finding it proves nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import BodyKind, Reading
-from dispatcher.domain.results import Channel, Outcome
+from dispatcher.domain.results import VETOED, Channel, Outcome
 from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, seen_outcome
-from dispatcher.providers.callfire.client11 import CallFire11
+from dispatcher.providers.callfire.client11 import CallFire11, nobody_rang, reference_of
 from dispatcher.providers.callfire.reader import Reader
 from dispatcher.providers.callfire.wire import Webhook, recipient
 from dispatcher.providers.http import Answer, basic
@@ -27,6 +28,7 @@ MOST_PAGES = 50
 MOST_CALLS = 500
 """Not published; cautious."""
 CLOCKS_DIFFER = timedelta(minutes=2)
+_BROADCASTS = "/calls/broadcasts"
 _ROOMS = {Channel.VOICE: "/calls", Channel.TEXT: "/texts"}
 _RESOURCES = {"OutboundCall": ["Finished"], "OutboundText": ["Finished"], "InboundText": ["Finished"]}
 
@@ -55,16 +57,54 @@ class CallFire(Adapter):
             connections=opening.connections,
             deadline_s=opening.deadline_s,
         )
+        self._by_broadcast = opening.options.get("route") == "broadcast"
+        self._made: dict[str, str] = {}
+        """Broadcasts without recipients yet, by the first of our keys."""
         campaign = opening.options.get("campaign_id")
         # one bad number must not refuse the others: it comes back as INVALID
         self._params = [("strictValidation", "false"), *([("campaignId", campaign)] if campaign else [])]
 
     async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
-        """POST /calls or /texts."""
+        """POST /calls or /texts; by way of a broadcast of its own where calls must be stoppable."""
         channel = calls[0].channel
-        body = [recipient(call.to, _sender(call), _content(call), call.key) for call in calls]
+        body = [recipient(call.to, call.caller_id, _content(call), call.key) for call in calls]
+        if self._by_broadcast and channel is Channel.VOICE:
+            return await self._post_into_broadcast(calls[0], body, may_send)
         answer = await self._lanes.send("POST", _ROOMS[channel], json=body, params=self._params, may_send=may_send)
         return self.read_answer(answer)
+
+    async def _post_into_broadcast(
+        self, first: Call, body: list[dict[str, object]], may_send: MaySend
+    ) -> Reading | Outcome:
+        """A running broadcast without recipients rings nobody; its recipients are dialled at once."""
+        broadcast = self._made.get(first.key)
+        if broadcast is None:
+            wanted = {"name": first.key, "fromNumber": first.caller_id.lstrip("+"), "sounds": _sounds(first)}
+            answer = await self._lanes.send("POST", _BROADCASTS, json=wanted, params=[("start", "true")])
+            made = self.read_answer(answer)
+            if isinstance(made, Outcome):
+                return nobody_rang(made)
+            broadcast = reference_of(made)
+            if broadcast is None:
+                return made  # refused, with the reason
+            self._made[first.key] = broadcast  # a veto comes back to it
+        path = f"{_BROADCASTS}/{broadcast}/recipients"
+        answer = await self._lanes.send("POST", path, json=body, params=self._params[:1], may_send=may_send)
+        reading = self.read_answer(answer)
+        if not isinstance(reading, Outcome):
+            sightings = tuple(replace(seen, request_id=broadcast) for seen in reading.sightings)
+            reading = replace(reading, sightings=sightings)
+        if not isinstance(reading, Outcome) or reading.detail != VETOED:
+            del self._made[first.key]
+        return reading
+
+    async def cancel(self, calls: Sequence[OpenCall]) -> int:
+        """Stop each broadcast."""
+        stopped = 0
+        for broadcast in sorted({call.provider_request_id for call in calls if call.provider_request_id}):
+            answer = await self._asking.send("POST", f"{_BROADCASTS}/{broadcast}/stop")
+            stopped += isinstance(answer, Answer) and answer.status in (200, 204)
+        return stopped
 
     async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
         """GET /calls/{id} where the id is known, else the number's calls since the permit, compared by our key."""
@@ -164,9 +204,9 @@ def _content(call: Call) -> dict[str, str]:
     return {"liveMessage": call.text, "machineMessage": call.text, **voice}
 
 
-def _sender(call: Call) -> str | None:
-    """A text without a number of one's own leaves from their shared short code."""
-    return call.caller_id
+def _sounds(call: Call) -> dict[str, str]:
+    voice = {"liveSoundTextVoice": call.voice, "machineSoundTextVoice": call.voice} if call.voice else {}
+    return {"liveSoundText": call.text, "machineSoundText": call.text, **voice}
 
 
 def _open(opening: Opening) -> Adapter:
@@ -183,7 +223,7 @@ def _capabilities(options: Options) -> Capabilities:
         callback_auth=CallbackAuth.ADDRESS if old else CallbackAuth.SIGNATURE,
         most_calls=MOST_CALLS,
         channels=frozenset(Channel),
-        cancel=old,
+        cancel=old or options.get("route") == "broadcast",
         dnc=not old,
     )
 
@@ -198,5 +238,5 @@ KIT = Kit(
     open=_open,
     reader=lambda options: Reader(signed=options.get("api") != "1.1"),
     capabilities=_capabilities,
-    options={"api": ("2", "1.1"), "format": ("xml", "json"), "campaign_id": ""},
+    options={"api": ("2", "1.1"), "format": ("xml", "json"), "route": ("calls", "broadcast"), "campaign_id": ""},
 )

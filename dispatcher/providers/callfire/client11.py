@@ -68,15 +68,15 @@ class CallFire11(Adapter):
             "/broadcast", [*_broadcast(first), ("Name", first.key)], always
         )
         if isinstance(made, Outcome):
-            return _nobody_rang(made)
-        broadcast = _reference(made)
+            return nobody_rang(made)
+        broadcast = reference_of(made)
         if broadcast is None:
             return made  # refused, with the reason
         self._made[first.key] = made  # a veto comes back to it
         batch = await self._post(f"/broadcast/{broadcast}/batch", [*_batch(first), *_to(calls)], may_send)
         if not isinstance(batch, Outcome) or batch.detail != VETOED:
             del self._made[first.key]
-        return batch if isinstance(batch, Outcome) or _reference(batch) is None else made
+        return batch if isinstance(batch, Outcome) or reference_of(batch) is None else made
 
     async def _post(self, path: str, form: Form, may_send: MaySend) -> Reading | Outcome:
         body = urlencode(form).encode()
@@ -87,15 +87,15 @@ class CallFire11(Adapter):
         """The same RequestId gives the same broadcast."""
         path, form = f"/{_NOUNS[call.channel]}", [*_broadcast(call), *_to([call])]
         first = await self._post(path, form, always)
-        if isinstance(first, Outcome) or _reference(first) is None:
+        if isinstance(first, Outcome) or reference_of(first) is None:
             return False
         await pause()
         again = await self._post(path, form, always)
-        return isinstance(again, Reading) and _reference(again) == _reference(first)
+        return isinstance(again, Reading) and reference_of(again) == reference_of(first)
 
     def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
         """All calls of the request are in the broadcast that it made."""
-        accepted = Outcome(disposition=Disposition.IN_FLIGHT, provider_request_id=_reference(reading))
+        accepted = Outcome(disposition=Disposition.IN_FLIGHT, provider_request_id=reference_of(reading))
         verdict = reading.verdict
         taken = accepted.provider_request_id is not None
         return every(calls, accepted if taken else verdict or self.unmentioned)
@@ -215,12 +215,13 @@ def _to(calls: Sequence[Call]) -> Form:
     return [*to, ("ScrubBroadcastDuplicates", "true")]
 
 
-def _reference(reading: Reading) -> str | None:
+def reference_of(reading: Reading) -> str | None:
+    """The id of what a POST made."""
     found = next((e.detail.get("id") for e in reading.events if e.type == "resource-reference"), None)
     return str(found) if found is not None else None
 
 
-def _nobody_rang(outcome: Outcome) -> Outcome:
+def nobody_rang(outcome: Outcome) -> Outcome:
     """A broadcast without numbers rings nobody, whatever became of the request that should have made it."""
     if outcome.disposition is not Disposition.RECONCILE:
         return outcome

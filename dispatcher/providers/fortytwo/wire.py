@@ -69,9 +69,11 @@ class Reader:
             raise PayloadError("the body is no object")
         if "data" in document:
             return _entries(document)
-        if body.kind is BodyKind.POSTBACK and "result_info" not in document:
-            raise PayloadError("data: is missing")
-        info = read_model(Info, document.get("result_info") or {})
+        if not isinstance(document.get("result_info"), dict):
+            raise PayloadError("the body is none that Fortytwo sends")
+        info = read_model(Info, document["result_info"])
+        if info.status_code is None and body.status < 400:
+            raise PayloadError("result_info: says no status_code")
         if body.status < 300 and info.status_code in (0, 200):
             return _accepted(document, info)
         return _refused(info, body.status if body.kind is not BodyKind.POSTBACK else 403)

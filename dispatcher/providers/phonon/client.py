@@ -89,9 +89,10 @@ class Phonon(Adapter):
         code = _code_of(reading)
         if n == 1 or code not in (_BAD_NUMBER, _TOO_MANY):
             return None
-        if code == _TOO_MANY:
-            self._most = max(1, min(self._most, n // 2))
-        return (n + 1) // 2
+        if code == _BAD_NUMBER:
+            return (n + 1) // 2
+        self._most = max(1, min(self._most, n // 2))
+        return self._most
 
     def questions_of(self, calls: Sequence[OpenCall]) -> list[Sequence[OpenCall]]:
         """The Pull API knows uuids only, and its address is told by their support."""

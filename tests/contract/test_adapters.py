@@ -1,0 +1,367 @@
+"""The same cases against every adapter, over real HTTP with a server that answers as it is told."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dispatcher.domain.attempt import Call, OpenCall
+from dispatcher.domain.capability import LookupBy
+from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
+from dispatcher.domain.states import Phase, State
+from dispatcher.providers.adapter import Adapter
+from dispatcher.providers.kit import Kit, Opening
+from dispatcher.providers.registry import KITS, with_defaults
+from tests.toy.client import KIT as TOY
+
+D = Disposition
+KEY = "0123456789abc"
+TO = "12025550142"
+Answer = Callable[[bytes], bytes]
+
+
+def call(n: int = 0) -> Call:
+    key = f"{n:03d}{KEY[3:]}" if n else KEY
+    return Call(key=key, to=f"+1202555{142 + n:04d}", caller_id="+12025550199", text="Hello")
+
+
+@dataclass(frozen=True)
+class Face:
+    """An interface, and how it says yes to the request that it was sent."""
+
+    name: str
+    kit: Kit
+    accepts: Callable[[bytes], Any]
+    options: dict[str, str] = field(default_factory=dict)
+    status: int = 200
+
+    @property
+    def all_options(self) -> dict[str, str]:
+        return with_defaults(self.kit, self.options)
+
+
+def _keys(body: bytes) -> list[str]:
+    return [c["client-identifier"] for c in json.loads(body)["calls"]]
+
+
+def _v2(body: bytes) -> Any:
+    return {
+        "items": [
+            {"id": n, "state": "READY", "toNumber": one["phoneNumber"], "attributes": one["attributes"]}
+            for n, one in enumerate(json.loads(body), 1)
+        ]
+    }
+
+
+def _fortytwo(body: bytes) -> Any:
+    results = {
+        d["number"]: {"message_id": "1" * 20, "custom_id": d["custom_id"]} for d in json.loads(body)["destinations"]
+    }
+    return {"api_job_id": "j", "results": results, "result_info": {"status_code": "0", "description": "queued"}}
+
+
+def _phonon(body: bytes) -> Any:
+    details = [{"client-identifier": key, "phonon-uuid": f"u-{key}"} for key in _keys(body)]
+    return {"api-response-code": 200, "api-response-message": "Success", "call-details": details}
+
+
+def _toy(body: bytes) -> Any:
+    return {"rings": [{"ticket": "t", "ref": one["ref"], "how": "queued"} for one in json.loads(body)]}
+
+
+REFERENCE = {"ResourceReference": {"Id": 7, "Location": "x"}}
+BULK = {"api-response-code": 202, "api-response-message": "Accepted", "request-id": "r", "call-details": None}
+FACES = (
+    Face("callfire 2", KITS["callfire"], _v2),
+    Face("callfire 1.1", KITS["callfire"], lambda body: REFERENCE, {"api": "1.1", "format": "json"}, 201),
+    Face("fortytwo", KITS["fortytwo"], _fortytwo),
+    Face("phonon", KITS["phonon"], _phonon, {"flow": "AbCd1234"}),
+    Face("phonon bulk", KITS["phonon"], lambda body: BULK, {"flow": "AbCd1234", "mode": "bulk"}, 202),
+    Face("toy", TOY, _toy),
+)
+every_face = pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
+
+
+def http(status: int, body: Any = b"", *headers: str) -> bytes:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return "\r\n".join([f"HTTP/1.1 {status} X", f"Content-Length: {len(data)}", *headers, "", ""]).encode() + data
+
+
+@asynccontextmanager
+async def opened(face: Face, answer: Answer, at_once: int = 1) -> AsyncIterator[tuple[Adapter, list[bytes]]]:
+    """A server that reads whole requests and answers raw bytes; b'' closes, b'...' hangs."""
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next((int(x[15:]) for x in head.split(b"\r\n") if x.lower().startswith(b"content-length:")), 0)
+                seen.append(head + await reader.readexactly(length))
+                data = answer(seen[-1])
+                if data == b"...":
+                    await asyncio.sleep(3)
+                writer.write(data)
+                await writer.drain()
+                if not data:
+                    break
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    adapter = face.kit.open(opening(face, server.sockets[0].getsockname()[1], at_once))
+    try:
+        yield adapter, seen
+    finally:
+        await adapter.close()
+        server.close()
+
+
+def opening(face: Face, port: int, at_once: int = 1) -> Opening:
+    return Opening(
+        base_url=f"http://127.0.0.1:{port}",
+        secret="user:pass",
+        options=face.all_options,
+        callback_url=lambda request: f"http://hooks.example/{request}",
+        calls_per_request=at_once,
+        connections=1,
+        deadline_s=0.5,
+    )
+
+
+async def yes() -> bool:
+    return True
+
+
+async def no() -> bool:
+    return False
+
+
+def body_of(request: bytes) -> bytes:
+    return request.partition(b"\r\n\r\n")[2]
+
+
+def accepting(face: Face) -> Answer:
+    return lambda request: http(face.status, face.accepts(body_of(request)), "Content-Type: application/json")
+
+
+@every_face
+async def test_a_call_is_accepted_and_our_key_is_in_what_was_sent(face: Face) -> None:
+    async with opened(face, accepting(face)) as (adapter, seen):
+        outcomes = await adapter.submit([call()], yes)
+    assert [(k, o.disposition) for k, o in outcomes.items()] == [(KEY, D.IN_FLIGHT)]
+    assert len(seen) == 1
+    assert KEY.encode() in seen[0]
+    assert TO.encode() in seen[0]
+
+
+@every_face
+async def test_several_calls_are_asked_for_in_one_request(face: Face) -> None:
+    calls = [call(n) for n in range(3)]
+    async with opened(face, accepting(face), at_once=3) as (adapter, seen):
+        assert adapter.calls_per_request == 3
+        outcomes = await adapter.submit(calls, yes)
+    assert {k: o.disposition for k, o in outcomes.items()} == {c.key: D.IN_FLIGHT for c in calls}
+    irrevocable = [r for r in seen if TO.encode() in r]
+    assert len(irrevocable) == 1
+    assert all(c.key.encode() in irrevocable[0] for c in calls)
+
+
+@every_face
+@pytest.mark.parametrize("at_once", [1, 2])
+async def test_a_veto_in_the_last_instant_rings_nobody(face: Face, at_once: int) -> None:
+    async with opened(face, accepting(face), at_once) as (adapter, seen):
+        outcomes = await adapter.submit([call(n) for n in range(at_once)], no)
+        assert {(o.disposition, o.detail) for o in outcomes.values()} == {(D.NOT_SENT, VETOED)}
+        assert [r for r in seen if TO.encode() in r] == []
+
+
+@every_face
+@pytest.mark.parametrize(
+    ("answer", "disposition"),
+    [
+        (b"", D.RECONCILE),
+        (b"...", D.RECONCILE),
+        (b"nonsense\r\n\r\n", D.RECONCILE),
+        (http(200, b"<html>"), D.RECONCILE),
+        (http(200, b""), D.RECONCILE),
+        (http(200, {}), D.RECONCILE),
+        (http(200, b"x" * 300_000), D.RECONCILE),
+        (http(302, b"", "Location: http://127.0.0.1:1/"), D.RECONCILE),
+        (http(400, b"<html>"), D.RECONCILE),
+        (http(403, b"<html>a firewall</html>"), D.RECONCILE),
+        (http(408), D.RECONCILE),
+        (http(500), D.RECONCILE),
+        (http(503, b"Service Unavailable"), D.RECONCILE),
+        (http(401), D.ACCOUNT_STOP),
+        (http(429, b"", "Retry-After: 7"), D.THROTTLE),
+    ],
+)
+async def test_every_answer_is_classified_and_nothing_is_sent_twice(face: Face, answer: bytes, disposition: D) -> None:
+    async with opened(face, lambda request: answer) as (adapter, seen):
+        (outcome,) = (await adapter.submit([call()], yes)).values()
+    assert outcome.disposition is disposition
+    assert outcome.retry_after == (timedelta(seconds=7) if disposition is D.THROTTLE else None)
+    assert len(seen) == 1
+
+
+@every_face
+async def test_nobody_at_the_address_is_not_sent(face: Face) -> None:
+    adapter = face.kit.open(opening(face, 1))
+    (outcome,) = (await adapter.submit([call()], yes)).values()
+    assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, UNREACHABLE)
+    assert not await adapter.probe()
+    await adapter.close()
+
+
+def open_call(their_id: str | None) -> OpenCall:
+    now = datetime.now(UTC)
+    return OpenCall(
+        key=KEY,
+        to=f"+{TO}",
+        phase=Phase.UNKNOWN,
+        permit_at=now,
+        provider_call_id=their_id,
+        provider_owned=False,
+        resolve_by=now,
+        as_of=now,
+    )
+
+
+@every_face
+@pytest.mark.parametrize("answer", [http(500), b"", http(200, b"<html>"), http(401), http(429)])
+@pytest.mark.parametrize("their_id", [None, "7"])
+async def test_a_lookup_that_fails_says_nothing(face: Face, answer: bytes, their_id: str | None) -> None:
+    async with opened(face, lambda request: answer) as (adapter, _):
+        found = await adapter.lookup([open_call(their_id)])
+    assert all(outcome.disposition is D.RECONCILE for outcome in found.values())
+
+
+@every_face
+async def test_what_cannot_be_asked_for_says_so(face: Face) -> None:
+    async with opened(face, lambda request: http(404)) as (adapter, seen):
+        found = await adapter.lookup([open_call(None)])
+    if face.kit.capabilities(face.all_options).lookup is LookupBy.THEIR_ID:
+        assert (found[KEY].detail, seen) == ("NO_WAY_TO_ASK", [])
+    else:
+        assert seen
+
+
+@every_face
+async def test_a_capability_is_as_declared(face: Face) -> None:
+    declared = face.kit.capabilities(face.all_options)
+    async with opened(face, lambda request: http(200)) as (adapter, seen):
+        assert await adapter.cancel([]) == 0
+        if not declared.cancel:
+            assert await adapter.cancel([open_call("7")]) == 0
+            assert seen == []
+    assert declared.most_calls >= 1
+    assert declared.channels
+
+
+def said_once(first: bytes, face: Face) -> Answer:
+    """This for requests of more than two calls, yes for the others."""
+
+    def answer(request: bytes) -> bytes:
+        n = len(json.loads(body_of(request)).get("destinations") or json.loads(body_of(request))["calls"])
+        return first if n > 2 else accepting(face)(request)
+
+    return answer
+
+
+def refused(code: int, text: str = "") -> dict[str, Any]:
+    return {"api_job_id": "j", "result_info": {"status_code": code, "description": text}}
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("fortytwo", http(403, refused(-86, "There can only be 2 destination numbers"))),
+        ("phonon", http(200, {"api-response-code": 303, "api-response-message": "Max Data List Size Exceeded"})),
+    ],
+)
+async def test_too_many_are_split_and_the_limit_is_learnt(name: str, first: bytes) -> None:
+    (face,) = [f for f in FACES if f.name == name]
+    calls = [call(n) for n in range(5)]
+    async with opened(face, said_once(first, face), at_once=5) as (adapter, _):
+        outcomes = await adapter.submit(calls, yes)
+        assert {o.disposition for o in outcomes.values()} == {D.IN_FLIGHT}
+        assert len(outcomes) == 5
+        assert adapter.calls_per_request == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("fortytwo", http(403, refused(-85))),
+        ("phonon", http(200, {"api-response-code": 205, "api-response-message": "Invalid Contact Number"})),
+    ],
+)
+async def test_the_bad_number_is_found_and_the_rest_is_sent(name: str, first: bytes) -> None:
+    (face,) = [f for f in FACES if f.name == name]
+    bad = call(3)
+
+    def answer(request: bytes) -> bytes:
+        return first if bad.key.encode() in body_of(request) else accepting(face)(request)
+
+    calls = [call(n) for n in range(6)]
+    async with opened(face, answer, at_once=6) as (adapter, seen):
+        outcomes = await adapter.submit(calls, yes)
+    assert (outcomes[bad.key].disposition, outcomes[bad.key].state) == (D.SCREENED, State.INVALID)
+    assert {o.disposition for k, o in outcomes.items() if k != bad.key} == {D.IN_FLIGHT}
+    assert len(seen) <= 7
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "dispositions"),
+    [
+        (-101, "insufficient funds", [D.ACCOUNT_STOP]),
+        (-101, "no coverage for this number", [D.FINAL_FAILURE]),
+        (-101, "something else", [D.THROTTLE, D.THROTTLE, D.ACCOUNT_STOP]),
+        (-106, "audio", [D.THROTTLE, D.THROTTLE, D.CONFIG_STOP]),
+        (-105, "Server too busy", [D.THROTTLE] * 4),
+        (-50, "not authorized", [D.ACCOUNT_STOP]),
+        (-89, "tts_text", [D.CONFIG_STOP]),
+        (-94, "not documented", [D.CONFIG_STOP]),
+        (-87, "none is valid", [D.SCREENED]),
+    ],
+)
+async def test_fortytwo_says_everything_with_a_code(code: int, text: str, dispositions: list[D]) -> None:
+    (face,) = [f for f in FACES if f.name == "fortytwo"]
+    async with opened(face, lambda request: http(403, refused(code, text))) as (adapter, _):
+        for expected in dispositions:
+            (outcome,) = (await adapter.submit([call()], yes)).values()
+            assert outcome.disposition is expected
+
+
+async def test_phonon_keeps_the_bytes_of_a_lost_request_without_the_secret() -> None:
+    (face,) = [f for f in FACES if f.name == "phonon"]
+    async with opened(face, lambda request: b"") as (adapter, seen):
+        (lost,) = (await adapter.submit([call()], yes)).values()
+        assert lost.frozen
+        assert b"user:pass" not in lost.frozen.body
+        assert await adapter.resend(lost.frozen, [call()], no) == {}
+        await adapter.resend(lost.frozen, [call()], yes)
+        assert body_of(seen[0]) == body_of(seen[1])
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (http(200, {"api-response-code": 201, "api-response-message": "Checksum Repeated"}), "CHECKSUM_REPEATED"),
+        (http(500), None),
+    ],
+)
+async def test_phonon_says_that_it_has_seen_them(answer: bytes, found: str | None) -> None:
+    (face,) = [f for f in FACES if f.name == "phonon"]
+    async with opened(face, lambda request: b"") as (adapter, _):
+        (lost,) = (await adapter.submit([call()], yes)).values()
+    assert lost.frozen
+    async with opened(face, lambda request: answer) as (adapter, _):
+        outcomes: dict[str, Outcome] = await adapter.resend(lost.frozen, [call()], yes)
+    assert [o.detail for o in outcomes.values()] == ([found] if found else [])
