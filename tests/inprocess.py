@@ -149,7 +149,7 @@ class Journey:
             base_url=played.address + path,
             credentials=f"file:{file}",
             options=options,
-            **{"cps": 200, "in_flight": 5000, **changes},
+            **{"cps": 200, "in_flight": 5000, "shifts": 1, **changes},
         )
         account = await self.services.store.add_account(new)
         if provider == "callfire" and secret == SECRET:
@@ -181,7 +181,7 @@ class Journey:
         deadline = time.monotonic() + GIVE_UP_S
         while not await condition():
             assert time.monotonic() < deadline, "it never came to that"
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
 
     async def until_done(self, *campaigns: Campaign) -> None:
         async def done() -> bool:
@@ -211,10 +211,10 @@ def noting(answer: Handler, seen: list[Request]) -> Handler:
 
 
 async def tick_for_ever(services: Services) -> None:
-    """As beat has it, but faster."""
+    """As beat has it, but twice as fast."""
     while True:
         await tick(services)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
 
 
 @asynccontextmanager
@@ -228,14 +228,17 @@ async def journey(urls: Urls, folder: Path) -> AsyncIterator[Journey]:
             assert not serving.done()
             await asyncio.sleep(0.02)
         async with AsyncExitStack() as stack:
-            services = await stack.enter_async_context(open_services(settings, urls))
-            shift = replace(services.shift, length_s=2.0)
-            local = replace(services, broker=Here(lambda: local), shift=shift)
+            over: list[bool] = []
+            opened = open_services(settings, urls, stopping=lambda: bool(over))
+            services = await stack.enter_async_context(opened)
+            local = replace(services, broker=Here(lambda: local))
             made = Journey(local, settings, stack)
             try:
                 yield made
             finally:
                 made.stop()
+                over.append(True)
+                await asyncio.sleep(1)  # shifts end by themselves
     finally:
         web.should_exit = True
         await serving

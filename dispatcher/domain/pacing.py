@@ -33,12 +33,14 @@ class Booking:
     wait_s: float = 0.0
 
 
-def reserve(limits: list[Limit], n: int, horizon_s: float, now: float) -> tuple[Booking, list[Limit]]:
-    """Book up to `n` instants within the horizon; if even the first lies beyond it, book nothing."""
+def reserve(
+    limits: list[Limit], n: int, horizon_s: float, now: float, lead_s: float = 0
+) -> tuple[Booking, list[Limit]]:
+    """Book up to `n` instants within the horizon, none before `lead_s` from now; if the first lies beyond, none."""
     free = {x.name: _next_free(x, now) for x in limits}
     delays: list[float] = []
     for _ in range(n):
-        at = max(now, *free.values())
+        at = max(now + lead_s, *free.values())
         if at > now + horizon_s:
             break
         delays.append(at - now)

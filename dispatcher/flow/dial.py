@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 MOST_ACCOUNTS = 50
 _ADOPT_EVERY_S = 1.0
 _LOOK_EVERY_S = 0.1
+_WORTH_S = 3.0
+"""With less time left, an adopted account's rows would only be claimed and put back."""
 _SLACK_S = 10
 
 
@@ -41,7 +43,7 @@ async def run_shift(account_id: int, services: Services) -> ShiftSummary:
     while crew:
         await clock.sleep(_LOOK_EVERY_S)
         crew = {i: task for i, task in crew.items() if not task.done()}
-        if crew and clock.now() >= next_look and clock.now() < end and not services.stopping():
+        if crew and clock.now() >= next_look and clock.now() < end - _WORTH_S and not services.stopping():
             next_look = clock.now() + _ADOPT_EVERY_S
             for other in await _waiting(services):
                 if other not in crew and len(crew) < MOST_ACCOUNTS:

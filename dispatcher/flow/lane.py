@@ -30,6 +30,10 @@ GROUP_S = 0.05
 """Attempts whose slots come up within this time are permitted in one transaction."""
 PERMIT_LEAD_S = 0.06
 FEED_LEAD_S = 0.15
+LONGEST_LEAD_S = 0.7
+"""Two of them fit into the horizon."""
+FIRST_GUESS_S, LEARNT = 0.02, 0.3
+"""How long a claim and a permit take: at first, and how much of each new time is believed."""
 HOLD_S = 0.25
 """So long a call may wait for a slot with a connection in hand; the server may close one that idles."""
 _REST_S = 0.5
@@ -89,6 +93,7 @@ class AccountLane:
         self._waiting_to_send = 0
         self._lost = 0
         self._unreachable = 0
+        self._claim_s = self._permit_s = FIRST_GUESS_S
 
     async def run(self) -> None:
         """Feed batches while there is work, then finish what is on the wire."""
@@ -133,7 +138,9 @@ class AccountLane:
         n = min(slots_to_book(rate), math.ceil(work.due / at_once), MOST_SLOTS)
         caller_id = self._next_caller_id(work)
         horizon = min(HORIZON_S, max(0.0, self._end - self._clock.now()))
-        booking = await self._services.limiter.reserve(_limits(work, account, at_once), n, horizon)
+        booking = await self._services.limiter.reserve(
+            _limits(work, account, at_once), n, horizon, min(horizon, self._lead())
+        )
         if not booking.delays_s:
             return await self._wait_for_slot(booking.wait_s)
         now = self._clock.now()
@@ -144,8 +151,15 @@ class AccountLane:
             self._rest_until[work.campaign_id] = now + _REST_S
             return True
         self._spawn(Batch(work, account, provider, caller_id, place, rows, at_once))
-        await self._nap(now + booking.delays_s[-1] - FEED_LEAD_S - self._clock.now())
+        await self._nap(now + booking.delays_s[-1] - max(FEED_LEAD_S, self._lead()) - self._clock.now())
         return True
+
+    def _lead(self) -> float:
+        """How long it takes from a booking to a permit: a slot that comes sooner is always missed."""
+        return min(LONGEST_LEAD_S, 2 * self._claim_s) + self._permit_lead()
+
+    def _permit_lead(self) -> float:
+        return min(LONGEST_LEAD_S, max(PERMIT_LEAD_S, 2 * self._permit_s))
 
     def _next_caller_id(self, work: DueWork) -> str:
         turn = self._turns.get(work.campaign_id, 0)
@@ -163,6 +177,7 @@ class AccountLane:
         rows, place.spare = place.spare, deque()
         wanted = math.ceil(calls * SPARE) - len(rows)
         if wanted > 0:
+            began = self._clock.now()
             rows.extend(
                 await self._services.store.claim(
                     work,
@@ -174,6 +189,7 @@ class AccountLane:
                     lease=self._services.shift.lease,
                 )
             )
+            self._claim_s += (self._clock.now() - began - self._claim_s) * LEARNT
         return rows
 
     async def _nap(self, seconds: float) -> None:
@@ -189,7 +205,7 @@ class AccountLane:
     async def _send_batch(self, batch: Batch) -> None:
         try:
             while batch.rows and not self._is_over() and (slots := batch.place.free_slots(self._clock.now())):
-                await self._clock.sleep(max(0.0, slots[0] - PERMIT_LEAD_S - self._clock.now()))
+                await self._clock.sleep(max(0.0, slots[0] - self._permit_lead() - self._clock.now()))
                 if self._is_over() or not await self._send_group(batch):
                     break
         finally:
@@ -219,6 +235,7 @@ class AccountLane:
 
     async def _permit(self, batch: Batch, group: list[Claimed]) -> tuple[list[Claimed], bool]:
         """The granted rows, and whether something holds the whole campaign back."""
+        began = self._clock.now()
         try:
             granted, refused = await self._services.store.permit(
                 self._account_id, group, owner=self._owner, lease=self._services.shift.lease
@@ -229,6 +246,7 @@ class AccountLane:
             for row in group:
                 self._withdraw(row, "PERMIT_LOST")
             return [], True
+        self._permit_s += (self._clock.now() - began - self._permit_s) * LEARNT
         held = any(isinstance(step, PutBack) and step.reason in HOLDS_ALL for step in refused.values())
         if held:
             self._rest_until[batch.work.campaign_id] = self._clock.now() + _REST_S

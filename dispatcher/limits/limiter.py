@@ -57,12 +57,12 @@ class RedisLimiter:
         except RedisError as error:
             raise ServerError(f"Redis cannot be used: {error}") from error
 
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float) -> Booking:
+    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
         """Book up to `n` instants that are free in every limit; delays are relative, so clocks need not agree."""
         try:
             answer = await self._reserve(
                 keys=[PREFIX + x.name for x in limits],
-                args=[n, _us(horizon_s), _us(FIRST_AFTER_LOSS_S), *[_us(x.interval_s) for x in limits]],
+                args=[n, _us(horizon_s), _us(FIRST_AFTER_LOSS_S), _us(lead_s), *[_us(x.interval_s) for x in limits]],
             )
         except RedisError:
             return Booking(blocked_by="REDIS_AWAY", wait_s=_AWAY_WAIT_S)

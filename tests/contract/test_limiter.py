@@ -30,18 +30,21 @@ async def clean(servers: Servers) -> str:
 @given(
     st.floats(0.01, 3),
     st.floats(0.01, 3),
-    st.lists(st.tuples(st.integers(1, 40), st.floats(0, 3)), min_size=1, max_size=5),
+    st.lists(st.tuples(st.integers(1, 40), st.floats(0, 3), st.floats(0, 1)), min_size=1, max_size=5),
 )
-async def test_it_books_as_the_domain_says(clean: str, one: float, two: float, asked: list[tuple[int, float]]) -> None:
+async def test_it_books_as_the_domain_says(
+    clean: str, one: float, two: float, asked: list[tuple[int, float, float]]
+) -> None:
     limiter = RedisLimiter(clean)
     redis = Redis.from_url(clean)
     await redis.flushall()
     limits = [Limit("a", one), Limit("b", two)]
     try:
-        for n, horizon in asked:
+        for n, horizon, share in asked:
+            lead = horizon * share
             before = time.monotonic()
-            expected, limits = reserve(limits, n, horizon, before)
-            booking = await limiter.reserve([Limit("a", one), Limit("b", two)], n, horizon)
+            expected, limits = reserve(limits, n, horizon, before, lead)
+            booking = await limiter.reserve([Limit("a", one), Limit("b", two)], n, horizon, lead)
             # a slot right at the horizon may fall on either side of it: clocks differ by the way to the server
             assert abs(len(booking.delays_s) - len(expected.delays_s)) <= 1
             for ours, theirs in zip(booking.delays_s, expected.delays_s, strict=False):

@@ -85,7 +85,7 @@ async def what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved(trip: 
         await trip.services.store.prove_dedupe(account.id, timedelta(minutes=10))
         # 90: taken, and the answer lost; 92: refused with an error; 93: taken, and answered with an error
         numbers = some([90, 92, 93, 5], 40)
-        waits = {"unknown": "40s", "accepted": "20s", "provider_retry": "20s"}
+        waits = {"unknown": "60s", "accepted": "20s", "provider_retry": "20s"}
         campaign = await trip.campaign(account, numbers, timeouts=waits)
         await trip.until_done(campaign)
         assert set((await trip.ends(campaign)).values()) == {"FINISHED LA"}
@@ -147,7 +147,7 @@ async def a_reattempt_that_ended_without_a_result_is_taken_over_when_the_policy_
         dials = {n: [x.at for x in played.ledger() if x.number == n] for n in (*taken, *left)}
         assert len(dials[left[0]]) == 1
         first, second = dials[taken[0]]
-        assert second - first >= 12
+        assert second - first >= 12 - 3  # counted from the permit, which may be three seconds old
         assert await trip.ends(over) == {taken[0]: "TIMEOUT"}
         assert await trip.ends(never) == {left[0]: "TIMEOUT"}
 
@@ -170,7 +170,7 @@ async def texts(trip: Journey) -> None:
 
 
 async def an_abort_stops_what_the_provider_would_ring_again(trip: Journey) -> None:
-    async with trip.playing("callfire", reattempt=12) as played:
+    async with trip.playing("callfire", reattempt=30) as played:
         old = await trip.account(played, "callfire", "old", REST, options=OLD)
         new = await trip.account(played, "callfire", "v2", "/v2", options={"route": "broadcast"})
         campaigns = [await trip.campaign(account, some([80], 3)) for account in (old, new)]
@@ -184,7 +184,7 @@ async def an_abort_stops_what_the_provider_would_ring_again(trip: Journey) -> No
             await control.abort(campaign.id, trip.services)
         assert played.count("PUT", f"{REST}/broadcast") == 3
         assert sum(r.path.endswith("/stop") for r in played.requests) == 3
-        await asyncio.sleep(13)
+        await asyncio.sleep(31)
         assert [line for line in played.ledger() if line.provider_retry] == []
         for campaign in campaigns:
             assert (await trip.services.store.campaign(campaign.id)).state is CampaignState.ABORTED

@@ -226,9 +226,9 @@ class World:
     async def ping(self) -> None: ...
     async def close(self) -> None: ...
 
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float) -> Booking:
+    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
         known = [Limit(x.name, x.interval_s, (self.limits.get(x.name) or x).next_at) for x in limits]
-        booking, moved = reserve(known, n, horizon_s, self.now)
+        booking, moved = reserve(known, n, horizon_s, self.now, lead_s)
         self.limits |= {x.name: x for x in moved}
         return booking
 
