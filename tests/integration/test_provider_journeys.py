@@ -173,7 +173,8 @@ async def an_abort_stops_what_the_provider_would_ring_again(trip: Journey) -> No
     async with trip.playing("callfire", reattempt=30) as played:
         old = await trip.account(played, "callfire", "old", REST, options=OLD)
         new = await trip.account(played, "callfire", "v2", "/v2", options={"route": "broadcast"})
-        campaigns = [await trip.campaign(account, some([80], 3)) for account in (old, new)]
+        waits = {"unknown": "10s", "accepted": "10s", "provider_retry": "90s"}
+        campaigns = [await trip.campaign(account, some([80], 3), timeouts=waits) for account in (old, new)]
 
         async def all_wait() -> bool:
             rows = [row for campaign in campaigns for row in (await trip.rows(campaign)).values()]
