@@ -34,6 +34,14 @@ class CallbackAuth(StrEnum):
     ADDRESS = "secret address"
 
 
+class Content(StrEnum):
+    """What a call may say; the words are those of [content] in a campaign file."""
+
+    TEXT = "text"
+    AUDIO = "audio_url"
+    FLOW = "flow"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """Declared by each adapter, for the options of an account."""
@@ -46,6 +54,7 @@ class Capabilities:
     most_calls: int
     """Calls that one request may carry."""
     channels: frozenset[Channel] = frozenset({Channel.VOICE})
+    contents: frozenset[Content] = frozenset({Content.TEXT})
     cancel: bool = False
     """Can an accepted call be stopped?"""
     dnc: bool = False

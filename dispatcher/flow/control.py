@@ -3,6 +3,7 @@
 import logging
 
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
+from dispatcher.domain.capability import Content
 from dispatcher.domain.errors import NotAllowed, UsageError
 from dispatcher.ports import Services
 
@@ -14,8 +15,12 @@ MOST_CANCELLED = 500
 async def create(policy: Policy, services: Services, request_id: str | None = None) -> Campaign:
     """A DRAFT on the account that the policy names. Raises NotFound, NotAllowed."""
     account = await services.store.account_named(policy.account)
-    if policy.channel not in services.providers.capabilities(account).channels:
+    able = services.providers.capabilities(account)
+    if policy.channel not in able.channels:
         raise NotAllowed(f"the provider of account '{account.name}' has no channel '{policy.channel}'")
+    for kind in Content:
+        if getattr(policy.content, kind) and kind not in able.contents:
+            raise NotAllowed(f"the provider of account '{account.name}' cannot say [content] {kind}; leave it out")
     campaign = await services.store.create_campaign(account.id, policy, request_id)
     if campaign.policy != policy:
         raise NotAllowed(f"this request id made campaign {campaign.id}, which is another one; choose a new id")

@@ -47,6 +47,7 @@ async def settle_postbacks(services: Services) -> int:
 
 async def _settle_group(account: Account, group: list[Postback], services: Services) -> list[PostbackMark]:
     reader = services.providers.reader(account)
+    channels = services.providers.capabilities(account).channels
     marks: dict[int, PostbackMark] = {}
     sightings: list[tuple[Postback, Sighting]] = []
     for postback in group:
@@ -57,8 +58,10 @@ async def _settle_group(account: Account, group: list[Postback], services: Servi
             marks[postback.id] = PostbackMark(postback.id, PostbackState.QUARANTINED, str(error))
             continue
         outbound = [(postback, s) for s in seen.sightings if not s.inbound and is_of_request(s, postback.request)]
+        outbound = [(p, s) for p, s in outbound if s.channel in channels]  # a flow's own texts are none of ours
         sightings += outbound
-        await _hear(account, seen.events, services)
+        if postback.tries == 1:
+            await _hear(account, seen.events, services)
         marks[postback.id] = PostbackMark(postback.id, PostbackState.APPLIED if outbound else PostbackState.IGNORED)
     keys = await _match(account, sightings, services)
     news = []

@@ -8,7 +8,7 @@ from dispatcher.domain.attempt import OpenCall
 from dispatcher.domain.errors import UsageError
 from dispatcher.domain.pacing import Limit
 from dispatcher.domain.results import Disposition, News, Outcome, Source
-from dispatcher.domain.states import Phase
+from dispatcher.domain.states import Phase, State
 from dispatcher.flow.settle import settle
 from dispatcher.ports import Services
 
@@ -39,7 +39,7 @@ async def reconcile(account_id: int, services: Services) -> int:
     calls = await services.store.take_lookups(account.id, len(booking.delays_s))
     if not calls:
         return 0
-    answers = await services.providers.of(account).lookup(calls)
+    answers = await _ask(account, calls, services)
     news = [item for call in calls if (item := _news(call, answers.get(call.key)))]
     await settle(account.id, news, services)
     return len(calls)
@@ -70,6 +70,15 @@ async def _is_fresh(permitted_at: float, services: Services) -> bool:
     return not services.stopping() and services.clock.now() - permitted_at < services.shift.permit_age_s
 
 
+async def _ask(account: Account, calls: list[OpenCall], services: Services) -> dict[str, Outcome]:
+    """What the provider knows; nothing when its credentials are gone: what is overdue must end all the same."""
+    try:
+        return await services.providers.of(account).lookup(calls)
+    except UsageError as error:
+        log.warning("account without credentials", extra={"account_id": account.id, "error": str(error)})
+        return {}
+
+
 def _limit(account: Account) -> Limit:
     return Limit(f"lookup:{account.id}", 1 / (account.rate * SHARE_OF_PACE))
 
@@ -79,9 +88,15 @@ def _news(call: OpenCall, answer: Outcome | None) -> News | None:
     asked_in_vain = answer is not None or call.is_hopeless
     if call.is_overdue and asked_in_vain and not (answer and _is_new(call, answer)):
         return News(call.key, Outcome(disposition=Disposition.OVERDUE), Source.RESOLVER)
+    if call.provider_owned and answer and answer.disposition in _ABOUT_THE_ACCOUNT:
+        # it rang before: their own retry goes on or ends, whatever they say about the account
+        answer = Outcome(disposition=Disposition.RECONCILE, detail=answer.detail)
     if answer is None:
         answer = Outcome(disposition=Disposition.RECONCILE, detail="NOT_ASKED")
     return News(call.key, answer, Source.LOOKUP)
+
+
+_ABOUT_THE_ACCOUNT = frozenset({Disposition.THROTTLE, Disposition.ACCOUNT_STOP, Disposition.CONFIG_STOP})
 
 
 def _is_new(call: OpenCall, answer: Outcome) -> bool:
@@ -89,6 +104,10 @@ def _is_new(call: OpenCall, answer: Outcome) -> bool:
     match answer.disposition:
         case Disposition.RECONCILE:
             return False
+        case Disposition.SCREENED if answer.state is State.DUP:
+            return False
+        case Disposition.THROTTLE | Disposition.ACCOUNT_STOP | Disposition.CONFIG_STOP:
+            return not call.provider_owned
         case Disposition.PROVIDER_RETRY:
             return not call.provider_owned
         case Disposition.IN_FLIGHT | Disposition.HOLD | Disposition.UNKNOWN:

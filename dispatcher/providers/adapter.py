@@ -10,12 +10,13 @@ from typing import Any, Protocol
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import NotAllowed, PayloadError
 from dispatcher.domain.reading import Body, BodyKind, Reading
-from dispatcher.domain.results import VETOED, Disposition, Frozen, Outcome, Sighting
+from dispatcher.domain.results import Disposition, Frozen, Outcome, Sighting
 from dispatcher.providers.http import Answer, Lanes, by_status
 
 LOOKUP_BUDGET_S = 10
 """One round of lookups takes no longer, however slow the provider is: others wait for the worker."""
 Pause = Callable[[], Awaitable[None]]
+MOST_SUSPECTS = 20_000
 MaySend = Callable[[], Awaitable[bool]]
 NOT_FOUND = Outcome(disposition=Disposition.RECONCILE, detail="NOT_FOUND")
 NO_WAY = Outcome(disposition=Disposition.RECONCILE, detail="NO_WAY_TO_ASK")
@@ -45,7 +46,7 @@ class Adapter(ABC):
         self._reader = reader
         self._most = most
         self._sizes: dict[str, int] = {}
-        """By our key: how many calls the next request with it may have, since one was refused."""
+        """By number: how many calls the next request with it may have, since one was refused. Keys would not last."""
         self._deadline_s = deadline_s
 
     @property
@@ -72,18 +73,23 @@ class Adapter(ABC):
             if isinstance(reading, Outcome):
                 found |= every(group, reading)
             elif size := self.split(reading, len(group)):
-                self._sizes.update(dict.fromkeys((call.key for call in group), size))
+                self._suspect(group, size)
                 waiting = self._parts(group) + waiting
             else:
                 found |= self.spread(reading, group)
-        for key, outcome in found.items():
-            if outcome.detail != VETOED:  # what was vetoed comes again, and is not asked for in the same way
-                self._sizes.pop(key, None)
+        for call in calls:
+            if found[call.key].disposition is not Disposition.NOT_SENT:  # what was vetoed comes again, in smaller parts
+                self._sizes.pop(call.to, None)
         return found
+
+    def _suspect(self, calls: Sequence[Call], size: int) -> None:
+        if len(self._sizes) > MOST_SUSPECTS:
+            self._sizes.clear()
+        self._sizes.update(dict.fromkeys((call.to for call in calls), size))
 
     def _parts(self, calls: Sequence[Call]) -> list[Sequence[Call]]:
         """As few requests as there may be."""
-        size = min((self._sizes.get(call.key, self._most) for call in calls), default=1)
+        size = min((self._sizes.get(call.to, self._most) for call in calls), default=1)
         return [calls[i : i + size] for i in range(0, len(calls), size)]
 
     def requests_of(self, calls: Sequence[Call]) -> list[Sequence[Call]]:
@@ -101,7 +107,7 @@ class Adapter(ABC):
     def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
         """The outcome of each call: what the answer says of it, else of the whole request."""
         by_key = {s.key: s for s in reading.sightings if s.key}
-        by_number: dict[str | None, Sighting] = {s.to: s for s in reading.sightings if s.key is None}
+        by_number: dict[str | None, Sighting] = {s.to: s for s in reading.sightings if s.to}
         verdict = reading.verdict
         found = {}
         for call in calls:
@@ -185,8 +191,9 @@ class Adapter(ABC):
         except PayloadError:
             if answer.status < 400:
                 return UNREADABLE
-            stop = Disposition.ACCOUNT_STOP if answer.status == 401 else Disposition.RECONCILE
-            return Outcome(disposition=stop, detail=f"HTTP {answer.status}")
+            # a page of somebody in between may say anything but these: the request went nowhere
+            surely = {401: Disposition.ACCOUNT_STOP, **dict.fromkeys((404, 405, 413), Disposition.CONFIG_STOP)}
+            return Outcome(disposition=surely.get(answer.status, Disposition.RECONCILE), detail=f"HTTP {answer.status}")
 
     async def get(self, path: str, params: Sequence[tuple[str, str]] = (), **named: Any) -> Reading | None:
         """A question to the provider; None when there was no answer that can be read, or a refusal to answer."""

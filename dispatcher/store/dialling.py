@@ -205,7 +205,7 @@ class Dialling(Policies):
         found: list[str | None] = []
         for sighting in sightings:
             row = by_key.get(sighting.key) or by_call.get(sighting.outcome.provider_call_id)
-            row = row or by_request.get((sighting.request_id, sighting.to))
+            row = row or _fitting(by_request.get((sighting.request_id, sighting.to)), sighting)
             agrees = row is not None and sighting.to in (None, row["e164"]) and sighting.channel == row["channel"]
             found.append(row["key"] if row and agrees else None)
         return found
@@ -223,6 +223,13 @@ class Dialling(Policies):
         by_number = {row["to"]: row["key"] for row in rows}
         once = Counter(s.to for s in asked)
         return [by_number.get(s.to) if s.to and once[s.to] == 1 else None for s in sightings]
+
+
+def _fitting(row: Row | None, sighting: Sighting) -> Row | None:
+    """Found by request and number only: it must be open, and of no other call."""
+    if row is None or not row["is_open"] or row["call"] not in (None, sighting.outcome.provider_call_id):
+        return None
+    return row
 
 
 def _open_call(row: Row) -> OpenCall:

@@ -25,6 +25,7 @@ class Resending(Policies):
 
     async def take_frozen(self, account_id: int, n: int) -> list[Frozen]:
         """Requests that it is time to send again; nobody else does now."""
+        await self.db.fetch("dialling.end_expired_frozen", account_id=account_id)
         rows = await self.db.fetch("dialling.take_frozen", account_id=account_id, n=n)
         return [Frozen(digest=row["digest"], body=row["body"], keys=tuple(row["keys"])) for row in rows]
 

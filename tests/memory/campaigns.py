@@ -86,6 +86,10 @@ class Campaigns(Tables):
     async def edit_account(self, account_id: int, changes: Mapping[str, Any]) -> Account:
         account = await self.account(account_id)
         changes = {**changes, "options": {**account.options, **(changes.get("options") or {})}}
+        if any(
+            getattr(account, n) != changes.get(n, getattr(account, n)) for n in ("base_url", "credentials", "options")
+        ):
+            changes = {**changes, "dedupe_window": None}
         self.accounts_[account_id] = replace(account, **changes)
         return await self.account(account_id)
 

@@ -285,7 +285,7 @@ class Dialling(Tables):
     async def accounts_to_ask(self) -> list[int]:
         now = self.clock()
         kept = {k.account_id for k in self.frozen.values() if not k.ended and k.resend_at <= now}
-        proved = {i for i in kept if self.accounts_[i].dedupe_window and self.accounts_[i].state is AccountState.OPEN}
+        proved = {i for i in kept if self.accounts_[i].state is AccountState.OPEN}
         return sorted({a.account_id for a in self._open() if a.look_at and a.look_at <= now} | proved)
 
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
@@ -309,7 +309,9 @@ class Dialling(Tables):
             attempt = attempt or by_call.get(sighting.outcome.provider_call_id or "")
             if attempt is None and sighting.request_id and sighting.to:
                 asked = (sighting.request_id, sighting.to)
-                attempt = next((a for a in mine if (a.provider_request_id, a.row.e164) == asked), None)
+                fitting = [a for a in mine if (a.provider_request_id, a.row.e164) == asked and a.phase in OPEN]
+                call = sighting.outcome.provider_call_id
+                attempt = next((a for a in fitting if a.provider_call_id in (None, call)), None)
             fits = attempt is not None and sighting.channel is attempt.campaign.policy.channel
             agrees = attempt is not None and sighting.to in (None, attempt.row.e164)
             found.append(attempt.key if attempt and agrees and fits else None)

@@ -18,14 +18,18 @@ class Resending(Tables):
 
     async def freeze(self, account_id: int, requests: Sequence[Frozen]) -> None:
         now = self.clock()
-        for request in requests:
+        for request in requests if self.accounts_[account_id].dedupe_window else ():
             self.frozen.setdefault(request.digest, Kept(request, account_id, now, now + _SOON))
 
     async def take_frozen(self, account_id: int, n: int) -> list[Frozen]:
         account, now = self.accounts_[account_id], self.clock()
+        since = now - (account.dedupe_window or timedelta(0)) / 2
+        for kept in self.frozen.values():
+            gone = kept.tries >= _TRIES or kept.created_at <= since
+            if kept.account_id == account_id and kept.resend_at <= now and gone:
+                kept.ended = True
         if account.dedupe_window is None or account.state is not AccountState.OPEN:
             return []
-        since = now - account.dedupe_window / 2
         mine = [k for k in self.frozen.values() if k.account_id == account_id and not k.ended and k.tries < _TRIES]
         taken = [k for k in mine if k.resend_at <= now and k.created_at > since][:n]
         for kept in taken:
@@ -37,6 +41,9 @@ class Resending(Tables):
         for key in request.keys:
             attempt = self.attempts.get(key)
             if attempt is None or attempt.phase is not Phase.UNKNOWN:
+                return None
+            half = (account.dedupe_window or timedelta(0)) / 2
+            if attempt.permit_at is None or attempt.permit_at <= now - half:
                 return None
             policy = attempt.campaign.policy
             listed = self._on_list(attempt.row.e164 or "", attempt.campaign)

@@ -21,7 +21,7 @@ from dispatcher.providers.callfire.wire import Webhook, recipient
 from dispatcher.providers.http import Answer, basic
 from dispatcher.providers.kit import Kit, Opening, Options
 from dispatcher.providers.payload import read_json, read_model, read_number
-from dispatcher.providers.wire import Text, Wire
+from dispatcher.providers.wire import Text, Wire, named
 
 PAGE = 100
 MOST_PAGES = 50
@@ -37,6 +37,7 @@ class Items(Wire):
     """A page of a list."""
 
     items: tuple[dict[str, object], ...] = ()
+    total: int | None = named("totalCount")
 
 
 class Listed(Wire):
@@ -169,12 +170,12 @@ class CallFire(Adapter):
             params = [("limit", str(PAGE)), ("offset", str(len(found)))]
             answer = _require(await self._asking.send("GET", path, params=params), (200,), f"did not list {path}")
             try:
-                page = read_model(Items, read_json(answer.body)).items
+                page = read_model(Items, read_json(answer.body))
             except PayloadError as error:
                 raise ServerError(f"CallFire's answer to GET {path} cannot be read: {error}") from None
-            found += page
-            if len(page) < PAGE:
-                return found
+            found += page.items
+            if not page.items or (page.total is not None and len(found) >= page.total):
+                return found  # their pages may be smaller than what we asked for
 
     async def dnc_numbers(self) -> list[str]:
         """GET /contacts/dncs."""

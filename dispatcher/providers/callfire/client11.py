@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import BodyKind, Reading
-from dispatcher.domain.results import VETOED, Channel, Disposition, Outcome
+from dispatcher.domain.results import UNREACHABLE, VETOED, Channel, Disposition, Outcome
 from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, Pause, every, seen_outcome
 from dispatcher.providers.callfire.outcomes import TRIGGERS
 from dispatcher.providers.callfire.reader import Reader
@@ -225,7 +225,8 @@ def nobody_rang(outcome: Outcome) -> Outcome:
     """A broadcast without numbers rings nobody, whatever became of the request that should have made it."""
     if outcome.disposition is not Disposition.RECONCILE:
         return outcome
-    return Outcome(disposition=Disposition.NOT_SENT, detail=outcome.detail, retry_after=outcome.retry_after or _PAUSE)
+    # said as 'nobody is there': again and again, it stops the account
+    return Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE, retry_after=outcome.retry_after or _PAUSE)
 
 
 def _instant(unix: float) -> str:

@@ -53,7 +53,7 @@ class Action(Wire):
     agent: Flag = named("AgentCall", "agentCall", default=False)
     created: Time = named("Created", "created")
     modified: Time = named("Modified", "modified")
-    broadcast: Optional = named("BroadcastId", "campaignId")
+    broadcast: Optional = named("BroadcastId")
     message: str | None = named("Message", "message")
     records: Annotated[tuple[Record, ...], BeforeValidator(list_of)] = named(
         "CallRecord", "TextRecord", "records", default=()

@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dispatcher.domain.attempt import Call, OpenCall
-from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
+from dispatcher.domain.capability import CallbackAuth, Capabilities, Content, Dedupe, LookupBy
 from dispatcher.domain.reading import BodyKind, Reading
 from dispatcher.domain.results import Disposition, Outcome, Result
 from dispatcher.domain.states import State
-from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, seen_outcome
+from dispatcher.providers.adapter import NOT_FOUND, UNREADABLE, Adapter, MaySend, every, seen_outcome
 from dispatcher.providers.fortytwo.outcomes import LASTING
 from dispatcher.providers.fortytwo.wire import Reader, job, job_id, most_destinations
 from dispatcher.providers.http import Answer
 from dispatcher.providers.kit import Kit, Opening
 
-MOST_CALLS = 50_000
+MOST_CALLS = 500
+"""As long as their answers fit into what we read of one."""
 _NOBODY = "0" * 20
 """A well-formed message id that was never given out."""
 _BAD_NUMBER, _TOO_MANY = -85, -86
@@ -76,6 +77,12 @@ class Fortytwo(Adapter):
         ):
             return reading
         return replace(reading, events=(replace(event, outcome=replace(event.outcome, disposition=then)),))
+
+    def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
+        """They leave out what they cannot dial; an answer that names nobody at all proves nothing."""
+        if not reading.sightings and all(event.type == "job" for event in reading.events):
+            return every(calls, UNREADABLE)
+        return super().spread(reading, calls)
 
     def split(self, reading: Reading, n: int) -> int | None:
         """-86 teaches how many a job may have; -85 hides one bad number among the good."""
@@ -134,6 +141,7 @@ KIT = Kit(
         own_retries=False,
         callback_auth=CallbackAuth.REQUEST_TOKEN,
         most_calls=MOST_CALLS,
+        contents=frozenset({Content.TEXT, Content.AUDIO}),
     ),
     options={"voice_path": "/1/voice", "call_path": "/1/voice/status/{id}", "job_path": "/1/voice/job/{id}"},
     secret_form="token",

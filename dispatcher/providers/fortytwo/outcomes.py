@@ -95,9 +95,6 @@ CAUSES: Mapping[str, tuple[tuple[int, ...], Meaning]] = {
 }
 """Why a call ended: the description first, the number second."""
 
-_ANSWERED = frozenset({"NORMAL_CLEARING", "CALL_AWARDED_DELIVERED", "SUCCESS"})
-"""Causes of calls that ended well, if they were answered."""
-
 MEANINGS = Meanings(
     {
         ("status", "UNDELIV"): Meaning(D.UNKNOWN, S.FINISHED),  # its cause decides; without one nothing is known
@@ -183,7 +180,7 @@ def of_call(
 ) -> Meaning:
     """What one entry of a callback or a query means."""
     text = (description or "").casefold()
-    if any(word in text for word in _FUNDS):
+    if any(word in text for word in _FUNDS) and not answered:
         return _STOP
     if "coverage" in text:
         return _CARRIER
@@ -199,7 +196,7 @@ def _of_cause(code: int | None, description: str | None, answered: bool) -> Mean
     name = normal(description or "") or _NAMES.get(code or 0, "")
     if not MEANINGS.knows("cause", name):
         name = _NAMES.get(code or 0, "")
-    if answered and (name in _ANSWERED or not name):
+    if answered:  # whatever ended it, somebody was reached
         return Meaning(D.FINAL_SUCCESS, S.FINISHED, R.LA)
     return MEANINGS.of("cause", name)
 

@@ -110,7 +110,7 @@ def _sighting(entry: Entry, job: str | None) -> Sighting:
             provider_call_id=entry.message_id,
             raw_state=entry.status,
             raw_result=cause,
-            detail=cause if meaning.disposition is Disposition.ACCOUNT_STOP else None,
+            detail="INSUFFICIENT_FUNDS" if meaning.disposition is Disposition.ACCOUNT_STOP else None,
             answered_at=answered,
             finished_at=ended,
             duration_s=entry.actual_duration,

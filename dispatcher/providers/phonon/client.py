@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from dispatcher.domain.attempt import Call, OpenCall
-from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
+from dispatcher.domain.capability import CallbackAuth, Capabilities, Content, Dedupe, LookupBy
 from dispatcher.domain.reading import BodyKind, Reading
 from dispatcher.domain.results import Disposition, Frozen, Outcome
 from dispatcher.providers.adapter import Adapter, MaySend, Pause, frozen_as, seen_outcome
@@ -18,6 +18,8 @@ from dispatcher.providers.kit import Kit, Opening, Options
 from dispatcher.providers.phonon.wire import Reader, request
 
 MOST_CALLS = 500
+MOST_BODY = 200_000
+"""Bytes, somewhat below theirs."""
 MOST_UUIDS = 100
 """Of one question; revisions of their page say 100, 200 and 500."""
 _SECRET = "\N{LOCK}security-id\N{LOCK}"
@@ -48,7 +50,7 @@ class Phonon(Adapter):
         by_flow: dict[str, list[Call]] = {}
         for call in calls:
             by_flow.setdefault(call.flow or self._flow, []).append(call)
-        return list(by_flow.values())
+        return [part for group in by_flow.values() for part in _by_size(group)]
 
     async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
         """POST outbound/create."""
@@ -59,7 +61,7 @@ class Phonon(Adapter):
         return frozen_as(frozen, self.read_answer(answer))
 
     def _exact(self, body: bytes) -> bytes:
-        return body.replace(_SECRET.encode(), self._secret.encode())
+        return body.replace(_SECRET.encode(), self._secret.encode(), 1)  # the first is the field's own
 
     async def resend(self, frozen: Frozen, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
         """The same bytes again; none when they would differ, because the secret or the code has changed."""
@@ -72,7 +74,9 @@ class Phonon(Adapter):
             return {}
         if _code_of(reading) == _CHECKSUM_REPEATED:  # the first one had arrived: its callbacks will tell
             return {call.key: Outcome(disposition=Disposition.IN_FLIGHT, detail="CHECKSUM_REPEATED") for call in calls}
-        return self.spread(reading, calls)
+        # a refusal may have been said before the checksum was looked at: it proves nothing about the first one
+        said = self.spread(reading, calls)
+        return {key: outcome for key, outcome in said.items() if outcome.disposition is Disposition.IN_FLIGHT}
 
     async def repeats(self, call: Call, pause: Pause) -> bool:
         """The same bytes again are refused."""
@@ -123,6 +127,20 @@ class Phonon(Adapter):
         return isinstance(reading, Reading) and _code_of(reading) in (_EMPTY, _CHECKSUM_REPEATED)
 
 
+def _by_size(calls: Sequence[Call]) -> list[Sequence[Call]]:
+    """They take no body of more than 256 KB."""
+    parts: list[list[Call]] = [[]]
+    size = 0
+    for call in calls:
+        one = len(request([call], _SECRET, "", datetime.now(UTC)))
+        if parts[-1] and size + one > MOST_BODY:
+            parts.append([])
+            size = 0
+        parts[-1].append(call)
+        size += one
+    return [part for part in parts if part]
+
+
 def _code_of(reading: Reading) -> int:
     code = next((e.detail.get("code") for e in reading.events if "code" in e.detail), 0)
     return code if isinstance(code, int) else 0
@@ -142,6 +160,7 @@ KIT = Kit(
         own_retries=options.get("reattempts") != "off",
         callback_auth=CallbackAuth.ADDRESS,
         most_calls=MOST_CALLS,
+        contents=frozenset({Content.TEXT, Content.FLOW}),
     ),
     options={
         "mode": ("real-time", "bulk"),

@@ -7,7 +7,7 @@ Sources: seed 004 "Status in Central" (flow, connection, SMS, e-mail and agent s
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result as R
 from dispatcher.domain.states import State as S
-from dispatcher.providers.meaning import UNKNOWN, Meaning, Meanings
+from dispatcher.providers.meaning import UNKNOWN, Meaning, Meanings, normal
 
 _INVALID = Meaning(D.SCREENED, S.INVALID, R.UNDIALED)
 _DNC = Meaning(D.SCREENED, S.DNC, R.DNC)
@@ -16,6 +16,7 @@ _STOP = Meaning(D.ACCOUNT_STOP, S.READY, R.UNDIALED)
 _THROTTLE = Meaning(D.THROTTLE, S.READY, R.UNDIALED)
 _ANSWERED = Meaning(D.FINAL_SUCCESS, S.FINISHED, R.LA)
 _NO_ANSWER = Meaning(D.FINAL_FAILURE, S.FINISHED, R.NO_ANS)
+_INTERNAL_ONCE = Meaning(D.RETRYABLE, S.FINISHED, R.INTERNAL_ERROR, redials=1)
 _BUSY = Meaning(D.RETRYABLE, S.FINISHED, R.BUSY)
 _TEMPORARY = Meaning(D.RETRYABLE, S.FINISHED, R.CARRIER_TEMP_ERROR)
 _CONGESTED = _TEMPORARY._replace(congested=True)
@@ -155,6 +156,9 @@ MEANINGS = Meanings(
         ("cause", "41"): _TEMPORARY,
         ("cause", "42"): _CONGESTED,
         ("cause", "44"): _CONGESTED,
+        **{("cause", str(n)): _CARRIER for n in (23, 29, 50, 52, 54, 57, 65, 66, 69, 79, 88)},  # providers.md 2.7
+        **{("cause", str(n)): _TEMPORARY for n in (25, 43, 45, 58, 63)},
+        **{("cause", str(n)): _INTERNAL_ONCE for n in (81, 95, 96, 97, 98, 99)},
         # texts that a flow sends
         ("sms", "DELIVERED"): _SENT,
         ("sms", "EXPIRED"): _CARRIER,  # by the operator, or after three days
@@ -214,17 +218,16 @@ ACCOUNT_REASONS = {
     212: "INSUFFICIENT_BALANCE",
     401: "IP_NOT_WHITELISTED",
 }
-_DECIDED_BY_LEG = frozenset({"COMPLETED", "PARTIAL_COMPLETE", "FAILURE"})
+_DECIDED_BY_LEG = frozenset({"COMPLETED", "FAILURE"})
 """Flow statuses that say that it is over, and leave to the leg how it went."""
 
 
 def of_leg(connection: str | None, cause: str | None, connected: bool | None) -> Meaning | None:
     """How the customer's leg went; None when the body says nothing of it. `connected`: None without a leg."""
-    if connection:
-        meaning = MEANINGS.of("connection", connection)
-        return _ANSWERED if connected and meaning is _NO_ANSWER else meaning
-    if connected:
+    if connected:  # whatever ended it, somebody was reached
         return _ANSWERED
+    if connection:
+        return MEANINGS.of("connection", connection)
     return MEANINGS.of("cause", cause) if cause else None
 
 
@@ -232,13 +235,7 @@ def of_call(flow: str | None, leg: Meaning | None) -> Meaning:
     """The flow status decides between waiting and over; the leg gives the result of what is over."""
     if not flow:
         return leg or UNKNOWN
-    meaning = MEANINGS.of("flow", flow)
-    if leg and leg is not UNKNOWN and MEANINGS.of("flow", flow) is not UNKNOWN and _is_decided_by_leg(flow):
-        return leg
-    if flow.strip().upper() == "PARTIAL_COMPLETE" and leg is None:
+    name = normal(flow)
+    if name == "PARTIAL_COMPLETE" and leg is not _ANSWERED:
         return Meaning(D.FINAL_FAILURE, S.FINISHED, R.UNDIALED)  # stopped before anybody was connected
-    return meaning
-
-
-def _is_decided_by_leg(flow: str) -> bool:
-    return "_".join(flow.replace("_", " ").upper().split()) in _DECIDED_BY_LEG
+    return leg if leg and leg is not UNKNOWN and name in _DECIDED_BY_LEG else MEANINGS.of("flow", flow)

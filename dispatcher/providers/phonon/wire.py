@@ -146,8 +146,19 @@ def _answer(document: dict[str, Any], body: Body) -> Reading:
     details = document.get("call-details")
     if answer.code in (200, 209) and details:
         found = [read_model(Detail, item) for item in list_of(details)]
-        return Reading(sightings=tuple(_accepted(item, answer.request) for item in found))
+        taken = tuple(_accepted(item, answer.request) for item in found)
+        return Reading(sightings=taken, events=_partial(answer, body.status))
+    if answer.code == 209:
+        return Reading(events=_partial(answer, body.status))
     return _said(answer, body.status)
+
+
+def _partial(answer: Answer, http: int) -> tuple[Event, ...]:
+    """209: what is not among the accepted was found invalid."""
+    if answer.code != 209:
+        return ()
+    detail: dict[str, Any] = {"http_status": http, "code": answer.code, "message": answer.message}
+    return (Event(type="partial", outcome=_outcome(MEANINGS.of("api", "205"), detail="CODE 209"), detail=detail),)
 
 
 def _accepted(item: Detail, request: str | None) -> Sighting:
@@ -184,7 +195,10 @@ def _call(document: Any) -> Reading:
 
 
 def _sighting(call: Told, customers: Sequence[Leg]) -> Sighting:
-    last = customers[-1] if customers else None
+    """By the leg that was answered, if one was; else by the last."""
+    answered = [leg for leg in customers if leg.connected_at is not None]
+    legs = answered or customers
+    last = legs[-1] if legs else None
     leg = of_leg(last.connection, last.cause, last.connected_at is not None) if last else None
     meaning = of_call(call.flow, leg)
     stopped = meaning.disposition is Disposition.ACCOUNT_STOP

@@ -42,7 +42,11 @@ UPDATE account
        in_flight = coalesce(%(in_flight)s, in_flight), in_flight_ttl = coalesce(%(in_flight_ttl)s, in_flight_ttl),
        shifts = coalesce(%(shifts)s, shifts),
        calls_per_request = coalesce(%(calls_per_request)s, calls_per_request),
-       options = options || coalesce(%(options)s, '{}'::jsonb)
+       options = options || coalesce(%(options)s, '{}'::jsonb),
+       -- what was proved, was proved of another address
+       dedupe_window = CASE WHEN coalesce(%(base_url)s, base_url) = base_url
+                                 AND coalesce(%(credentials)s, credentials) = credentials
+                                 AND options || coalesce(%(options)s, '{}'::jsonb) = options THEN dedupe_window END
  WHERE id = %(id)s;
 
 -- prove --

@@ -237,7 +237,8 @@ RETURNING o.key, o.e164 AS to, o.channel, o.phase, o.permit_at, o.provider_call_
 
 -- match --
 -- Our keys, the provider's ids of calls, and its ids of requests with a number -> attempts, open or closed.
-SELECT key, e164, channel, provider_call_id AS call, provider_request_id AS request FROM any_attempt
+SELECT key, e164, channel, provider_call_id AS call, provider_request_id AS request, closed_at IS NULL AS is_open
+  FROM any_attempt
  WHERE account_id = %(account_id)s
    AND (key = ANY (%(keys)s) OR provider_call_id = ANY (%(calls)s)
         OR (provider_request_id = ANY (%(requests)s) AND e164 = ANY (%(numbers)s)));
@@ -255,9 +256,9 @@ SELECT o.e164 AS to, min(o.key) AS key FROM open_attempt AS o
 SELECT id AS account_id FROM account AS a
  WHERE EXISTS (SELECT 1 FROM open_attempt AS o
                 WHERE o.account_id = a.id AND o.phase IN ('UNKNOWN', 'ACCEPTED') AND o.look_at <= statement_timestamp())
-    OR (a.dedupe_window IS NOT NULL AND a.state = 'OPEN'
-        AND EXISTS (SELECT 1 FROM frozen_request AS f
-                     WHERE f.account_id = a.id AND f.ended_at IS NULL AND f.resend_at <= statement_timestamp()));
+    OR (a.state = 'OPEN' AND EXISTS (SELECT 1 FROM frozen_request AS f
+                                   WHERE f.account_id = a.id AND f.ended_at IS NULL
+                                     AND f.resend_at <= statement_timestamp()));
 
 -- open_calls --
 -- Calls of a campaign that the provider has, and may be asked to stop.
@@ -267,8 +268,10 @@ SELECT key, e164 AS to, channel, phase, permit_at, provider_call_id, provider_re
  WHERE campaign_id = %(campaign_id)s AND phase IN ('UNKNOWN', 'ACCEPTED') ORDER BY permit_at LIMIT %(n)s;
 
 -- freeze --
+-- Only where probing has proved that it can be of use.
 INSERT INTO frozen_request (digest, account_id, body, keys)
-VALUES (%(digest)s, %(account_id)s, %(body)s, %(keys)s) ON CONFLICT DO NOTHING;
+SELECT %(digest)s, id, %(body)s, %(keys)s FROM account WHERE id = %(account_id)s AND dedupe_window IS NOT NULL
+ON CONFLICT DO NOTHING;
 
 -- take_frozen --
 -- Within half of the window that was proved, and three times at most; whoever dies with it leaves it to the next.
@@ -283,11 +286,18 @@ RETURNING f.digest, f.body, f.keys;
 -- resendable --
 -- A statement after the locks. All calls of the request must still be doubtful, allowed and on no list.
 SELECT o.key, o.e164 AS to, o.caller_id, o.channel, clock_timestamp() AS now, c.policy_version, c.id AS campaign_id,
-       o.phase = 'UNKNOWN' AND c.state = 'RUNNING' AND a.state = 'OPEN'
+       o.phase = 'UNKNOWN' AND o.permit_at > clock_timestamp() - a.dedupe_window / 2 AND c.state = 'RUNNING' AND a.state = 'OPEN'
          AND (a.throttled_until IS NULL OR a.throttled_until <= clock_timestamp())
          AND NOT on_dnc(o.e164, o.channel, o.account_id, o.campaign_id) AS may
   FROM open_attempt AS o JOIN campaign AS c ON c.id = o.campaign_id JOIN account AS a ON a.id = o.account_id
  WHERE o.key = ANY (%(keys)s);
 
 -- end_frozen --
-UPDATE frozen_request SET ended_at = clock_timestamp() WHERE digest = ANY (%(digests)s) AND ended_at IS NULL;
+-- What it held is of no use any more, and names people.
+UPDATE frozen_request SET ended_at = clock_timestamp(), body = '' WHERE digest = ANY (%(digests)s) AND ended_at IS NULL;
+
+-- end_expired_frozen --
+UPDATE frozen_request AS f SET ended_at = clock_timestamp(), body = ''
+  FROM account AS a
+ WHERE a.id = f.account_id AND a.id = %(account_id)s AND f.ended_at IS NULL AND f.resend_at <= statement_timestamp()
+   AND (f.tries >= 3 OR a.dedupe_window IS NULL OR f.created_at <= statement_timestamp() - a.dedupe_window / 2);
