@@ -13,8 +13,8 @@ import pytest
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import LookupBy
-from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
-from dispatcher.domain.states import Phase, State
+from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition
+from dispatcher.domain.states import Phase
 from dispatcher.providers.adapter import Adapter
 from dispatcher.providers.kit import Kit, Opening
 from dispatcher.providers.registry import KITS, with_defaults
@@ -262,106 +262,3 @@ async def test_a_capability_is_as_declared(face: Face) -> None:
             assert seen == []
     assert declared.most_calls >= 1
     assert declared.channels
-
-
-def said_once(first: bytes, face: Face) -> Answer:
-    """This for requests of more than two calls, yes for the others."""
-
-    def answer(request: bytes) -> bytes:
-        n = len(json.loads(body_of(request)).get("destinations") or json.loads(body_of(request))["calls"])
-        return first if n > 2 else accepting(face)(request)
-
-    return answer
-
-
-def refused(code: int, text: str = "") -> dict[str, Any]:
-    return {"api_job_id": "j", "result_info": {"status_code": code, "description": text}}
-
-
-@pytest.mark.parametrize(
-    ("name", "first"),
-    [
-        ("fortytwo", http(403, refused(-86, "There can only be 2 destination numbers"))),
-        ("phonon", http(200, {"api-response-code": 303, "api-response-message": "Max Data List Size Exceeded"})),
-    ],
-)
-async def test_too_many_are_split_and_the_limit_is_learnt(name: str, first: bytes) -> None:
-    (face,) = [f for f in FACES if f.name == name]
-    calls = [call(n) for n in range(5)]
-    async with opened(face, said_once(first, face), at_once=5) as (adapter, _):
-        outcomes = await adapter.submit(calls, yes)
-        assert {o.disposition for o in outcomes.values()} == {D.IN_FLIGHT}
-        assert len(outcomes) == 5
-        assert adapter.calls_per_request == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "first"),
-    [
-        ("fortytwo", http(403, refused(-85))),
-        ("phonon", http(200, {"api-response-code": 205, "api-response-message": "Invalid Contact Number"})),
-    ],
-)
-async def test_the_bad_number_is_found_and_the_rest_is_sent(name: str, first: bytes) -> None:
-    (face,) = [f for f in FACES if f.name == name]
-    bad = call(3)
-
-    def answer(request: bytes) -> bytes:
-        return first if bad.key.encode() in body_of(request) else accepting(face)(request)
-
-    calls = [call(n) for n in range(6)]
-    async with opened(face, answer, at_once=6) as (adapter, seen):
-        outcomes = await adapter.submit(calls, yes)
-    assert (outcomes[bad.key].disposition, outcomes[bad.key].state) == (D.SCREENED, State.INVALID)
-    assert {o.disposition for k, o in outcomes.items() if k != bad.key} == {D.IN_FLIGHT}
-    assert len(seen) <= 7
-
-
-@pytest.mark.parametrize(
-    ("code", "text", "dispositions"),
-    [
-        (-101, "insufficient funds", [D.ACCOUNT_STOP]),
-        (-101, "no coverage for this number", [D.FINAL_FAILURE]),
-        (-101, "something else", [D.THROTTLE, D.THROTTLE, D.ACCOUNT_STOP]),
-        (-106, "audio", [D.THROTTLE, D.THROTTLE, D.CONFIG_STOP]),
-        (-105, "Server too busy", [D.THROTTLE] * 4),
-        (-50, "not authorized", [D.ACCOUNT_STOP]),
-        (-89, "tts_text", [D.CONFIG_STOP]),
-        (-94, "not documented", [D.CONFIG_STOP]),
-        (-87, "none is valid", [D.SCREENED]),
-    ],
-)
-async def test_fortytwo_says_everything_with_a_code(code: int, text: str, dispositions: list[D]) -> None:
-    (face,) = [f for f in FACES if f.name == "fortytwo"]
-    async with opened(face, lambda request: http(403, refused(code, text))) as (adapter, _):
-        for expected in dispositions:
-            (outcome,) = (await adapter.submit([call()], yes)).values()
-            assert outcome.disposition is expected
-
-
-async def test_phonon_keeps_the_bytes_of_a_lost_request_without_the_secret() -> None:
-    (face,) = [f for f in FACES if f.name == "phonon"]
-    async with opened(face, lambda request: b"") as (adapter, seen):
-        (lost,) = (await adapter.submit([call()], yes)).values()
-        assert lost.frozen
-        assert b"user:pass" not in lost.frozen.body
-        assert await adapter.resend(lost.frozen, [call()], no) == {}
-        await adapter.resend(lost.frozen, [call()], yes)
-        assert body_of(seen[0]) == body_of(seen[1])
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (http(200, {"api-response-code": 201, "api-response-message": "Checksum Repeated"}), "CHECKSUM_REPEATED"),
-        (http(500), None),
-    ],
-)
-async def test_phonon_says_that_it_has_seen_them(answer: bytes, found: str | None) -> None:
-    (face,) = [f for f in FACES if f.name == "phonon"]
-    async with opened(face, lambda request: b"") as (adapter, _):
-        (lost,) = (await adapter.submit([call()], yes)).values()
-    assert lost.frozen
-    async with opened(face, lambda request: answer) as (adapter, _):
-        outcomes: dict[str, Outcome] = await adapter.resend(lost.frozen, [call()], yes)
-    assert [o.detail for o in outcomes.values()] == ([found] if found else [])

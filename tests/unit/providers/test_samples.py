@@ -1,5 +1,6 @@
 """Bodies in the shapes of the vendors' documents (fictional numbers), and what a person would read in them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,37 @@ PARTS = b"\r\n".join(
 def test_forms(content_type: str, data: bytes, raw_state: str) -> None:
     (seen,) = read_body("phonon", Body(kind=POSTBACK, data=data, content_type=content_type)).sightings
     assert (seen.outcome.raw_state, seen.outcome.provider_call_id) == (raw_state, "u-1")
+
+
+LEG = {"calleeType": "VISITOR", "calleeNumber": "12025550101", "startTime": "2024-05-06T10:15:01+05:30"}
+ANSWERED = {**LEG, "connectTime": "2024-05-06T10:15:13+05:30"}
+
+
+@pytest.mark.parametrize(
+    ("flow", "legs", "result", "disposition"),
+    [
+        (None, [ANSWERED, {**LEG, "call-connection-status": "User Busy"}], "LA", "final-success"),
+        ("COMPLETED", [ANSWERED, {**LEG, "call-connection-status": "User Busy"}], "LA", "final-success"),
+        ("COMPLETED", [{**LEG, "call-connection-status": "User Busy"}], "BUSY", "retryable-by-us"),
+        ("PARTIAL_COMPLETE", [ANSWERED], "LA", "final-success"),
+        ("PARTIAL_COMPLETE", [{**LEG, "call-connection-status": "Busy"}], "UNDIALED", "final-failure"),
+        ("PARTIAL_COMPLETE", [], "UNDIALED", "final-failure"),
+        ("FAILURE", [{**LEG, "hangupCause": "63"}], "CARRIER_TEMP_ERROR", "retryable-by-us"),
+        ("REATTEMPT_SCHEDULED", [{**LEG, "call-connection-status": "User Busy"}], "NO_ANS", "provider-will-retry"),
+    ],
+)
+def test_the_flow_says_whether_it_is_over_and_the_leg_how_it_went(
+    flow: str | None, legs: list[Any], result: str, disposition: str
+) -> None:
+    body = {"phonon-uuid": "u", "callDetails": legs, **({"flowStatus": flow} if flow else {})}
+    (seen,) = document(read_body("phonon", Body(kind=POSTBACK, data=json.dumps(body).encode())), None)["outcomes"]
+    assert (seen["result"], seen["disposition"]) == (result, disposition)
+
+
+@pytest.mark.parametrize("status", ["UNDELIV", "COMPLETED"])
+@pytest.mark.parametrize("code", [4017, 4031, 4041, 4016])
+def test_who_answered_is_never_dialled_again(status: str, code: int) -> None:
+    entry = {"message_id": "1", "to": "12025550101", "status": status, "error_code": code, "ring_date": 1457423750}
+    body = {"api_job_id": "j", "data": [{**entry, "answer_date": 1457423752, "hang_date": 1457423760}]}
+    (seen,) = document(read_body("fortytwo", Body(kind=POSTBACK, data=json.dumps(body).encode())), None)["outcomes"]
+    assert (seen["result"], seen["disposition"]) == ("LA", "final-success")

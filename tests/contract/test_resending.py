@@ -1,0 +1,63 @@
+"""Lost requests are kept only where they can be of use, and given out only while nothing can go wrong by it."""
+
+from datetime import timedelta
+
+from dispatcher.domain.results import Channel, Disposition, Frozen, News, Outcome, Sighting, Source
+from dispatcher.ports import Store
+from tests.factories import dial, hear, make_account, make_campaign, news, number
+
+WINDOW = timedelta(hours=1)
+
+
+def frozen(*keys: str) -> Frozen:
+    return Frozen(digest="d" * 64, body=b"{}", keys=keys)
+
+
+async def test_without_a_proof_nothing_is_kept(store: Store) -> None:
+    account = await make_account(store)
+    await store.freeze(account.id, [frozen("0123456789abc")])
+    await store.prove_dedupe(account.id, WINDOW)
+    assert await store.take_frozen(account.id, 10) == []
+    assert account.id not in await store.accounts_to_ask()
+
+
+async def test_a_proof_holds_for_what_was_probed_only(store: Store) -> None:
+    account = await make_account(store)
+    await store.prove_dedupe(account.id, WINDOW)
+    assert (await store.edit_account(account.id, {"cps": 7.0})).dedupe_window == WINDOW
+    assert (await store.edit_account(account.id, {"options": {"flow": "other"}})).dedupe_window is None
+    await store.prove_dedupe(account.id, WINDOW)
+    assert (await store.edit_account(account.id, {"base_url": "http://other.example"})).dedupe_window is None
+
+
+async def test_only_doubtful_calls_may_be_asked_for_again(store: Store) -> None:
+    account = await make_account(store)
+    await store.prove_dedupe(account.id, WINDOW)
+    campaign = await make_campaign(store, [number(1), number(2)], account)
+    one, two = await dial(store, campaign)
+    both = frozen(one.key, two.key)
+    await hear(store, news(one.key, Disposition.RECONCILE, source=Source.SUBMIT))
+    assert await store.may_resend(account.id, both) is None  # the other's answer is still awaited
+    await hear(store, news(two.key, Disposition.RECONCILE, source=Source.SUBMIT))
+    calls = await store.may_resend(account.id, both)
+    assert calls
+    assert sorted(c.key for c in calls) == sorted([one.key, two.key])
+    await store.prove_dedupe(account.id, timedelta(microseconds=2))
+    assert await store.may_resend(account.id, both) is None  # too late for what was proved
+
+
+async def test_a_request_and_a_number_find_an_open_call_of_no_other_id(store: Store) -> None:
+    account = await make_account(store)
+    campaign = await make_campaign(store, [number(1)], account)
+    (mine,) = await dial(store, campaign)
+    theirs = Outcome(disposition=Disposition.IN_FLIGHT, provider_call_id="call-1", provider_request_id="request-1")
+    await hear(store, News(mine.key, theirs, Source.SUBMIT))
+
+    async def found(call: str, channel: Channel = Channel.VOICE) -> str | None:
+        outcome = Outcome(disposition=Disposition.IN_FLIGHT, provider_call_id=call)
+        sighting = Sighting(outcome=outcome, to=number(1), request_id="request-1", channel=channel)
+        return (await store.match(account.id, [sighting]))[0]
+
+    assert await found("call-1") == mine.key
+    assert await found("call-1", Channel.TEXT) is None
+    assert await found("call-2") is None
