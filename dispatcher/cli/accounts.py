@@ -42,7 +42,7 @@ def add(
 ) -> None:
     """Add an account."""
     options = _options(option)
-    at_once = calls_per_request or 1
+    at_once = 1 if calls_per_request is None else calls_per_request
     default_url = check_account(provider, options, at_once)
     named = re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name)
     _check(f"'{name[:70]}'", named, "cannot name an account: use up to 63 lower-case letters, digits and hyphens")
@@ -98,7 +98,11 @@ def edit(
 
     async def verb(services: Services) -> Account:
         account = await services.store.account_named(name)
-        check_account(account.provider, {**account.options, **options}, calls_per_request or account.calls_per_request)
+        check_account(
+            account.provider,
+            {**account.options, **options},
+            account.calls_per_request if calls_per_request is None else calls_per_request,
+        )
         if credentials is not None:
             check_credentials(account.provider, credentials)
         return await services.store.edit_account(account.id, changes)
@@ -138,6 +142,14 @@ def list_accounts(json: Annotated[bool, typer.Option("--json")] = False) -> None
     columns = ["id", "name", "provider", "state", "reason", "cps", "rate now", "in flight"]
     rows = [[a.id, a.name, a.provider, a.state, a.reason, a.cps, f"{a.rate:.2f}", a.in_flight] for a in accounts]
     out.print(listing(columns, rows) if accounts else "no accounts; add one with: dispatcher account add")
+
+
+@app.command()
+def show(name: str) -> None:
+    """Show one account: its limits, its options and where the provider posts to."""
+    account = call(lambda services: services.store.account_named(name))
+    document = {**account_document(account), "postback_address": hook_address(settings(), account)}
+    out.print(listing(["what", "value"], [[what, str(value)] for what, value in document.items()]))
 
 
 @app.command()
@@ -185,8 +197,8 @@ def _check_limits(
     _check("--headroom", headroom is None or 0 < headroom <= 1, "must be more than 0 and at most 1")
     _check("--in-flight", in_flight is None or in_flight >= 1, "must be at least 1")
     _check("--shifts", shifts is None or 1 <= shifts <= 64, "must be between 1 and 64")
-    address = base_url is None or re.fullmatch(r"https?://[^/\s]+(/\S*)?", base_url)
-    _check("--base-url", address, "must be an address like https://api.example.com/v2")
+    address = base_url is None or re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#]*)?", base_url)
+    _check("--base-url", address, "must be an address like https://api.example.com/v2, without secrets or a query")
 
 
 def _check(what: str, holds: object, said: str) -> None:
@@ -198,6 +210,8 @@ def _options(given: list[str] | None) -> dict[str, str]:
     pairs = [item.partition("=") for item in given or []]
     if bad := next((name for name, equals, _ in pairs if not equals or not name), None):
         raise UsageError(f"write an option as NAME=VALUE, not '{bad[:40]}'")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise UsageError("an option is said twice")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

@@ -90,7 +90,8 @@ def _accounts(accounts: list[Account]) -> Iterator[Finding]:
             continue
         is_open = account.state is AccountState.OPEN
         said = f"OPEN, {account.rate:.1f} calls a second" if is_open else f"STOPPED ({account.reason})"
-        remedy = "" if is_open else "it is probed, or: dispatcher account resume " + account.name
+        mend = f"check its credentials and address; it is probed, or: dispatcher account resume {account.name}"
+        remedy = "" if is_open else mend
         yield Finding(what, is_open, said, remedy)
 
 

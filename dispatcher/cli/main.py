@@ -23,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Dials voice campaigns: screened, paced, retried, and never twice by a fault.",
+    help="Dials voice and text campaigns: screened, paced, retried, and never twice by a fault.",
 )
 app.add_typer(accounts.app, name="account")
 app.add_typer(campaigns.app, name="campaign")

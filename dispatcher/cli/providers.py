@@ -12,7 +12,7 @@ from dispatcher.bootstrap import PROVIDERS, read_body
 from dispatcher.cli.accounts import hook_address
 from dispatcher.cli.local import reach
 from dispatcher.cli.session import call, settings
-from dispatcher.cli.show import as_json, listing, out
+from dispatcher.cli.show import as_json, err, listing, out
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import read_span
 from dispatcher.domain.capability import Capabilities, Examination
@@ -92,6 +92,7 @@ def probe(
         out.print(listing(["what", "found"], [[name, str(value)] for name, value in told.items()]))
         out.print(f"written to {file}", soft_wrap=True)
     if not told["credentials"]:
+        err.print("the account does not answer as one that works: check its credentials, base URL and options")
         raise typer.Exit(1)
 
 
@@ -125,17 +126,17 @@ def report(
         "credentials": found.works,
         "clock_off_s": round(found.clock_off_s, 1) if found.clock_off_s is not None else None,
         "postback_address": (unreachable or "answers") + outside,
-        "dedupe_declared": declared.dedupe,
+        "dedupe_declared": str(declared.dedupe),
         "dedupe_proved": bool(window),
         "dedupe_window_s": window.total_seconds() if window else None,
         "dialled": found.dialled,
-        "lookup": declared.lookup,
+        "lookup": str(declared.lookup),
         "own_retries": declared.own_retries,
-        "callback_auth": declared.callback_auth,
+        "callback_auth": str(declared.callback_auth),
         "most_calls_per_request": declared.most_calls,
         "calls_per_request": account.calls_per_request,
         "cancel": declared.cancel,
-        "channels": sorted(declared.channels),
+        "channels": ", ".join(sorted(declared.channels)),
     }
 
 

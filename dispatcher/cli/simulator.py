@@ -33,7 +33,8 @@ _ADDRESSES = {
 def simulator(
     provider: Annotated[Played, typer.Argument(help="Who is played.")],
     scenario: Annotated[
-        Path | None, typer.Option(help="TOML with [timing] and [[number]]: what happens to which last two digits.")
+        Path | None,
+        typer.Option(help="TOML: timing, and what happens to which last digits; see docs/providers.md."),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8460,
     ledger: Annotated[
@@ -47,13 +48,16 @@ def simulator(
     words = [provider, "--port", str(port), "--ledger", str(written), "--credentials", credentials]
     words += ["--scenario", str(scenario)] if scenario else []
     words += ["--callback", callback] if callback else []
-    for path in _ADDRESSES[provider]:
-        out.print(f"{provider} is played at http://127.0.0.1:{port}{path}", soft_wrap=True)
-    out.print(f"what it dials is written to {written} and shown at http://127.0.0.1:{port}/ledger", soft_wrap=True)
     try:
         written.parent.mkdir(parents=True, exist_ok=True)
-        asyncio.run(run(read_arguments(words)))
+        asyncio.run(run(read_arguments(words), lambda: _say(provider, port, written)))
     except ValueError as error:
         raise UsageError(str(error)) from None
     except OSError as error:
         raise ServerError(f"the simulator cannot start: {error.strerror}; choose another --port or --ledger") from None
+
+
+def _say(provider: Played, port: int, written: Path) -> None:
+    for path in _ADDRESSES[provider]:
+        out.print(f"{provider} is played at http://127.0.0.1:{port}{path}", soft_wrap=True)
+    out.print(f"what it dials is written to {written} and shown at http://127.0.0.1:{port}/ledger", soft_wrap=True)

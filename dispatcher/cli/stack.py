@@ -164,7 +164,7 @@ def running_stack(chosen: Settings) -> Stack | None:
 
 
 def up(
-    simulator: Annotated[bool, typer.Option("--simulator", help="Also a local CallFire and its account.")] = False,
+    simulator: Annotated[bool, typer.Option("--simulator", help="Also local providers and an account.")] = False,
 ) -> None:
     """Start the dispatcher on this machine: web, workers, beat, flower."""
     chosen = settings()

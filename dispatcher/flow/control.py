@@ -18,6 +18,8 @@ async def create(policy: Policy, services: Services, request_id: str | None = No
     able = services.providers.capabilities(account)
     if policy.channel not in able.channels:
         raise NotAllowed(f"the provider of account '{account.name}' has no channel '{policy.channel}'")
+    if Content.FLOW in able.contents and not (policy.content.flow or account.options.get("flow")):
+        raise NotAllowed(f"account '{account.name}' dials flows: name one in [content] flow, or with --option flow=…")
     for kind in Content:
         if getattr(policy.content, kind) and kind not in able.contents:
             raise NotAllowed(f"the provider of account '{account.name}' cannot say [content] {kind}; leave it out")

@@ -42,6 +42,7 @@ async def import_list(
     *,
     unreadable: Callable[[int, str], None],
     skip: bool = False,
+    may_be_empty: bool = False,
     progress: Callable[[int], None] = lambda numbers: None,
 ) -> tuple[int, int] | None:
     """Bring a file of numbers into force as one; gives (numbers, waiting rows that became DNC), None if it was before.
@@ -74,7 +75,7 @@ async def import_list(
                 f"{bad} line{'s hold' if bad > 1 else ' holds'} no number that can be read; nothing was imported. Mend "
                 f"{'them' if bad > 1 else 'it'}, or import the rest with --skip-unreadable"
             )
-        if not taken:
+        if not taken and not may_be_empty:
             raise SourceError("the file holds no number; nothing was imported")
         active = await services.store.dnc_activate(ticket)
     except BaseException:
@@ -98,7 +99,12 @@ async def pull(account: Account, services: Services) -> tuple[int, int] | None:
         identity=hashlib.sha256("\n".join(numbers).encode()).hexdigest(),
         replaces=True,
     )
-    return await import_list(new, enumerate(numbers, 1), "US", services, unreadable=lambda line, why: None, skip=True)
+    lines = enumerate(numbers, 1)
+    return await import_list(new, lines, "US", services, unreadable=_passed_over, skip=True, may_be_empty=True)
+
+
+def _passed_over(line: int, why: str) -> None:
+    """What they list may be no number that anybody could dial."""
 
 
 async def push(account: Account, list_name: str, services: Services) -> int:

@@ -46,5 +46,7 @@ class Kit:
     capabilities: Callable[[Options], Capabilities]
     options: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     """Names of the options of an account: a default, or the allowed words with the default first."""
+    patterns: Mapping[str, str] = field(default_factory=dict)
+    """What a value must look like, by option."""
     secret_form: str = "user:password"
     """How its secret is written."""

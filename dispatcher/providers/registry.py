@@ -1,6 +1,7 @@
 """Name -> provider, written out by hand; one adapter an account and process."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -96,6 +97,9 @@ def check_options(provider: str, options: Mapping[str, str]) -> None:
         allowed = kit.options[name]
         if not isinstance(allowed, str) and value not in allowed:
             raise UsageError(f"--option {name} must be one of: {', '.join(allowed)}")
+        pattern = kit.patterns.get(name)
+        if pattern and not re.fullmatch(pattern, value):
+            raise UsageError(f"--option {name} does not look like one ({pattern}); see docs/providers.md")
 
 
 def default_base_url(provider: str, options: Mapping[str, str]) -> str:

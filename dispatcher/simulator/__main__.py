@@ -7,6 +7,7 @@ import itertools
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from dispatcher.simulator.callfire import CallFire
@@ -90,10 +91,11 @@ class Exchange:
         self._ledger.close()
 
 
-async def run(arguments: argparse.Namespace) -> None:
+async def run(arguments: argparse.Namespace, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until TERM. Raises OSError, ValueError."""
     exchange = Exchange(arguments)
     server = await serve(exchange.handle, arguments.host, arguments.port)
+    ready()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

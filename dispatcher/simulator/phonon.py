@@ -46,8 +46,11 @@ class Phonon:
         is_bulk = request.path.startswith(BULK)
         await asyncio.sleep(self._line.timing.latency)
         if request.method == "POST" and request.path == "/portal/callback":
-            told = request.json()
-            self._callbacks[told.get("flow", "")] = told["url"]
+            try:
+                told = request.json()
+                self._callbacks[str(told.get("flow", ""))] = str(told["url"])
+            except (ValueError, KeyError, AttributeError):
+                return Response(400, b'POST {"flow": "...", "url": "http://..."}', {"Content-Type": "text/plain"})
             return Response(204)
         match request.method, request.path.removeprefix(BULK):
             case "POST", path if path == CREATE:

@@ -74,6 +74,10 @@ _RANGES: tuple[tuple[range, Script], ...] = (
 )
 
 
+RESULTS = frozenset({"LA", "AM", "BUSY", "NO_ANS", "CARRIER_ERROR", "CARRIER_TEMP_ERROR", "SENT"})
+"""What a dial may come to, whoever is played."""
+
+
 class Scripts:
     """The script of each number, by its last two digits."""
 
@@ -119,8 +123,11 @@ def _row(row: dict[str, Any], path: Path) -> dict[int, Script]:
         numbers = range(int(first), int(last or first) + 1)
         if not numbers or not 0 <= numbers[0] <= numbers[-1] <= 99:
             raise ValueError
+        results = tuple(str(r) for r in row.get("results", ["LA"]))
+        if not results or not RESULTS.issuperset(results):
+            raise ValueError
         script = Script(
-            tuple(str(r) for r in row.get("results", ["LA"])) or ("LA",),
+            results,
             Trick[row.get("trick", "NONE")],
             float(row.get("duration_s", 20)),
             row.get("word"),
@@ -128,6 +135,7 @@ def _row(row: dict[str, Any], path: Path) -> dict[int, Script]:
     except (KeyError, ValueError, TypeError):
         tricks = ", ".join(trick.name for trick in Trick)
         raise ValueError(
-            f"{path}: a [[number]] needs digits like '40-49', results and a trick; tricks are {tricks}"
+            f"{path}: [[number]] with digits {row.get('digits')!r} cannot be played. It needs digits like '40-49', may "
+            f"have results (of {', '.join(sorted(RESULTS))}), a trick (of {tricks}), a duration_s and a word"
         ) from None
     return dict.fromkeys(numbers, script)

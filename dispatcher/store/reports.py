@@ -136,7 +136,7 @@ def _blocked_by(row: Row, campaign: Campaign) -> str | None:
     if row["account_state"] == AccountState.STOPPED and row["account_reason"] == BY_OPERATOR:
         return f"ACCOUNT_STOPPED by an operator; go on with: dispatcher account resume {row['account_name']}"
     if row["account_state"] == AccountState.STOPPED:
-        return f"ACCOUNT_STOPPED ({row['account_reason']}); it is probed and goes on by itself"
+        return f"ACCOUNT_STOPPED ({row['account_reason']}); it is probed and goes on by itself once that is mended"
     if row["is_throttled"]:
         return f"THROTTLED by the provider until {row['throttled_until']:%H:%M:%S %Z}"
     blocked: str | None = row["blocked_by"]

@@ -240,4 +240,5 @@ KIT = Kit(
     reader=lambda options: Reader(signed=options.get("api") != "1.1"),
     capabilities=_capabilities,
     options={"api": ("2", "1.1"), "format": ("xml", "json"), "route": ("calls", "broadcast"), "campaign_id": ""},
+    patterns={"campaign_id": r"[0-9]{1,19}"},
 )

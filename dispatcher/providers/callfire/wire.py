@@ -83,7 +83,8 @@ class Webhook(Wire):
     """A subscription as they list it."""
 
     id: Text = Field(validation_alias=AliasChoices("@id", "id", "Id"))
-    address: Optional = named("Endpoint", "endpoint", "callback")
+    address: str | None = named("Endpoint", "endpoint", "callback")
+    """Whole: it is compared."""
     event: Optional = named("TriggerEvent", "triggerEvent", "resource")
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Content, Dedupe, LookupBy
+from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.reading import BodyKind, Reading
 from dispatcher.domain.results import Disposition, Outcome, Result
 from dispatcher.domain.states import State
@@ -115,6 +116,10 @@ class Fortytwo(Adapter):
         by_id = {s.outcome.provider_call_id: seen_outcome(s) for s in reading.sightings}
         return {call.key: by_id.get(call.provider_call_id, NOT_FOUND) for call in calls}
 
+    async def subscribe(self, url: str, secret: str) -> None:
+        """Raises NotAllowed."""
+        raise NotAllowed("Fortytwo is told with each request where to post; there is nothing to subscribe")
+
     async def probe(self) -> bool:
         """Ask for a call that never was: 'not found' is said to who may ask."""
         answer = await self._asking.send("GET", self._paths["call_path"].replace("{id}", _NOBODY))
@@ -144,5 +149,6 @@ KIT = Kit(
         contents=frozenset({Content.TEXT, Content.AUDIO}),
     ),
     options={"voice_path": "/1/voice", "call_path": "/1/voice/status/{id}", "job_path": "/1/voice/job/{id}"},
+    patterns={"voice_path": r"/\S*", "call_path": r"/\S*\{id\}\S*", "job_path": r"/\S*\{id\}\S*"},
     secret_form="token",
 )

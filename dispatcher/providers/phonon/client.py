@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Content, Dedupe, LookupBy
+from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.reading import BodyKind, Reading
 from dispatcher.domain.results import Disposition, Frozen, Outcome
 from dispatcher.providers.adapter import Adapter, MaySend, Pause, frozen_as, seen_outcome
@@ -25,7 +26,8 @@ MOST_UUIDS = 100
 _SECRET = "\N{LOCK}security-id\N{LOCK}"
 """Stands for the secret in what is kept."""
 _JSON = {"Content-Type": "application/json"}
-_CHECKSUM_REPEATED, _BAD_NUMBER, _EMPTY, _TOO_MANY = 201, 205, 302, 303
+_CHECKSUM_REPEATED, _BAD_NUMBER, _TOO_MANY = 201, 205, 303
+_INVALID_FLOW, _EMPTY, _INVALID_FLOW_VERSION = 301, 302, 304
 
 
 class Phonon(Adapter):
@@ -119,12 +121,21 @@ class Phonon(Adapter):
         not_over = Outcome(disposition=Disposition.IN_FLIGHT)
         return {call.key: by_uuid.get(call.provider_call_id, not_over) for call in calls}
 
+    async def subscribe(self, url: str, secret: str) -> None:
+        """Their portal is told by a person. Raises NotAllowed."""
+        raise NotAllowed(f"Phonon is told in its own portal where to post; give each flow this address: {url}")
+
     async def probe(self) -> bool:
-        """Start nothing: 'empty call list' is said to who may start."""
+        """Start nothing: what is said about the flow or the list is said to who may start."""
         body = request([], self._secret, self._flow, datetime.now(UTC))
         answer = await self._asking.send("POST", self._path, content=body, headers=_JSON)
         reading = self.read_answer(answer)
-        return isinstance(reading, Reading) and _code_of(reading) in (_EMPTY, _CHECKSUM_REPEATED)
+        return isinstance(reading, Reading) and _code_of(reading) in (
+            _CHECKSUM_REPEATED,
+            _INVALID_FLOW,
+            _EMPTY,
+            _INVALID_FLOW_VERSION,
+        )
 
 
 def _by_size(calls: Sequence[Call]) -> list[Sequence[Call]]:
@@ -169,5 +180,6 @@ KIT = Kit(
         "pull_url": "",
         "create_path": "/kairos-apis/outbound/create",
     },
+    patterns={"pull_url": r"https?://\S+", "create_path": r"/\S+", "flow": r"[\w-]{1,64}"},
     secret_form="security-id",
 )
