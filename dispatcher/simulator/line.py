@@ -118,7 +118,7 @@ class Line:
             if trick in known:
                 continue
             if trick is Trick.ERROR_NOT_DIALLED and number not in self._broken:
-                self._broken.add(number)  # whoever asks again is heard
+                self._broken.update(numbers)  # whoever asks again is heard
                 return Refusal.BROKEN
             if trick is Trick.THROTTLE and now < self.throttled_until(number, now):
                 return Refusal.THROTTLED
