@@ -27,8 +27,8 @@ from dispatcher.domain.attempt import Call
 from dispatcher.domain.campaign import CampaignState, read_policy
 from dispatcher.flow import control
 from dispatcher.flow.load import load_file
+from dispatcher.providers.adapter import Opening
 from dispatcher.providers.callfire.client import CallFire
-from dispatcher.providers.kit import Opening
 
 WORKERS = 2
 """As many as config/supervisord.conf has dial workers."""

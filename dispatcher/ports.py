@@ -219,8 +219,8 @@ class Provider(Protocol):
         """What the provider knows of each call, by our key. A key that is missing could not be asked."""
         ...
 
-    async def probe(self) -> bool:
-        """Does the account work again? A harmless authenticated request."""
+    async def probe(self) -> str | None:
+        """Ask something harmless: what the provider objects to, None when the account works."""
         ...
 
     @property

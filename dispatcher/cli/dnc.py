@@ -147,10 +147,13 @@ def push(
 ) -> None:
     """Put the numbers of a list on the provider's own do-not-call list."""
 
-    async def verb(services: Services) -> int:
+    async def verb(services: Services) -> tuple[int, int]:
         return await lists.push(await services.store.account_named(account), list_name, services)
 
-    out.print(f"{call(verb)} numbers of '{list_name}' are on the provider's list of account '{account}'")
+    pushed, prefixes = call(verb)
+    out.print(f"{pushed} numbers of '{list_name}' are on the provider's list of account '{account}'")
+    if prefixes:
+        out.print(f"{prefixes} prefixes stay here: the provider lists numbers only")
 
 
 class _Unreadable:

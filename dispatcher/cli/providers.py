@@ -91,8 +91,10 @@ def probe(
     else:
         out.print(listing(["what", "found"], [[name, str(value)] for name, value in told.items()]))
         out.print(f"written to {file}", soft_wrap=True)
-    if not told["credentials"]:
-        err.print("the account does not answer as one that works: check its credentials, base URL and options")
+    if objection := told["objection"]:
+        err.print(
+            f"the provider refuses the account ({objection}): check its credentials, base URL and options", markup=False
+        )
         raise typer.Exit(1)
 
 
@@ -123,7 +125,8 @@ def report(
         "provider": account.provider,
         "base_url": account.base_url,
         "probed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "credentials": found.works,
+        "works": found.objection is None,
+        "objection": found.objection,
         "clock_off_s": round(found.clock_off_s, 1) if found.clock_off_s is not None else None,
         "postback_address": (unreachable or "answers") + outside,
         "dedupe_declared": str(declared.dedupe),

@@ -70,6 +70,9 @@ class CampaignState(StrEnum):
     ABORTED = "ABORTED"
 
 
+BY_CONFIG = "config"
+"""Begins the reason of a campaign that was paused because the provider refuses its requests; its word follows."""
+
 CAMPAIGN_MOVES: Mapping[CampaignState, frozenset[CampaignState]] = {
     CampaignState.RUNNING: frozenset({CampaignState.DRAFT, CampaignState.PAUSED}),
     CampaignState.PAUSED: frozenset({CampaignState.RUNNING}),
@@ -315,7 +318,7 @@ class Campaign:
     """The partition of its destinations, fixed for life."""
     state: CampaignState
     reason: str | None
-    """Who paused it: operator, or config when the provider refuses its requests."""
+    """Who paused it: operator, or config when the provider refuses its requests, with the provider's word."""
     policy_version: int
     policy: Policy
     created_at: datetime

@@ -65,8 +65,8 @@ class Capabilities:
 class Examination:
     """What probing an account showed."""
 
-    works: bool
-    """Are its credentials taken?"""
+    objection: str | None
+    """What the provider says against the account; None: it works."""
     clock_off_s: float | None
     """How far the provider's clock is ahead of ours; None when it does not say."""
     dedupe_window: timedelta | None

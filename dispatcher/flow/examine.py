@@ -16,14 +16,14 @@ async def examine(account: Account, number: str | None, window: timedelta, servi
     What is proved is kept: only then are lost requests sent again. Raises NotAllowed, UsageError, ServerError.
     """
     provider = services.providers.of(account)
-    works = await provider.probe()
+    objection = await provider.probe()
     declared = services.providers.capabilities(account)
-    dialled = works and number is not None and declared.dedupe is not Dedupe.NONE
+    dialled = objection is None and number is not None and declared.dedupe is not Dedupe.NONE
     proved = dialled and number is not None and await _repeats(account, number, window, services)
     if dialled:
         await services.store.prove_dedupe(account.id, window if proved else None)
     return Examination(
-        works=works,
+        objection=objection,
         clock_off_s=provider.clock_off_s,
         dedupe_window=window if proved else None,
         dialled=dialled,

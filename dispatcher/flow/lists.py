@@ -107,17 +107,17 @@ def _passed_over(line: int, why: str) -> None:
     """What they list may be no number that anybody could dial."""
 
 
-async def push(account: Account, list_name: str, services: Services) -> int:
-    """Put the numbers of one of our lists on the provider's own; how many. Prefixes stay here.
+async def push(account: Account, list_name: str, services: Services) -> tuple[int, int]:
+    """Put the numbers of one of our lists on the provider's own: how many, and how many prefixes had to stay here.
 
     Raises NotAllowed, NotFound, ServerError, UsageError.
     """
-    entries = [entry.number async for entry in services.store.dnc_entries(list_name)]
-    numbers = sorted({number for number in entries if not number.endswith("*")})
+    entries = {entry.number async for entry in services.store.dnc_entries(list_name)}
+    numbers = sorted(number for number in entries if not number.endswith("*"))
     if not numbers:
         raise NotFound(f"the list '{list_name}' holds no number; see: dispatcher dnc list")
     await services.providers.of(account).dnc_add(numbers)
-    return len(numbers)
+    return len(numbers), len(entries) - len(numbers)
 
 
 async def screen_waiting(services: Services) -> int:

@@ -36,7 +36,7 @@ async def settle_postbacks(services: Services) -> int:
         for account_id, group in by_account.items():
             try:
                 account = await services.store.account(account_id)
-                await services.store.mark_postbacks(await _settle_group(account, group, services))
+                await services.store.mark_postbacks(await settle_group(account, group, services))
             except Exception:  # the other accounts' are settled all the same
                 log.exception("postbacks not settled yet", extra={"account_id": account_id, "n": len(group)})
         taken += len(postbacks)
@@ -45,7 +45,8 @@ async def settle_postbacks(services: Services) -> int:
     return taken
 
 
-async def _settle_group(account: Account, group: list[Postback], services: Services) -> list[PostbackMark]:
+async def settle_group(account: Account, group: list[Postback], services: Services) -> list[PostbackMark]:
+    """Read and settle postbacks of one account; what became of each."""
     reader = services.providers.reader(account)
     channels = services.providers.capabilities(account).channels
     marks: dict[int, PostbackMark] = {}
@@ -60,8 +61,9 @@ async def _settle_group(account: Account, group: list[Postback], services: Servi
         outbound = [(postback, s) for s in seen.sightings if not s.inbound and is_of_request(s, postback.request)]
         outbound = [(p, s) for p, s in outbound if s.channel in channels]  # a flow's own texts are none of ours
         sightings += outbound
-        if postback.tries == 1:
-            await _hear(account, seen.events, services)
+        await _hear_people(account, seen.events, services)
+        if postback.tries == 1:  # what waits for its match must not stop an account that has recovered since
+            await _hear_provider(account, seen.events, services)
         marks[postback.id] = PostbackMark(postback.id, PostbackState.APPLIED if outbound else PostbackState.IGNORED)
     keys = await _match(account, sightings, services)
     news = []
@@ -75,13 +77,16 @@ async def _settle_group(account: Account, group: list[Postback], services: Servi
     return list(marks.values())
 
 
-async def _hear(account: Account, events: Sequence[Event], services: Services) -> None:
-    """What is about the account, or from a person who wants no more: heard before any result is settled."""
-    for event in events:
-        outcome = event.outcome
-        if event.opt_out:
-            new = DncAdd(numbers=(event.opt_out,), list="replies", source=f"account:{account.id}")
-            await services.store.dnc_add(new)
+async def _hear_people(account: Account, events: Sequence[Event], services: Services) -> None:
+    """Who wants no more is listed before any result is settled; also when who took this before has died."""
+    for number in [event.opt_out for event in events if event.opt_out]:
+        new = DncAdd(numbers=(number,), list="replies", source=f"account:{account.id}")
+        await services.store.dnc_add(new)
+
+
+async def _hear_provider(account: Account, events: Sequence[Event], services: Services) -> None:
+    """What is about the account is heard before any result is settled."""
+    for outcome in [event.outcome for event in events]:
         if outcome and outcome.disposition is Disposition.ACCOUNT_STOP:
             await stop_account(account.id, outcome.detail or "REFUSED", services)
         elif outcome and outcome.disposition is Disposition.THROTTLE:

@@ -40,7 +40,7 @@ async def reconcile(account_id: int, services: Services) -> int:
     if not calls:
         return 0
     answers = await _ask(account, calls, services)
-    news = [item for call in calls if (item := _news(call, answers.get(call.key)))]
+    news = [news_of(call, answers.get(call.key)) for call in calls]
     await settle(account.id, news, services)
     return len(calls)
 
@@ -83,7 +83,7 @@ def _limit(account: Account) -> Limit:
     return Limit(f"lookup:{account.id}", 1 / (account.rate * SHARE_OF_PACE))
 
 
-def _news(call: OpenCall, answer: Outcome | None) -> News | None:
+def news_of(call: OpenCall, answer: Outcome | None) -> News:
     """What an answer means for a call that has waited: at the deadline only a result counts."""
     asked_in_vain = answer is not None or call.is_hopeless
     if call.is_overdue and asked_in_vain and not (answer and _is_new(call, answer)):
@@ -121,10 +121,11 @@ async def probe(account_id: int, services: Services) -> bool:
     if not await services.store.put_off_probe(account):  # first: nobody else asks meanwhile
         return account.state is AccountState.OPEN
     try:
-        works = await services.providers.of(account).probe()
+        objection = await services.providers.of(account).probe()
     except UsageError as error:
-        log.warning("account without credentials", extra={"account_id": account.id, "error": str(error)})
-        works = False
-    if works and await services.store.reopen_account(account.id):
+        objection = str(error)
+    if objection:
+        log.info("account does not work yet", extra={"account_id": account.id, "objection": objection})
+    elif await services.store.reopen_account(account.id):
         log.warning("account works again", extra={"account_id": account.id})
-    return works
+    return not objection

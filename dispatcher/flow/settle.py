@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 
-from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.campaign import BY_CONFIG, CampaignState
 from dispatcher.domain.errors import NotAllowed, ServerError
 from dispatcher.domain.results import Disposition, News, Result
 from dispatcher.domain.settling import Decision, PutBack
@@ -20,6 +20,7 @@ KEEP_TRYING_S = 20
 """As long as a shift's task has before its time limit."""
 _RETRY_S = 0.5
 DEFAULT_SLOWDOWN = timedelta(seconds=1)
+_LONGEST_WORD = 64
 
 
 async def settle(account_id: int | None, news: Sequence[News], services: Services) -> list[Decision]:
@@ -82,16 +83,17 @@ async def stop_account(account_id: int, reason: str, services: Services) -> None
 
 async def _pause_misconfigured(decisions: Sequence[Decision], services: Services) -> None:
     refused = {
-        d.campaign_id
+        d.campaign_id: f"{BY_CONFIG} ({(d.outcome.detail or d.outcome.disposition)[:_LONGEST_WORD]})"
         for d in decisions
         if d.outcome.disposition is Disposition.CONFIG_STOP and isinstance(d.step, PutBack)
     }
-    for campaign_id in sorted(refused):
+    for campaign_id, reason in sorted(refused.items()):
         try:
-            await services.store.move_campaign(campaign_id, CampaignState.PAUSED, actor="system", reason="config")
+            await services.store.move_campaign(campaign_id, CampaignState.PAUSED, actor="system", reason=reason)
         except NotAllowed:
             continue  # paused, done or aborted already
-        log.error("campaign paused: the provider refuses its requests", extra={"campaign_id": campaign_id})
+        told = {"campaign_id": campaign_id, "reason": reason}
+        log.error("campaign paused: the provider refuses its requests", extra=told)
 
 
 class Recorder:

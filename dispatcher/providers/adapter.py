@@ -4,7 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from dispatcher.domain.attempt import Call, OpenCall
@@ -24,30 +24,45 @@ NO_WAY = Outcome(disposition=Disposition.RECONCILE, detail="NO_WAY_TO_ASK")
 UNREADABLE = Outcome(disposition=Disposition.RECONCILE, detail="UNREADABLE_ANSWER")
 
 
-class _Reads(Protocol):
-    def read(self, body: Body) -> Reading: ...
+Options = Mapping[str, str]
+
+
+class Reader(Protocol):
+    """Reads what a provider answers and posts."""
+
+    def read(self, body: Body) -> Reading:
+        """Raises PayloadError."""
+        ...
+
+    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Everything that an adapter of one account is opened with."""
+
+    base_url: str
+    secret: str = field(repr=False)
+    """As it stands where `credentials` point to: 'user:password', or a token."""
+    options: Options
+    callback_url: Callable[[str], str]
+    """Where the results of one request are posted, by the request's name."""
+    calls_per_request: int = 1
+    connections: int = 1
+    deadline_s: float = 12
 
 
 class Adapter(ABC):
     """One account at one provider. Trouble is an Outcome, never an exception."""
 
-    def __init__(
-        self,
-        base_url: str,
-        headers: Mapping[str, str],
-        reader: _Reads,
-        *,
-        most: int,
-        connections: int,
-        deadline_s: float,
-    ) -> None:
-        self._lanes = Lanes(base_url, headers, connections, deadline_s)
-        self._asking = Lanes(base_url, headers, 2, deadline_s)
+    def __init__(self, opening: Opening, headers: Mapping[str, str], reader: Reader) -> None:
+        self._lanes = Lanes(opening.base_url, headers, opening.connections, opening.deadline_s)
+        self._asking = Lanes(opening.base_url, headers, 2, opening.deadline_s)
         self._reader = reader
-        self._most = most
+        self._most = opening.calls_per_request
         self._sizes: dict[str, int] = {}
         """By number: how many calls the next request with it may have, since one was refused. Keys would not last."""
-        self._deadline_s = deadline_s
+        self._deadline_s = opening.deadline_s
 
     @property
     def free(self) -> int:
@@ -137,9 +152,28 @@ class Adapter(ABC):
     async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
         """What the provider knows of these calls."""
 
+    async def probe(self) -> str | None:
+        """Ask something harmless: what the provider objects to, None when the account works."""
+        answer = await self.knock()
+        if isinstance(answer, Answer) and self.lets_in(answer):
+            return None
+        return self._objection(answer)
+
     @abstractmethod
-    async def probe(self) -> bool:
-        """Does the account work? A harmless authenticated request."""
+    async def knock(self) -> Answer | Outcome:
+        """A request that rings nobody, and is answered only to who may use the account."""
+
+    def lets_in(self, answer: Answer) -> bool:
+        """Is this how a knock is answered to who may use the account?"""
+        return answer.status == 200
+
+    def _objection(self, answer: Answer | Outcome) -> str:
+        reading = self.read_answer(answer, BodyKind.LOOKUP)
+        outcome = reading if isinstance(reading, Outcome) else reading.verdict
+        words = [f"HTTP {answer.status}"] if isinstance(answer, Answer) else []
+        if outcome and outcome.detail and outcome.detail not in words:
+            words.append(outcome.detail)
+        return ", ".join(words) or "NO_ANSWER"
 
     async def resend(self, frozen: Frozen, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
         """Send the very same request again, where the provider refuses what it has seen; what it said, by our key."""

@@ -2,38 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from dispatcher.domain.capability import Capabilities
-from dispatcher.domain.reading import Body, Reading
-from dispatcher.providers.adapter import Adapter
-
-Options = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Opening:
-    """Everything that an adapter of one account is opened with."""
-
-    base_url: str
-    secret: str = field(repr=False)
-    """As it stands where `credentials` point to: 'user:password', or a token."""
-    options: Options
-    callback_url: Callable[[str], str]
-    """Where the results of one request are posted, by the request's name."""
-    calls_per_request: int = 1
-    connections: int = 1
-    deadline_s: float = 12
-
-
-class Reader(Protocol):
-    """Reads what a provider answers and posts."""
-
-    def read(self, body: Body) -> Reading:
-        """Raises PayloadError."""
-        ...
-
-    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool: ...
+from dispatcher.providers.adapter import Adapter, Opening, Options, Reader
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 from dispatcher.domain.account import Account
 from dispatcher.domain.capability import Capabilities
 from dispatcher.domain.errors import UsageError
-from dispatcher.providers.adapter import Adapter
+from dispatcher.providers.adapter import Adapter, Opening, Reader
 from dispatcher.providers.callfire.client import KIT as CALLFIRE
 from dispatcher.providers.fortytwo.client import KIT as FORTYTWO
-from dispatcher.providers.kit import Kit, Opening, Reader
+from dispatcher.providers.kit import Kit
 from dispatcher.providers.phonon.client import KIT as PHONON
 
 KITS: dict[str, Kit] = {"callfire": CALLFIRE, "fortytwo": FORTYTWO, "phonon": PHONON}

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dispatcher.simulator.callfire import CallFire
 from dispatcher.simulator.callfire11 import BASE, CallFire11
@@ -51,6 +52,7 @@ class Exchange:
     """What answers requests: one provider, or all of them by their paths. Raises ValueError."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
+        secret = _checked(arguments)
         scripts, seconds = read_scenario(arguments.scenario) if arguments.scenario else (Scripts(), {})
         known = {item.name for item in dataclasses.fields(Timing)}
         if unknown := set(seconds) - known:
@@ -63,7 +65,6 @@ class Exchange:
         def line(own_retries: bool = True) -> Line:
             return Line(self._ledger, Timing(**seconds), scripts, ids, own_retries=own_retries)
 
-        secret = arguments.credentials
         phonon = Phonon(line(), secret, arguments.callback).handle
         most, test_number = arguments.most_destinations, arguments.test_number
         fortytwo = Fortytwo(line(own_retries=False), secret, most, test_number).handle
@@ -89,6 +90,16 @@ class Exchange:
     def close(self) -> None:
         """Keep what was written."""
         self._ledger.close()
+
+
+def _checked(arguments: argparse.Namespace) -> str:
+    """The credentials; raises ValueError for what a client could never send."""
+    secret, callback = arguments.credentials, arguments.callback
+    if arguments.provider in ("callfire", "all") and not all(secret.partition(":")):
+        raise ValueError("--credentials of CallFire are user:password, as an account's are")
+    if callback is not None and not (callback.startswith(("http://", "https://")) and urlsplit(callback).hostname):
+        raise ValueError("--callback must be an http address: the one that 'dispatcher account show' prints")
+    return str(secret)
 
 
 async def run(arguments: argparse.Namespace, ready: Callable[[], None] = lambda: None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Iterator
 from psycopg import sql
 
 from dispatcher.domain.account import BY_OPERATOR, AccountState
-from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.campaign import BY_CONFIG, Campaign, CampaignState
 from dispatcher.domain.destination import Tally
 from dispatcher.domain.dnc import DncEntry, Scope
 from dispatcher.domain.report import AttemptKey, ExportRow, LoadLine, Status, Violation
@@ -131,6 +131,11 @@ def _nothing_loaded(campaign: Campaign) -> str | None:
 
 
 def _blocked_by(row: Row, campaign: Campaign) -> str | None:
+    if campaign.state in (CampaignState.DONE, CampaignState.ABORTED):
+        return None
+    if (campaign.reason or "").startswith(BY_CONFIG):
+        mend = f"mend the account, then: dispatcher campaign resume {campaign.id}; or abort it and create it anew"
+        return f"REFUSED by the provider, {campaign.reason}; {mend}"
     if campaign.state is CampaignState.RUNNING and row["running_s"] > _STALE_S and not _is_fresh(row):
         return "NOTHING_RUNS (no tick of beat and worker-io for a while); start them: dispatcher up, or supervisord"
     if row["account_state"] == AccountState.STOPPED and row["account_reason"] == BY_OPERATOR:

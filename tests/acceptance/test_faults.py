@@ -70,7 +70,7 @@ async def test_twenty_kills_two_flushes_and_a_database_restart_lose_nobody_and_r
 
 
 def records(rows: int) -> list[str]:
-    """A header and so many lines. One number without credit stops the account; more of them only make it stop longer."""
+    """A header and so many lines. One number without credit stops the account; more only make it stop longer."""
     header, *lines = (EXAMPLES / "demo.csv").read_text(encoding="utf-8").splitlines()
     broke = [line for line in lines if line.split(",")[0].endswith("96")]
     kept = [line for line in lines if line not in broke[1:]]

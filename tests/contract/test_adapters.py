@@ -1,7 +1,5 @@
 """The same cases against every adapter, over real HTTP with a server that answers as it is told."""
 
-import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,15 +13,15 @@ from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import LookupBy
 from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition
 from dispatcher.domain.states import Phase
-from dispatcher.providers.adapter import Adapter
-from dispatcher.providers.kit import Kit, Opening
+from dispatcher.providers.adapter import Adapter, Opening
+from dispatcher.providers.kit import Kit
 from dispatcher.providers.registry import KITS, with_defaults
+from tests.contract.answering import Answer, answering, http
 from tests.toy.client import KIT as TOY
 
 D = Disposition
 KEY = "0123456789abc"
 TO = "12025550142"
-Answer = Callable[[bytes], bytes]
 
 
 def call(n: int = 0) -> Call:
@@ -88,43 +86,20 @@ FACES = (
 every_face = pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
 
 
-def http(status: int, body: Any = b"", *headers: str) -> bytes:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return "\r\n".join([f"HTTP/1.1 {status} X", f"Content-Length: {len(data)}", *headers, "", ""]).encode() + data
-
-
 @asynccontextmanager
 async def opened(face: Face, answer: Answer, at_once: int = 1) -> AsyncIterator[tuple[Adapter, list[bytes]]]:
-    """A server that reads whole requests and answers raw bytes; b'' closes, b'...' hangs."""
-    seen: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next((int(x[15:]) for x in head.split(b"\r\n") if x.lower().startswith(b"content-length:")), 0)
-                seen.append(head + await reader.readexactly(length))
-                data = answer(seen[-1])
-                if data == b"...":
-                    await asyncio.sleep(3)
-                writer.write(data)
-                await writer.drain()
-                if not data:
-                    break
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    adapter = face.kit.open(opening(face, server.sockets[0].getsockname()[1], at_once))
-    try:
-        yield adapter, seen
-    finally:
-        await adapter.close()
-        server.close()
+    """An adapter, and the requests that its provider has seen."""
+    async with answering(answer) as (address, seen):
+        adapter = face.kit.open(opening(face, address, at_once))
+        try:
+            yield adapter, seen
+        finally:
+            await adapter.close()
 
 
-def opening(face: Face, port: int, at_once: int = 1) -> Opening:
+def opening(face: Face, address: str, at_once: int = 1) -> Opening:
     return Opening(
-        base_url=f"http://127.0.0.1:{port}",
+        base_url=address,
         secret="user:pass",
         options=face.all_options,
         callback_url=lambda request: f"http://hooks.example/{request}",
@@ -212,10 +187,10 @@ async def test_every_answer_is_classified_and_nothing_is_sent_twice(face: Face, 
 
 @every_face
 async def test_nobody_at_the_address_is_not_sent(face: Face) -> None:
-    adapter = face.kit.open(opening(face, 1))
+    adapter = face.kit.open(opening(face, "http://127.0.0.1:1"))
     (outcome,) = (await adapter.submit([call()], yes)).values()
     assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, UNREACHABLE)
-    assert not await adapter.probe()
+    assert await adapter.probe() == UNREACHABLE
     await adapter.close()
 
 
@@ -262,3 +237,11 @@ async def test_a_capability_is_as_declared(face: Face) -> None:
             assert seen == []
     assert declared.most_calls >= 1
     assert declared.channels
+
+
+@every_face
+@pytest.mark.parametrize("status", [301, 500])
+async def test_who_is_sent_elsewhere_or_turned_away_does_not_work(face: Face, status: int) -> None:
+    async with opened(face, lambda request: http(status)) as (adapter, seen):
+        assert await adapter.probe() == f"HTTP {status}"
+    assert len(seen) == 1

@@ -1,7 +1,6 @@
 """The adapter against a provider that misbehaves in every way, over real HTTP."""
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import json
@@ -18,20 +17,14 @@ from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import Body, BodyKind
 from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome, Result
 from dispatcher.domain.states import Phase, State
-from dispatcher.providers.adapter import MaySend
+from dispatcher.providers.adapter import MaySend, Opening
 from dispatcher.providers.callfire.client import CallFire
 from dispatcher.providers.callfire.reader import Reader
-from dispatcher.providers.kit import Opening
+from tests.contract.answering import Answer, answering, http
 
 D = Disposition
 CALL = Call(key="0123456789abc", to="+12025550142", caller_id="+12025550199", text="Hello")
 ACTION = {"id": 13394, "toNumber": "12025550142", "state": "READY", "inbound": False, "created": 1443373382000}
-
-
-def http(status: int, body: bytes | dict[str, Any], *headers: str) -> bytes:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(data)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + data
 
 
 def opened(base_url: str, connections: int = 1) -> CallFire:
@@ -53,35 +46,14 @@ async def submitted(client: CallFire, may_send: MaySend) -> Outcome:
 
 
 @asynccontextmanager
-async def provider(answer: Callable[[bytes], bytes], **settings: Any) -> AsyncIterator[tuple[CallFire, list[bytes]]]:
-    """A server that reads whole requests and answers raw bytes; b'' closes, b'...' hangs."""
-    seen: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next(
-                    (int(x.split(b":")[1]) for x in head.split(b"\r\n") if x.lower().startswith(b"content-length")), 0
-                )
-                seen.append(head + await reader.readexactly(length))
-                data = answer(seen[-1])
-                if data == b"...":
-                    await asyncio.sleep(30)
-                writer.write(data)
-                await writer.drain()
-                if not data or b"Content-Length: 9999" in data:
-                    break
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    client = opened(f"http://127.0.0.1:{port}/v2", settings.get("connections", 2))
-    try:
-        yield client, seen
-    finally:
-        await client.close()
-        server.close()
+async def provider(answer: Answer, connections: int = 2) -> AsyncIterator[tuple[CallFire, list[bytes]]]:
+    """A client, and the requests that its provider has seen."""
+    async with answering(answer) as (address, seen):
+        client = opened(f"{address}/v2", connections)
+        try:
+            yield client, seen
+        finally:
+            await client.close()
 
 
 def error(message: str) -> dict[str, Any]:
@@ -170,7 +142,7 @@ async def test_nobody_there_is_not_sent() -> None:
     client = opened("http://127.0.0.1:1/v2")
     outcome = await submitted(client, may_send)
     assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, UNREACHABLE)
-    assert not await client.probe()
+    assert await client.probe() == UNREACHABLE
     with pytest.raises(ServerError, match="did not list /webhooks"):
         await client.subscribe("http://x", "s")
     await client.close()
@@ -375,3 +347,37 @@ def test_signatures(encode: Callable[[bytes], str]) -> None:
     assert not client.is_authentic({"x-callfire-signature": right}, b"body2", "secret")
     assert not client.is_authentic({"x-callfire-signature": right}, b"body", "other")
     assert not client.is_authentic({}, b"body", "secret")
+
+
+async def test_only_what_has_the_whole_address_is_taken_back() -> None:
+    address = "http://hooks.example/hooks/main/" + "s" * 60
+    listed = [{"id": 1, "callback": address, "resource": "OutboundCall"}, {"id": 2, "callback": address + "/other"}]
+
+    def answer(request: bytes) -> bytes:
+        return http(200, {"items": listed, "totalCount": 2}) if request.startswith(b"GET") else http(204)
+
+    async with provider(answer) as (client, seen):
+        assert await client.unsubscribe(address) == 1
+    assert [r.split(b" ")[1] for r in seen if r.startswith(b"DELETE")] == [b"/v2/webhooks/1"]
+
+
+async def test_pages_may_be_smaller_than_what_was_asked_for() -> None:
+    pages = [["12025550101", "12025550102"], ["12025550103"]]
+    left = iter([http(200, {"items": [{"number": n} for n in page], "totalCount": 3}) for page in pages])
+    async with provider(lambda request: next(left)) as (client, seen):
+        assert await client.dnc_numbers() == ["+12025550101", "+12025550102", "+12025550103"]
+    assert b"offset=2" in seen[1]
+
+
+async def test_a_list_without_end_is_given_up() -> None:
+    async with provider(lambda request: http(200, {"items": [{"number": "12025550101"}]})) as (client, seen):
+        with pytest.raises(ServerError, match="same page"):
+            await client.dnc_numbers()
+    assert len(seen) == 2
+
+
+async def test_a_refused_account_says_why() -> None:
+    async with provider(lambda request: http(401, error("no such user"))) as (client, _):
+        assert await client.probe() == "HTTP 401"
+    async with provider(lambda request: http(200, {"id": 12, "email": "x@example.com"})) as (client, _):
+        assert await client.probe() is None

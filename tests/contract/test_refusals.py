@@ -8,7 +8,8 @@ import pytest
 
 from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome
 from dispatcher.domain.states import State
-from tests.contract.test_adapters import FACES, Answer, Face, accepting, body_of, call, http, no, opened, yes
+from tests.contract.answering import Answer, http
+from tests.contract.test_adapters import FACES, Face, accepting, body_of, call, no, opened, yes
 
 D = Disposition
 
@@ -179,3 +180,20 @@ async def test_a_broadcast_that_cannot_be_made_counts_as_nobody_there() -> None:
     async with opened(face, lambda request: http(500), at_once=2) as (adapter, _):
         outcomes = await adapter.submit([call(0), call(1)], yes)
     assert {(o.disposition, o.detail) for o in outcomes.values()} == {(D.NOT_SENT, UNREACHABLE)}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "objection"),
+    [
+        ("fortytwo", http(403, refused(-50, "not authorized")), "HTTP 403, CODE -50"),
+        (
+            "phonon",
+            http(200, {"api-response-code": 202, "api-response-message": "No"}),
+            "HTTP 200, INVALID_SECURITY_ID",
+        ),
+    ],
+)
+async def test_a_refused_account_says_why(name: str, answer: bytes, objection: str) -> None:
+    (face,) = [f for f in FACES if f.name == name]
+    async with opened(face, lambda request: answer) as (adapter, _):
+        assert await adapter.probe() == objection

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
@@ -11,12 +12,15 @@ import pytest
 
 from dispatcher.bootstrap import Urls, callback_url, secret_key
 from dispatcher.cli.accounts import hook_address
+from dispatcher.domain.account import AccountState
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.hooks import hook_secret, request_url
+from dispatcher.domain.postback import Postback
 from dispatcher.embedded import Servers
 from dispatcher.flow import control, lists
 from dispatcher.flow.examine import examine
+from dispatcher.flow.postback import settle_group
 from dispatcher.providers.registry import KITS
 from dispatcher.simulator.server import post, serve
 from tests.acceptance.harness import fictional
@@ -80,7 +84,7 @@ async def what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved(trip: 
     async with trip.playing("phonon") as played:
         account = await trip.account(played, "phonon", "phonon", options=FLOW, calls_per_request=3)
         found = await examine(account, "+12025550100", timedelta(seconds=2), trip.services)
-        assert (found.works, found.dedupe_window, found.dialled) == (True, timedelta(seconds=2), True)
+        assert (found.objection, found.dedupe_window, found.dialled) == (None, timedelta(seconds=2), True)
         assert abs(found.clock_off_s or 9) < 3
         await trip.services.store.prove_dedupe(account.id, timedelta(minutes=10))
         # 90: taken, and the answer lost; 92: refused with an error; 93: taken, and answered with an error
@@ -204,12 +208,70 @@ async def a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
         await trip.until(is_listed)
 
 
+async def a_stop_that_a_dead_worker_took_is_heard_all_the_same(trip: Journey) -> None:
+    async with trip.playing("callfire") as played:
+        account = await trip.account(played, "callfire", "old", REST, options=OLD)
+        body = (SAMPLES / "callfire/text_stop.json").read_bytes().replace(b"2025550103", b"2025550104")
+        taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=2)
+        await settle_group(account, [taken], trip.services)
+        assert await trip.services.store.dnc_check("+12025550104")
+
+
+async def what_a_provider_says_of_an_account_is_heard_once(trip: Journey) -> None:
+    """Also when it came with a report that matches nothing, and is tried again for that."""
+    async with trip.playing("callfire") as played:
+        account = await trip.account(played, "callfire", "old", REST, options=OLD)
+        stopped = {"resourceType": "LowBalance", "eventType": "Finished"}
+        body = json.dumps({"events": [stopped]}).encode()
+        for tries in (2, 1):
+            taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=tries)
+            await settle_group(account, [taken], trip.services)
+            state = (await trip.services.store.account(account.id)).state
+            assert (state is AccountState.STOPPED) == (tries == 1)
+
+
+async def a_refused_configuration_pauses_one_campaign_and_says_why(trip: Journey) -> None:
+    async with trip.playing("fortytwo") as played:
+        account = await trip.account(played, "fortytwo", "fortytwo")
+        wrong = await trip.campaign(account, some([5], 4), content={"text": "Hi", "voice": "NOBODY"})
+        right = await trip.campaign(account, some([5], 4))
+        await trip.until_done(right)
+
+        async def is_paused() -> bool:
+            return (await trip.services.store.campaign(wrong.id)).state is CampaignState.PAUSED
+
+        await trip.until(is_paused)
+        status = await trip.services.store.status(await trip.services.store.campaign(wrong.id))
+        assert status.campaign.reason == "config (CODE -96)"
+        assert (status.blocked_by or "").startswith("REFUSED by the provider, config (CODE -96); mend the account")
+        assert {(r.state, r.dials) for r in (await trip.rows(wrong)).values()} == {("READY", 0)}
+        await control.abort(wrong.id, trip.services)
+        assert (await trip.services.store.status(await trip.services.store.campaign(wrong.id))).blocked_by is None
+
+
+async def who_is_in_doubt_ends_also_when_the_credentials_are_gone(trip: Journey) -> None:
+    async with trip.playing("callfire") as played:
+        account = await trip.account(played, "callfire", "v2", "/v2")
+        (number,) = some([84], 1)
+        campaign = await trip.campaign(account, [number])
+
+        async def is_accepted() -> bool:
+            return bool(await trip.services.store.open_calls(campaign.id, 1))
+
+        await trip.until(is_accepted)
+        (trip.settings.data_folder / f"{account.name}.credentials").unlink()
+        await trip.until_done(campaign)
+        assert await trip.ends(campaign) == {number: "TIMEOUT"}
+
+
 async def their_do_not_call_list_and_ours(trip: Journey) -> None:
     async with trip.playing("callfire") as played:
         account = await trip.account(played, "callfire", "v2", "/v2")
         mine, theirs = some([78], 150), some([79], 120)
-        await lists.add(DncAdd(numbers=tuple(mine), list="mine", source="test"), "US", trip.services)
-        assert await lists.push(account, "mine", trip.services) == 150
+        assert await lists.pull(account, trip.services) == (0, 0)
+        listed = DncAdd(numbers=(*mine, "+1900*"), list="mine", source="test")
+        await lists.add(listed, "US", trip.services)
+        assert await lists.push(account, "mine", trip.services) == (150, 1)
         await trip.services.providers.of(account).dnc_add(theirs)
         assert await lists.pull(account, trip.services) == (270, 0)
         assert await lists.pull(account, trip.services) is None
@@ -274,6 +336,10 @@ CASES: list[Callable[[Journey], Awaitable[None]]] = [
     texts,
     an_abort_stops_what_the_provider_would_ring_again,
     a_reply_that_says_stop_closes_the_door,
+    a_stop_that_a_dead_worker_took_is_heard_all_the_same,
+    what_a_provider_says_of_an_account_is_heard_once,
+    a_refused_configuration_pauses_one_campaign_and_says_why,
+    who_is_in_doubt_ends_also_when_the_credentials_are_gone,
     their_do_not_call_list_and_ours,
     a_fourth_provider_is_a_folder_and_a_line,
     the_address_of_one_request_is_of_no_use_for_another,

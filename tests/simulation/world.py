@@ -152,8 +152,8 @@ class Exchange:
     def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
         return True
 
-    async def probe(self) -> bool:
-        return True
+    async def probe(self) -> str | None:
+        return None
 
     async def subscribe(self, url: str, secret: str) -> None: ...
     async def close(self) -> None: ...

@@ -6,9 +6,9 @@ from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.reading import Reading
 from dispatcher.domain.results import Outcome
-from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, seen_outcome
+from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, Opening, seen_outcome
 from dispatcher.providers.http import Answer
-from dispatcher.providers.kit import Kit, Opening
+from dispatcher.providers.kit import Kit
 from tests.toy.wire import Reader, request
 
 
@@ -16,14 +16,7 @@ class Toy(Adapter):
     """The Provider port for Toy."""
 
     def __init__(self, opening: Opening) -> None:
-        super().__init__(
-            opening.base_url,
-            {"X-Toy-Token": opening.secret},
-            Reader(),
-            most=opening.calls_per_request,
-            connections=opening.connections,
-            deadline_s=opening.deadline_s,
-        )
+        super().__init__(opening, {"X-Toy-Token": opening.secret}, Reader())
 
     async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
         return self.read_answer(await self._lanes.send("POST", "/rings", json=request(calls), may_send=may_send))
@@ -35,9 +28,8 @@ class Toy(Adapter):
             return {}
         return {call.key: seen_outcome(reading.sightings[0]) if reading.sightings else NOT_FOUND}
 
-    async def probe(self) -> bool:
-        answer = await self._asking.send("GET", "/me")
-        return isinstance(answer, Answer) and answer.status == 200
+    async def knock(self) -> Answer | Outcome:
+        return await self._asking.send("GET", "/me")
 
 
 KIT = Kit(

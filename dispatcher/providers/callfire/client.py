@@ -7,27 +7,26 @@ pages, and then by our key; and not finding it proves nothing.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.errors import PayloadError, ServerError
-from dispatcher.domain.reading import BodyKind, Reading
+from dispatcher.domain.reading import Reading
 from dispatcher.domain.results import VETOED, Channel, Outcome
-from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, seen_outcome
-from dispatcher.providers.callfire.client11 import CallFire11, nobody_rang, reference_of
+from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options
+from dispatcher.providers.callfire.asking import Asking, nobody_rang, reference_of
+from dispatcher.providers.callfire.client11 import CallFire11
 from dispatcher.providers.callfire.reader import Reader
 from dispatcher.providers.callfire.wire import Webhook, recipient
-from dispatcher.providers.http import Answer, basic
-from dispatcher.providers.kit import Kit, Opening, Options
+from dispatcher.providers.http import Answer, Params, basic
+from dispatcher.providers.kit import Kit
 from dispatcher.providers.payload import read_json, read_model, read_number
 from dispatcher.providers.wire import Text, Wire, named
 
 PAGE = 100
-MOST_PAGES = 50
 MOST_CALLS = 500
 """Not published; cautious."""
-CLOCKS_DIFFER = timedelta(minutes=2)
 _BROADCASTS = "/calls/broadcasts"
 _ROOMS = {Channel.VOICE: "/calls", Channel.TEXT: "/texts"}
 _RESOURCES = {"OutboundCall": ["Finished"], "OutboundText": ["Finished"], "InboundText": ["Finished"]}
@@ -46,18 +45,13 @@ class Listed(Wire):
     number: Text
 
 
-class CallFire(Adapter):
+class CallFire(Asking):
     """The Provider port for CallFire v2."""
 
+    page = PAGE
+
     def __init__(self, opening: Opening) -> None:
-        super().__init__(
-            opening.base_url,
-            basic(opening.secret),
-            Reader(),
-            most=opening.calls_per_request,
-            connections=opening.connections,
-            deadline_s=opening.deadline_s,
-        )
+        super().__init__(opening, basic(opening.secret), Reader())
         self._by_broadcast = opening.options.get("route") == "broadcast"
         self._made: dict[str, str] = {}
         """Broadcasts without recipients yet, by the first of our keys."""
@@ -99,49 +93,23 @@ class CallFire(Adapter):
             del self._made[first.key]
         return reading
 
-    async def cancel(self, calls: Sequence[OpenCall]) -> int:
-        """Stop each broadcast."""
-        stopped = 0
-        for broadcast in sorted({call.provider_request_id for call in calls if call.provider_request_id}):
-            answer = await self._asking.send("POST", f"{_BROADCASTS}/{broadcast}/stop")
-            stopped += isinstance(answer, Answer) and answer.status in (200, 204)
-        return stopped
+    def room(self, channel: Channel) -> str:
+        """GET /calls or /texts."""
+        return _ROOMS[channel]
 
-    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
-        """GET /calls/{id} where the id is known, else the number's calls since the permit, compared by our key."""
-        (call,) = calls
-        asked = self._by_id(call, call.provider_call_id) if call.provider_call_id else self._by_number(call)
-        outcome = await asked
-        return {call.key: outcome} if outcome else {}
+    def window(self, call: OpenCall, since: datetime, offset: int) -> Params:
+        """Instants in milliseconds."""
+        begin = str(int(since.timestamp() * 1000))
+        where = [("limit", str(PAGE)), ("offset", str(offset))]
+        return [("toNumber", call.to.lstrip("+")), ("intervalBegin", begin), ("inbound", "false"), *where]
 
-    async def _by_id(self, call: OpenCall, call_id: str) -> Outcome | None:
-        answer = await self._asking.send("GET", f"{_ROOMS[call.channel]}/{call_id}")
-        if isinstance(answer, Answer) and answer.status == 404:
-            return NOT_FOUND
-        if not isinstance(answer, Answer) or answer.status not in (200, 201):
-            return None
-        reading = self.read_answer(answer, BodyKind.LOOKUP)
-        return seen_outcome(reading.sightings[0]) if isinstance(reading, Reading) and reading.sightings else None
+    async def stop(self, broadcast: str) -> Answer | Outcome:
+        """POST /calls/broadcasts/{id}/stop."""
+        return await self._asking.send("POST", f"{_BROADCASTS}/{broadcast}/stop")
 
-    async def _by_number(self, call: OpenCall) -> Outcome | None:
-        since = int((call.permit_at - CLOCKS_DIFFER).timestamp() * 1000)
-        params = [("toNumber", call.to.lstrip("+")), ("intervalBegin", str(since)), ("inbound", "false")]
-        for page in range(MOST_PAGES):
-            where = [("limit", str(PAGE)), ("offset", str(page * PAGE))]
-            answer = await self._asking.send("GET", _ROOMS[call.channel], params=[*params, *where])
-            reading = self.read_answer(answer, BodyKind.LOOKUP)
-            if isinstance(reading, Outcome) or reading.events:
-                return None
-            if found := next((s for s in reading.sightings if s.key == call.key), None):
-                return seen_outcome(found)
-            if reading.entries < PAGE:
-                return NOT_FOUND
-        return None
-
-    async def probe(self) -> bool:
+    async def knock(self) -> Answer | Outcome:
         """GET /me/account."""
-        answer = await self._asking.send("GET", "/me/account")
-        return isinstance(answer, Answer) and answer.status == 200
+        return await self._asking.send("GET", "/me/account")
 
     async def subscribe(self, url: str, secret: str) -> None:
         """POST /webhooks for each kind of news that this address does not get yet."""
@@ -166,6 +134,7 @@ class CallFire(Adapter):
     async def _list(self, path: str) -> list[dict[str, object]]:
         """All items. Raises ServerError."""
         found: list[dict[str, object]] = []
+        last: tuple[dict[str, object], ...] = ()
         while True:
             params = [("limit", str(PAGE)), ("offset", str(len(found)))]
             answer = _require(await self._asking.send("GET", path, params=params), (200,), f"did not list {path}")
@@ -173,7 +142,10 @@ class CallFire(Adapter):
                 page = read_model(Items, read_json(answer.body))
             except PayloadError as error:
                 raise ServerError(f"CallFire's answer to GET {path} cannot be read: {error}") from None
+            if page.items and page.items == last:
+                raise ServerError(f"CallFire gives the same page of {path} again and again; nothing was changed")
             found += page.items
+            last = page.items
             if not page.items or (page.total is not None and len(found) >= page.total):
                 return found  # their pages may be smaller than what we asked for
 

@@ -6,46 +6,38 @@ making the broadcast rings nobody, so only the batch is asked for once.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import PayloadError, ServerError
-from dispatcher.domain.reading import BodyKind, Reading
-from dispatcher.domain.results import UNREACHABLE, VETOED, Channel, Disposition, Outcome
-from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, Pause, every, seen_outcome
+from dispatcher.domain.reading import Reading
+from dispatcher.domain.results import VETOED, Channel, Disposition, Outcome
+from dispatcher.providers.adapter import MaySend, Opening, Pause, every
+from dispatcher.providers.callfire.asking import Asking, nobody_rang, reference_of
 from dispatcher.providers.callfire.outcomes import TRIGGERS
 from dispatcher.providers.callfire.reader import Reader
 from dispatcher.providers.callfire.wire import KEY_ATTRIBUTE, Webhook
-from dispatcher.providers.http import Answer, always, basic
-from dispatcher.providers.kit import Opening
+from dispatcher.providers.http import Answer, Params, always, basic
 from dispatcher.providers.payload import read_document, read_model
 from dispatcher.providers.wire import list_of
 
-_PAUSE = timedelta(seconds=5)
 PAGE = 50
 """They allow 1,000; an answer of ours may have 256 KiB."""
-MOST_PAGES = 100
-CLOCKS_DIFFER_S = 120
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _WANTED = ("OUTBOUND_CALL_FINISHED", "OUTBOUND_TEXT_FINISHED", "INBOUND_TEXT_FINISHED", "CAMPAIGN_STOPPED")
 Form = list[tuple[str, str]]
-_NOUNS = {Channel.VOICE: "call", Channel.TEXT: "text"}
+_ROOMS = {Channel.VOICE: "/call", Channel.TEXT: "/text"}
 
 
-class CallFire11(Adapter):
+class CallFire11(Asking):
     """The Provider port for CallFire 1.1."""
 
+    page = PAGE
+
     def __init__(self, opening: Opening) -> None:
-        super().__init__(
-            opening.base_url,
-            {**basic(opening.secret), "Accept": "*/*"},
-            Reader(signed=False),
-            most=opening.calls_per_request,
-            connections=opening.connections,
-            deadline_s=opening.deadline_s,
-        )
+        super().__init__(opening, {**basic(opening.secret), "Accept": "*/*"}, Reader(signed=False))
         self._format = opening.options.get("format") or "xml"
         self._made: dict[str, Reading] = {}
         """Broadcasts without a batch yet, by the first of our keys."""
@@ -63,7 +55,7 @@ class CallFire11(Adapter):
         first = calls[0]
         if len(calls) == 1:
             form = [*_broadcast(first), *_to(calls)]
-            return await self._post(f"/{_NOUNS[first.channel]}", form, may_send)
+            return await self._post(_ROOMS[first.channel], form, may_send)
         made = self._made.get(first.key) or await self._post(
             "/broadcast", [*_broadcast(first), ("Name", first.key)], always
         )
@@ -85,7 +77,7 @@ class CallFire11(Adapter):
 
     async def repeats(self, call: Call, pause: Pause) -> bool:
         """The same RequestId gives the same broadcast."""
-        path, form = f"/{_NOUNS[call.channel]}", [*_broadcast(call), *_to([call])]
+        path, form = _ROOMS[call.channel], [*_broadcast(call), *_to([call])]
         first = await self._post(path, form, always)
         if isinstance(first, Outcome) or reference_of(first) is None:
             return False
@@ -100,52 +92,25 @@ class CallFire11(Adapter):
         taken = accepted.provider_request_id is not None
         return every(calls, accepted if taken else verdict or self.unmentioned)
 
-    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
-        """GetCall where the id is known, else QueryCalls by number and time, compared by our attribute."""
-        (call,) = calls
-        asked = self._by_id(call) if call.provider_call_id else self._by_number(call)
-        outcome = await asked
-        return {call.key: outcome} if outcome else {}
+    def room(self, channel: Channel) -> str:
+        """GetCall and QueryCalls, or GetText and QueryTexts."""
+        return _ROOMS[channel]
 
-    async def _by_id(self, call: OpenCall) -> Outcome | None:
-        answer = await self._asking.send("GET", f"/{_NOUNS[call.channel]}/{call.provider_call_id}")
-        if isinstance(answer, Answer) and answer.status == 404:
-            return NOT_FOUND
-        if not isinstance(answer, Answer) or answer.status != 200:
-            return None
-        reading = self.read_answer(answer, BodyKind.LOOKUP)
-        return seen_outcome(reading.sightings[0]) if isinstance(reading, Reading) and reading.sightings else None
-
-    async def _by_number(self, call: OpenCall) -> Outcome | None:
-        since = call.permit_at.timestamp() - CLOCKS_DIFFER_S
+    def window(self, call: OpenCall, since: datetime, offset: int) -> Params:
+        """Of its own broadcast where that is known."""
         params = [("ToNumber", call.to.lstrip("+")), ("IntervalBegin", _instant(since)), ("Inbound", "false")]
         if call.provider_request_id:
             params.append(("BroadcastId", call.provider_request_id))
-        for page in range(MOST_PAGES):
-            where = [("MaxResults", str(PAGE)), ("FirstResult", str(page * PAGE))]
-            answer = await self._asking.send("GET", f"/{_NOUNS[call.channel]}", params=[*params, *where])
-            reading = self.read_answer(answer, BodyKind.LOOKUP)
-            if isinstance(reading, Outcome) or any(e.type == "error" for e in reading.events):
-                return None
-            if found := next((s for s in reading.sightings if s.key == call.key), None):
-                return seen_outcome(found)
-            if reading.entries < PAGE:
-                return NOT_FOUND
-        return None
+        return [*params, ("MaxResults", str(PAGE)), ("FirstResult", str(offset))]
 
-    async def probe(self) -> bool:
+    async def stop(self, broadcast: str) -> Answer | Outcome:
+        """ControlBroadcast STOP."""
+        form = urlencode([("RequestId", f"stop-{broadcast}"), ("Command", "STOP")]).encode()
+        return await self._asking.send("PUT", f"/broadcast/{broadcast}/control", content=form, headers=_FORM)
+
+    async def knock(self) -> Answer | Outcome:
         """QueryCalls, one row of it."""
-        answer = await self._asking.send("GET", "/call", params=[("MaxResults", "1")])
-        return isinstance(answer, Answer) and answer.status == 200
-
-    async def cancel(self, calls: Sequence[OpenCall]) -> int:
-        """ControlBroadcast STOP, once for each broadcast."""
-        stopped = 0
-        for broadcast in sorted({call.provider_request_id for call in calls if call.provider_request_id}):
-            form = urlencode([("RequestId", f"stop-{broadcast}"), ("Command", "STOP")]).encode()
-            answer = await self._asking.send("PUT", f"/broadcast/{broadcast}/control", content=form, headers=_FORM)
-            stopped += isinstance(answer, Answer) and answer.status in (200, 204)
-        return stopped
+        return await self._asking.send("GET", "/call", params=[("MaxResults", "1")])
 
     async def subscribe(self, url: str, secret: str) -> None:
         """CreateSubscription for each trigger that this address does not get yet."""
@@ -171,7 +136,7 @@ class CallFire11(Adapter):
         return len(ours)
 
     async def _subscriptions(self) -> list[Webhook]:
-        found: list[Webhook] = []
+        found: dict[str, Webhook] = {}
         while True:
             page = [("MaxResults", str(PAGE)), ("FirstResult", str(len(found)))]
             answer = await self._asked("GET", "/subscription", params=page)
@@ -179,11 +144,12 @@ class CallFire11(Adapter):
                 document = read_document(answer.content_type, answer.body)
                 inner = document.get("ResourceList") if isinstance(document, dict) else None
                 items = list_of(inner.get("Subscription")) if isinstance(inner, dict) else ()
-                found += [read_model(Webhook, item) for item in items]
+                page_of = {webhook.id: webhook for webhook in (read_model(Webhook, item) for item in items)}
             except PayloadError as error:
                 raise ServerError(f"CallFire's list of subscriptions cannot be read: {error}") from None
-            if len(items) < PAGE:
-                return found
+            if not page_of.keys() - found.keys():
+                return list(found.values())  # their pages may be smaller than what we asked for
+            found |= page_of
 
     async def _asked(self, method: str, path: str, form: Form | None = None, **named: Any) -> Answer:
         body = urlencode(form).encode() if form else None
@@ -215,19 +181,5 @@ def _to(calls: Sequence[Call]) -> Form:
     return [*to, ("ScrubBroadcastDuplicates", "true")]
 
 
-def reference_of(reading: Reading) -> str | None:
-    """The id of what a POST made."""
-    found = next((e.detail.get("id") for e in reading.events if e.type == "resource-reference"), None)
-    return str(found) if found is not None else None
-
-
-def nobody_rang(outcome: Outcome) -> Outcome:
-    """A broadcast without numbers rings nobody, whatever became of the request that should have made it."""
-    if outcome.disposition is not Disposition.RECONCILE:
-        return outcome
-    # said as 'nobody is there': again and again, it stops the account
-    return Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE, retry_after=outcome.retry_after or _PAUSE)
-
-
-def _instant(unix: float) -> str:
-    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")

@@ -43,7 +43,7 @@ class Reader:
         for name, read in _SHAPES.items():
             if name in document:
                 return read(document)
-        raise PayloadError("the body is none that CallFire sends")
+        raise PayloadError(f"the body is none that CallFire sends: it has none of {', '.join(_SHAPES)}")
 
     def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
         """X-CallFire-Signature is HMAC-SHA1 of the raw body; its encoding is not documented: hex or base64."""

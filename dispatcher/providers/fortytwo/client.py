@@ -14,11 +14,11 @@ from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.reading import BodyKind, Reading
 from dispatcher.domain.results import Disposition, Outcome, Result
 from dispatcher.domain.states import State
-from dispatcher.providers.adapter import NOT_FOUND, UNREADABLE, Adapter, MaySend, every, seen_outcome
+from dispatcher.providers.adapter import NOT_FOUND, UNREADABLE, Adapter, MaySend, Opening, every, seen_outcome
 from dispatcher.providers.fortytwo.outcomes import LASTING
 from dispatcher.providers.fortytwo.wire import Reader, job, job_id, most_destinations
 from dispatcher.providers.http import Answer
-from dispatcher.providers.kit import Kit, Opening
+from dispatcher.providers.kit import Kit
 
 MOST_CALLS = 500
 """As long as their answers fit into what we read of one."""
@@ -36,14 +36,7 @@ class Fortytwo(Adapter):
     """They leave out what they cannot dial."""
 
     def __init__(self, opening: Opening) -> None:
-        super().__init__(
-            opening.base_url,
-            {"Authorization": f"Token {opening.secret}"},
-            Reader(),
-            most=opening.calls_per_request,
-            connections=opening.connections,
-            deadline_s=opening.deadline_s,
-        )
+        super().__init__(opening, {"Authorization": f"Token {opening.secret}"}, Reader())
         self._callback_url = opening.callback_url
         self._paths = {name: opening.options[name] for name in ("voice_path", "call_path", "job_path")}
         self._in_a_row: Counter[int] = Counter()
@@ -120,15 +113,15 @@ class Fortytwo(Adapter):
         """Raises NotAllowed."""
         raise NotAllowed("Fortytwo is told with each request where to post; there is nothing to subscribe")
 
-    async def probe(self) -> bool:
-        """Ask for a call that never was: 'not found' is said to who may ask."""
-        answer = await self._asking.send("GET", self._paths["call_path"].replace("{id}", _NOBODY))
-        if not isinstance(answer, Answer) or answer.status >= 500:
-            return False
+    async def knock(self) -> Answer | Outcome:
+        """Ask for a call that never was."""
+        return await self._asking.send("GET", self._paths["call_path"].replace("{id}", _NOBODY))
+
+    def lets_in(self, answer: Answer) -> bool:
+        """'Not found' is said to who may ask."""
         reading = self.read_answer(answer, BodyKind.LOOKUP)
-        return isinstance(reading, Reading) and bool(
-            reading.verdict and reading.verdict.disposition is Disposition.RECONCILE
-        )
+        verdict = reading.verdict if isinstance(reading, Reading) else None
+        return verdict is not None and verdict.disposition is Disposition.RECONCILE
 
 
 def _code_of(reading: Reading) -> int:

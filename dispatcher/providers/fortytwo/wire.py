@@ -70,7 +70,7 @@ class Reader:
         if "data" in document:
             return _entries(document)
         if not isinstance(document.get("result_info"), dict):
-            raise PayloadError("the body is none that Fortytwo sends")
+            raise PayloadError("the body is none that Fortytwo sends: it has neither data nor a result_info")
         info = read_model(Info, document["result_info"])
         if info.status_code is None and body.status < 400:
             raise PayloadError("result_info: says no status_code")

@@ -13,9 +13,9 @@ from dispatcher.domain.capability import CallbackAuth, Capabilities, Content, De
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.reading import BodyKind, Reading
 from dispatcher.domain.results import Disposition, Frozen, Outcome
-from dispatcher.providers.adapter import Adapter, MaySend, Pause, frozen_as, seen_outcome
+from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options, Pause, frozen_as, seen_outcome
 from dispatcher.providers.http import Answer
-from dispatcher.providers.kit import Kit, Opening, Options
+from dispatcher.providers.kit import Kit
 from dispatcher.providers.phonon.wire import Reader, request
 
 MOST_CALLS = 500
@@ -27,21 +27,15 @@ _SECRET = "\N{LOCK}security-id\N{LOCK}"
 """Stands for the secret in what is kept."""
 _JSON = {"Content-Type": "application/json"}
 _CHECKSUM_REPEATED, _BAD_NUMBER, _TOO_MANY = 201, 205, 303
-_INVALID_FLOW, _EMPTY, _INVALID_FLOW_VERSION = 301, 302, 304
+_SAID_TO_WHO_MAY = frozenset({_CHECKSUM_REPEATED, 301, 302, 304})
+"""No such flow, an empty list, no such version of the flow."""
 
 
 class Phonon(Adapter):
     """The Provider port for Phonon, real-time or bulk."""
 
     def __init__(self, opening: Opening) -> None:
-        super().__init__(
-            opening.base_url,
-            {},
-            Reader(reattempts=opening.options["reattempts"] == "on"),
-            most=opening.calls_per_request,
-            connections=opening.connections,
-            deadline_s=opening.deadline_s,
-        )
+        super().__init__(opening, {}, Reader(reattempts=opening.options["reattempts"] == "on"))
         self._secret = opening.secret
         self._flow = opening.options["flow"]
         self._pull_url = opening.options["pull_url"]
@@ -125,17 +119,15 @@ class Phonon(Adapter):
         """Their portal is told by a person. Raises NotAllowed."""
         raise NotAllowed(f"Phonon is told in its own portal where to post; give each flow this address: {url}")
 
-    async def probe(self) -> bool:
-        """Start nothing: what is said about the flow or the list is said to who may start."""
+    async def knock(self) -> Answer | Outcome:
+        """Start nothing."""
         body = request([], self._secret, self._flow, datetime.now(UTC))
-        answer = await self._asking.send("POST", self._path, content=body, headers=_JSON)
+        return await self._asking.send("POST", self._path, content=body, headers=_JSON)
+
+    def lets_in(self, answer: Answer) -> bool:
+        """What is said about the flow or the list is said to who may start."""
         reading = self.read_answer(answer)
-        return isinstance(reading, Reading) and _code_of(reading) in (
-            _CHECKSUM_REPEATED,
-            _INVALID_FLOW,
-            _EMPTY,
-            _INVALID_FLOW_VERSION,
-        )
+        return isinstance(reading, Reading) and _code_of(reading) in _SAID_TO_WHO_MAY
 
 
 def _by_size(calls: Sequence[Call]) -> list[Sequence[Call]]:

@@ -185,7 +185,9 @@ def _said(answer: Answer, http: int) -> Reading:
 def _call(document: Any) -> Reading:
     call = read_model(Told, document)
     if not (call.uuid or call.key or call.legs) or not isinstance(document, dict):
-        raise PayloadError("the body is none that Phonon sends")
+        raise PayloadError(
+            "the body is none that Phonon sends: it has no phonon-uuid, callDetails, attempt key or api-response-code"
+        )
     events = [*_agents(call), *(_email(item) for item in call.emails)]
     sightings = [_text(item, call) for item in call.texts if item.status]
     customers = [leg for leg in call.legs if leg.is_customers]

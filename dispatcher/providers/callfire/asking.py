@@ -1,0 +1,86 @@
+"""How both generations of CallFire are asked about calls: by their id, or by number and time, compared by our key."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from dispatcher.domain.attempt import OpenCall
+from dispatcher.domain.reading import BodyKind, Reading
+from dispatcher.domain.results import UNREACHABLE, Channel, Disposition, Outcome
+from dispatcher.providers.adapter import NOT_FOUND, Adapter, seen_outcome
+from dispatcher.providers.http import Answer, Params
+
+MOST_PAGES = 100
+_CLOCKS_DIFFER = timedelta(minutes=2)
+_PAUSE = timedelta(seconds=5)
+
+
+class Asking(Adapter):
+    """The half of the Provider port that asks and stops."""
+
+    page: int
+    """Entries that a list is asked for at a time."""
+
+    @abstractmethod
+    def room(self, channel: Channel) -> str:
+        """The path of its actions."""
+
+    @abstractmethod
+    def window(self, call: OpenCall, since: datetime, offset: int) -> Params:
+        """The query for a page of the calls of a number."""
+
+    @abstractmethod
+    async def stop(self, broadcast: str) -> Answer | Outcome:
+        """Ask for the end of a broadcast."""
+
+    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+        """One call: by its id where that is known."""
+        (call,) = calls
+        outcome = await (self._by_id(call) if call.provider_call_id else self._by_number(call))
+        return {call.key: outcome} if outcome else {}
+
+    async def _by_id(self, call: OpenCall) -> Outcome | None:
+        answer = await self._asking.send("GET", f"{self.room(call.channel)}/{call.provider_call_id}")
+        if isinstance(answer, Answer) and answer.status == 404:
+            return NOT_FOUND
+        if not isinstance(answer, Answer) or answer.status not in (200, 201):
+            return None
+        reading = self.read_answer(answer, BodyKind.LOOKUP)
+        return seen_outcome(reading.sightings[0]) if isinstance(reading, Reading) and reading.sightings else None
+
+    async def _by_number(self, call: OpenCall) -> Outcome | None:
+        since = call.permit_at - _CLOCKS_DIFFER
+        for number in range(MOST_PAGES):
+            params = self.window(call, since, number * self.page)
+            reading = self.read_answer(
+                await self._asking.send("GET", self.room(call.channel), params=params), BodyKind.LOOKUP
+            )
+            if isinstance(reading, Outcome) or reading.events:
+                return None
+            if found := next((s for s in reading.sightings if s.key == call.key), None):
+                return seen_outcome(found)
+            if reading.entries < self.page:
+                return NOT_FOUND
+        return None
+
+    async def cancel(self, calls: Sequence[OpenCall]) -> int:
+        """Stop each broadcast."""
+        stopped = 0
+        for broadcast in sorted({call.provider_request_id for call in calls if call.provider_request_id}):
+            answer = await self.stop(broadcast)
+            stopped += isinstance(answer, Answer) and answer.status in (200, 204)
+        return stopped
+
+
+def reference_of(reading: Reading) -> str | None:
+    """The id of what a POST made."""
+    found = next((e.detail.get("id") for e in reading.events if e.type == "resource-reference"), None)
+    return str(found) if found is not None else None
+
+
+def nobody_rang(outcome: Outcome) -> Outcome:
+    """A broadcast without numbers rings nobody, whatever became of the request that should have made it."""
+    if outcome.disposition is not Disposition.RECONCILE:
+        return outcome
+    # said as 'nobody is there': again and again, it stops the account
+    return Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE, retry_after=outcome.retry_after or _PAUSE)
