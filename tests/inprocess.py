@@ -32,7 +32,7 @@ from dispatcher.web.app import make_app
 from tests.factories import load, make_policy
 
 SECRET = "simulator:simulator"
-GIVE_UP_S = 90
+GIVE_UP_S = 200
 SHORT = {
     "cps": 500,
     "retry": {"max_dials": 2, "jitter": 0, "BUSY": {"delays": ["1s"]}, "CARRIER_TEMP_ERROR": {"delays": ["1s"]}},
