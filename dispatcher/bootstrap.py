@@ -105,7 +105,7 @@ def check_account(provider: str, options: Mapping[str, str], calls_per_request: 
 
 
 def read_body(provider: str, body: Body) -> Reading:
-    """What a provider's body says. Raises UsageError, PayloadError."""
+    """What a provider's body says by its words, whatever an account's options. Raises UsageError, PayloadError."""
     return kit_of(provider).reader({}).read(body)
 
 

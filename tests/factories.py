@@ -51,7 +51,7 @@ async def make_account(store: Store, name: str = "main", **changes: Any) -> Acco
 def screened(campaign: Campaign, numbers: Sequence[str]) -> list[Screened]:
     """These texts as numbers, one a line from line 2."""
     places = map_columns(["phone", "name"], campaign.policy)
-    records = [Record(line, {"phone": text, "name": "Ada"}) for line, text in enumerate(numbers, 2)]
+    records = [Record(line, {"phone": text, "name": f"Ada {line}"}) for line, text in enumerate(numbers, 2)]
     return [screen(r, campaign.policy, places) for r in records]
 
 

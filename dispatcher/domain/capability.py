@@ -55,6 +55,8 @@ class Capabilities:
     """Calls that one request may carry."""
     channels: frozenset[Channel] = frozenset({Channel.VOICE})
     contents: frozenset[Content] = frozenset({Content.TEXT})
+    alike: bool = False
+    """Must all calls of one request say the same?"""
     cancel: bool = False
     """Can an accepted call be stopped?"""
     dnc: bool = False

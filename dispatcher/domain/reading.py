@@ -61,4 +61,5 @@ OPT_OUT_WORDS = frozenset({"STOP", "STOPALL", "QUIT", "END", "REVOKE", "OPT OUT"
 def asks_to_stop(message: str | None) -> bool:
     """Is a reply one of the words that revoke consent? Punctuation and case do not matter."""
     words = "".join(c if c.isalnum() else " " for c in (message or "").upper()).split()
-    return " ".join(words) in OPT_OUT_WORDS or (bool(words) and words[0] in OPT_OUT_WORDS - {"END", "CANCEL"})
+    first = {" ".join(words[:n]) for n in (1, 2)} - {"END", "CANCEL"}
+    return " ".join(words) in OPT_OUT_WORDS or not OPT_OUT_WORDS.isdisjoint(first)

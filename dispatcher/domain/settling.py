@@ -22,6 +22,9 @@ TAKE_OVER_SLACK = timedelta(minutes=1)
 """For the look-up that must come before a take-over."""
 THROTTLED_WAIT = timedelta(seconds=5)
 STOPPED_WAIT = timedelta(seconds=10)
+LONGEST_WAIT = timedelta(minutes=15)
+PATIENT_PERMITS = 4
+"""So many may be spent before the waits for an account's trouble grow."""
 _NO_ATTEMPT_NEEDED = frozenset({Disposition.NOT_SENT, Disposition.LEASE_OVER})
 _LOOKS: Mapping[Phase, tuple[float, ...]] = {
     # shares of the phase's timeout between two lookups; the last one repeats
@@ -129,7 +132,12 @@ def next_step(news: News, at: Situation, draw: float) -> Decision:
         return _ignore(news, at, "IMPOSSIBLE")
     if at.phase not in OPEN:
         return _late(news, at)
-    return _HANDLERS[outcome.disposition](news, at, draw)
+    decision = _HANDLERS[outcome.disposition](news, at, draw)
+    if outcome.answered_at is not None and isinstance(decision.step, Redial | PutBack):
+        # whatever word it ended with, somebody was reached
+        result = Result.LA if outcome.result in (None, Result.UNDIALED) else outcome.result
+        return _decide(news, at, Finish(State.FINISHED, result, "ANSWERED"), Phase.RESULT, result)
+    return decision
 
 
 def _decide(news: News, at: Situation, step: Step, phase: Phase, result: Result | None = None) -> Decision:
@@ -224,9 +232,17 @@ def _rejected(news: News, at: Situation, draw: float) -> Decision:
     if contradicts or at.state is not State.SELECTED:  # a retry of the provider's own goes on: its deadline decides
         return _ignore(news, at, "CONFLICT")
     outcome = news.outcome
-    wait = THROTTLED_WAIT if outcome.disposition is Disposition.THROTTLE else STOPPED_WAIT
-    due = at.now + (outcome.retry_after or wait)
+    due = at.now + (outcome.retry_after or _longer_each_time(at, outcome.disposition))
     return _put_back(news, at, due, outcome.disposition.name, Phase.REJECTED)
+
+
+def _longer_each_time(at: Situation, why: Disposition) -> timedelta:
+    """Permits are few: trouble that lasts must not use them up."""
+    if why is Disposition.CONFIG_STOP:
+        return STOPPED_WAIT  # the campaign is paused
+    wait = THROTTLED_WAIT if why is Disposition.THROTTLE else STOPPED_WAIT
+    spent = at.permits - at.charged - PATIENT_PERMITS
+    return min(LONGEST_WAIT, wait * (1 << min(MAX_PERMITS, max(0, spent))))
 
 
 def _not_sent(news: News, at: Situation, draw: float) -> Decision:

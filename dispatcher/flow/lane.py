@@ -133,7 +133,8 @@ class AccountLane:
         return next((w for w in due if chosen in (None, w.campaign_id)), None)
 
     async def _book(self, work: DueWork, account: Account, provider: Provider) -> bool:
-        at_once = _at_once(work, account, provider)
+        alike = self._services.providers.capabilities(account).alike
+        at_once = _at_once(work, account, provider, alike=alike)
         rate = min(account.rate, work.policy.cps) / at_once
         n = min(slots_to_book(rate), math.ceil(work.due / at_once), MOST_SLOTS)
         caller_id = self._next_caller_id(work)
@@ -368,9 +369,11 @@ def _requests(rows: Sequence[Claimed], at_once: int) -> list[Sequence[Claimed]]:
     return [rows[i : i + at_once] for i in range(0, len(rows), at_once)]
 
 
-def _at_once(work: DueWork, account: Account, provider: Provider) -> int:
+def _at_once(work: DueWork, account: Account, provider: Provider, *, alike: bool) -> int:
+    """Calls of one request. A slot is a request's: who says something else to everybody needs a slot for each."""
     cps = min(account.cps, work.policy.cps)
-    return calls_at_once(provider.calls_per_request, cps * account.headroom * account.pace_now, cps)
+    most = 1 if alike and work.policy.content.variables else provider.calls_per_request
+    return calls_at_once(most, cps * account.headroom * account.pace_now, cps)
 
 
 def _limits(work: DueWork, account: Account, at_once: int) -> list[Limit]:

@@ -10,6 +10,7 @@ from dispatcher.domain.errors import PayloadError
 from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback, is_of_request, unmatched
 from dispatcher.domain.reading import Body, BodyKind, Event
 from dispatcher.domain.results import Disposition, News, Sighting, Source
+from dispatcher.domain.states import State
 from dispatcher.flow.settle import DEFAULT_SLOWDOWN, settle, stop_account
 from dispatcher.ports import Services
 
@@ -66,6 +67,7 @@ async def settle_group(account: Account, group: list[Postback], services: Servic
             await _hear_provider(account, seen.events, services)
         marks[postback.id] = PostbackMark(postback.id, PostbackState.APPLIED if outbound else PostbackState.IGNORED)
     keys = await _match(account, sightings, services)
+    await _list_strangers(account, [s for (_, s), key in zip(sightings, keys, strict=True) if key is None], services)
     news = []
     for (postback, sighting), key in zip(sightings, keys, strict=True):
         if key is None:
@@ -82,6 +84,12 @@ async def _hear_people(account: Account, events: Sequence[Event], services: Serv
     for number in [event.opt_out for event in events if event.opt_out]:
         new = DncAdd(numbers=(number,), list="replies", source=f"account:{account.id}")
         await services.store.dnc_add(new)
+
+
+async def _list_strangers(account: Account, unmatched: Sequence[Sighting], services: Services) -> None:
+    """A call that is none of ours, or not any more: its do-not-call word holds all the same."""
+    if numbers := sorted({s.to for s in unmatched if s.to and s.outcome.state is State.DNC}):
+        await services.store.dnc_add(DncAdd(numbers=tuple(numbers), list="provider", source=f"account:{account.id}"))
 
 
 async def _hear_provider(account: Account, events: Sequence[Event], services: Services) -> None:

@@ -19,6 +19,7 @@ SHARE_OF_PACE = 0.1
 MOST_LOOKUPS = 100
 MOST_RESENDS = 10
 HORIZON_S = 1.0
+RESEND_HORIZON_S = 5.0
 _REAP = 500
 
 
@@ -34,7 +35,10 @@ async def reap(services: Services) -> int:
 async def reconcile(account_id: int, services: Services) -> int:
     """Ask the provider about calls of one account that are due to be asked about; how many."""
     account = await services.store.account(account_id)
-    await _resend(account, services)
+    try:
+        await _resend(account, services)
+    except UsageError as error:  # what is overdue must end all the same
+        _no_credentials(account, error)
     booking = await services.limiter.reserve([_limit(account)], MOST_LOOKUPS, HORIZON_S)
     calls = await services.store.take_lookups(account.id, len(booking.delays_s))
     if not calls:
@@ -50,16 +54,20 @@ async def _resend(account: Account, services: Services) -> None:
 
     Each one is permitted anew: nobody who was listed, paused or settled since is asked for again.
     """
-    if account.dedupe_window is None or account.state is not AccountState.OPEN:
-        return
-    provider = services.providers.of(account)
     for request in await services.store.take_frozen(account.id, MOST_RESENDS):
+        pace = Limit(f"account:{account.id}", len(request.keys) / account.rate)
+        booking = await services.limiter.reserve([pace], 1, RESEND_HORIZON_S)
+        if not booking.delays_s:
+            continue  # it is taken again later
+        await services.clock.sleep(booking.delays_s[0])
         permitted_at = services.clock.now()
         calls = await services.store.may_resend(account.id, request)
         if calls is None:
             await services.store.end_frozen([request])
             continue
-        outcomes = await provider.resend(request, calls, partial(_is_fresh, permitted_at, services))
+        outcomes = await services.providers.of(account).resend(
+            request, calls, partial(_is_fresh, permitted_at, services)
+        )
         await settle(account.id, [News(key, outcome, Source.LOOKUP) for key, outcome in outcomes.items()], services)
         if outcomes:
             await services.store.end_frozen([request])
@@ -75,8 +83,12 @@ async def _ask(account: Account, calls: list[OpenCall], services: Services) -> d
     try:
         return await services.providers.of(account).lookup(calls)
     except UsageError as error:
-        log.warning("account without credentials", extra={"account_id": account.id, "error": str(error)})
+        _no_credentials(account, error)
         return {}
+
+
+def _no_credentials(account: Account, error: UsageError) -> None:
+    log.warning("account without credentials", extra={"account_id": account.id, "error": str(error)})
 
 
 def _limit(account: Account) -> Limit:

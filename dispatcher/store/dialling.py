@@ -226,8 +226,8 @@ class Dialling(Policies):
 
 
 def _fitting(row: Row | None, sighting: Sighting) -> Row | None:
-    """Found by request and number only: it must be open, and of no other call."""
-    if row is None or not row["is_open"] or row["call"] not in (None, sighting.outcome.provider_call_id):
+    """Found by request and number only: it must be of no other call."""
+    if row is None or row["call"] not in (None, sighting.outcome.provider_call_id):
         return None
     return row
 

@@ -349,31 +349,19 @@ def test_signatures(encode: Callable[[bytes], str]) -> None:
     assert not client.is_authentic({}, b"body", "secret")
 
 
-async def test_only_what_has_the_whole_address_is_taken_back() -> None:
-    address = "http://hooks.example/hooks/main/" + "s" * 60
-    listed = [{"id": 1, "callback": address, "resource": "OutboundCall"}, {"id": 2, "callback": address + "/other"}]
-
-    def answer(request: bytes) -> bytes:
-        return http(200, {"items": listed, "totalCount": 2}) if request.startswith(b"GET") else http(204)
-
-    async with provider(answer) as (client, seen):
-        assert await client.unsubscribe(address) == 1
-    assert [r.split(b" ")[1] for r in seen if r.startswith(b"DELETE")] == [b"/v2/webhooks/1"]
+def test_an_empty_list_of_the_old_generation_says_nothing() -> None:
+    body = b'<r:ResourceList xmlns:r="http://api.callfire.com/resource" totalResults="0"/>'
+    reading = Reader(signed=False).read(Body(kind=BodyKind.LOOKUP, data=body))
+    assert (reading.sightings, reading.events, reading.entries) == ((), (), 0)
 
 
-async def test_pages_may_be_smaller_than_what_was_asked_for() -> None:
-    pages = [["12025550101", "12025550102"], ["12025550103"]]
-    left = iter([http(200, {"items": [{"number": n} for n in page], "totalCount": 3}) for page in pages])
-    async with provider(lambda request: next(left)) as (client, seen):
-        assert await client.dnc_numbers() == ["+12025550101", "+12025550102", "+12025550103"]
-    assert b"offset=2" in seen[1]
-
-
-async def test_a_list_without_end_is_given_up() -> None:
-    async with provider(lambda request: http(200, {"items": [{"number": "12025550101"}]})) as (client, seen):
-        with pytest.raises(ServerError, match="same page"):
-            await client.dnc_numbers()
-    assert len(seen) == 2
+@pytest.mark.parametrize("said", ["STOP", "stop, thanks", "Opt out please", "opt-out now", "Opt out", "END"])
+def test_a_text_that_came_in_may_lack_the_flag(said: str) -> None:
+    resource = {"id": 1, "fromNumber": "12025550142", "toNumber": "67076", "state": "FINISHED", "message": said}
+    body = {"events": [{"resourceType": "InboundText", "eventType": "Finished", "resource": resource}]}
+    reading = Reader().read(Body(kind=BodyKind.POSTBACK, data=json.dumps(body).encode()))
+    assert [s.inbound for s in reading.sightings] == [True]
+    assert [e.opt_out for e in reading.events] == ["+12025550142"]
 
 
 async def test_a_refused_account_says_why() -> None:

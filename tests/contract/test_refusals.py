@@ -197,3 +197,36 @@ async def test_a_refused_account_says_why(name: str, answer: bytes, objection: s
     (face,) = [f for f in FACES if f.name == name]
     async with opened(face, lambda request: answer) as (adapter, _):
         assert await adapter.probe() == objection
+
+
+async def test_a_number_without_coverage_is_found_and_the_rest_is_sent() -> None:
+    (face,) = [f for f in FACES if f.name == "fortytwo"]
+    bad = call(3)
+
+    def answer(request: bytes) -> bytes:
+        refusal = http(403, refused(-101, "no coverage for this number"))
+        return refusal if bad.key.encode() in body_of(request) else accepting(face)(request)
+
+    async with opened(face, answer, at_once=6) as (adapter, _):
+        outcomes = await adapter.submit([call(n) for n in range(6)], yes)
+    assert outcomes[bad.key].disposition is D.FINAL_FAILURE
+    assert {o.disposition for k, o in outcomes.items() if k != bad.key} == {D.IN_FLIGHT}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "body", "disposition"),
+    [
+        ("fortytwo", 200, refused(201), D.RECONCILE),
+        ("fortytwo", 200, {**refused(201), "results": {"12025550142": {"message_id": "1" * 20}}}, D.IN_FLIGHT),
+        ("phonon", 200, {"api-response-code": 306, "api-response-message": "?"}, D.RECONCILE),
+        ("phonon", 200, {"api-response-code": 209, "call-details": None}, D.RECONCILE),
+    ],
+)
+async def test_an_answer_that_is_not_surely_a_refusal_proves_nothing(
+    name: str, status: int, body: Any, disposition: D
+) -> None:
+    (face,) = [f for f in FACES if f.name == name]
+    async with opened(face, lambda request: http(status, body)) as (adapter, _):
+        (outcome,) = (await adapter.submit([call()], yes)).values()
+    assert outcome.disposition is disposition
+    assert bool(outcome.frozen) == (name == "phonon")

@@ -88,7 +88,8 @@ async def test_an_export_holds_every_record_in_order(postgres: PostgresStore) ->
         (5, "DUP", number(2)),
         (2, "READY", number(3)),
     ]
-    assert (rows[0].result, rows[0].dials, rows[0].due_at, dict(rows[0].variables)) == ("LA", 1, None, {"name": "Ada"})
+    assert (rows[0].result, rows[0].dials, rows[0].due_at) == ("LA", 1, None)
+    assert dict(rows[0].variables) == {"name": "Ada 2"}
 
 
 class TestHeldAccounts:

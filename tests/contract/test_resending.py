@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from dispatcher.domain.results import Channel, Disposition, Frozen, News, Outcome, Sighting, Source
+from dispatcher.domain.results import Channel, Disposition, Frozen, News, Outcome, Result, Sighting, Source
 from dispatcher.ports import Store
 from tests.factories import dial, hear, make_account, make_campaign, news, number
 
@@ -44,6 +44,29 @@ async def test_only_doubtful_calls_may_be_asked_for_again(store: Store) -> None:
     assert sorted(c.key for c in calls) == sorted([one.key, two.key])
     await store.prove_dedupe(account.id, timedelta(microseconds=2))
     assert await store.may_resend(account.id, both) is None  # too late for what was proved
+
+
+async def test_what_was_kept_ends_when_the_proof_is_withdrawn(store: Store) -> None:
+    account = await make_account(store)
+    await store.prove_dedupe(account.id, timedelta(minutes=10))
+    campaign = await make_campaign(store, [number(1)], account)
+    (one,) = await dial(store, campaign)
+    await store.freeze(account.id, [Frozen(digest="d", body=b"x", keys=(one.key,))])
+    await store.prove_dedupe(account.id, None)
+    assert await store.take_frozen(account.id, 10) == []
+
+
+async def test_late_news_of_a_request_finds_a_closed_call_that_never_had_an_id(store: Store) -> None:
+    account = await make_account(store)
+    campaign = await make_campaign(store, [number(1)], account)
+    (mine,) = await dial(store, campaign)
+    accepted = Outcome(disposition=Disposition.IN_FLIGHT, provider_request_id="request-1")
+    await hear(store, News(mine.key, accepted, Source.SUBMIT))
+    over = Outcome(disposition=Disposition.FINAL_SUCCESS, result=Result.LA)
+    await hear(store, News(mine.key, over, Source.POSTBACK))
+    outcome = Outcome(disposition=Disposition.FINAL_SUCCESS, result=Result.LA, provider_call_id="call-1")
+    sighting = Sighting(outcome=outcome, to=number(1), request_id="request-1")
+    assert await store.match(account.id, [sighting]) == [mine.key]
 
 
 async def test_a_request_and_a_number_find_an_open_call_of_no_other_id(store: Store) -> None:

@@ -51,8 +51,11 @@ NUMBERS: dict[int, Iterator[str]] = {}
 
 
 def some(digits: list[int], n: int) -> list[str]:
-    """So many numbers that nobody else has; their last two digits are these, in turns."""
-    pools = [NUMBERS.setdefault(d, iter(fictional(500, [d]))) for d in digits]
+    """So many numbers that nobody else has; their last two digits are these, in turns.
+
+    The first area is left to the tests of lists.
+    """
+    pools = [NUMBERS.setdefault(d, iter(fictional(500, [d])[1:])) for d in digits]
     return [next(pool) for _, pool in zip(range(n), itertools.cycle(pools), strict=False)]
 
 
@@ -250,6 +253,32 @@ async def a_refused_configuration_pauses_one_campaign_and_says_why(trip: Journey
         assert (await trip.services.store.status(await trip.services.store.campaign(wrong.id))).blocked_by is None
 
 
+async def who_pressed_the_key_late_is_listed_all_the_same(trip: Journey) -> None:
+    """Also when the call is none of ours any more."""
+    async with trip.playing("callfire") as played:
+        account = await trip.account(played, "callfire", "v2", "/v2")
+        action = {"id": 99, "toNumber": "12025550105", "state": "DNC", "inbound": False}
+        event = {"resourceType": "OutboundCall", "eventType": "Finished", "resource": action}
+        body = json.dumps({"events": [event]}).encode()
+        taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=1)
+        await settle_group(account, [taken], trip.services)
+        assert await trip.services.store.dnc_check("+12025550105")
+
+
+async def calls_that_say_something_else_to_everybody_are_lost_by_no_slot(trip: Journey) -> None:
+    """Where all calls of a request must say the same."""
+    running = []
+    for provider, path, options in [("fortytwo", "", {}), ("callfire", REST, OLD)]:
+        played = await trip.stack.enter_async_context(trip.playing(provider))
+        account = await trip.account(played, provider, "personal", path, options=options, calls_per_request=10, cps=40)
+        campaign = await trip.campaign(account, some([5], 30), content={"text": "Hi {name}"}, cps=40)
+        running.append((played, campaign))
+    await trip.until_done(*(campaign for _, campaign in running))
+    for played, campaign in running:
+        assert set((await trip.ends(campaign)).values()) == {"FINISHED LA"}
+        assert len(played.ledger()) == 30
+
+
 async def who_is_in_doubt_ends_also_when_the_credentials_are_gone(trip: Journey) -> None:
     async with trip.playing("callfire") as played:
         account = await trip.account(played, "callfire", "v2", "/v2")
@@ -340,6 +369,8 @@ CASES: list[Callable[[Journey], Awaitable[None]]] = [
     a_stop_that_a_dead_worker_took_is_heard_all_the_same,
     what_a_provider_says_of_an_account_is_heard_once,
     a_refused_configuration_pauses_one_campaign_and_says_why,
+    who_pressed_the_key_late_is_listed_all_the_same,
+    calls_that_say_something_else_to_everybody_are_lost_by_no_slot,
     who_is_in_doubt_ends_also_when_the_credentials_are_gone,
     their_do_not_call_list_and_ours,
     a_fourth_provider_is_a_folder_and_a_line,

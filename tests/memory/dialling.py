@@ -309,7 +309,7 @@ class Dialling(Tables):
             attempt = attempt or by_call.get(sighting.outcome.provider_call_id or "")
             if attempt is None and sighting.request_id and sighting.to:
                 asked = (sighting.request_id, sighting.to)
-                fitting = [a for a in mine if (a.provider_request_id, a.row.e164) == asked and a.phase in OPEN]
+                fitting = [a for a in mine if (a.provider_request_id, a.row.e164) == asked]
                 call = sighting.outcome.provider_call_id
                 attempt = next((a for a in fitting if a.provider_call_id in (None, call)), None)
             fits = attempt is not None and sighting.channel is attempt.campaign.policy.channel

@@ -1,7 +1,9 @@
 """How both generations of CallFire are asked about calls: by their id, or by number and time, compared by our key."""
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from dispatcher.domain.attempt import OpenCall
@@ -13,6 +15,7 @@ from dispatcher.providers.http import Answer, Params
 MOST_PAGES = 100
 _CLOCKS_DIFFER = timedelta(minutes=2)
 _PAUSE = timedelta(seconds=5)
+_CANCEL_BUDGET_S = 30
 
 
 class Asking(Adapter):
@@ -66,9 +69,11 @@ class Asking(Adapter):
     async def cancel(self, calls: Sequence[OpenCall]) -> int:
         """Stop each broadcast."""
         stopped = 0
-        for broadcast in sorted({call.provider_request_id for call in calls if call.provider_request_id}):
-            answer = await self.stop(broadcast)
-            stopped += isinstance(answer, Answer) and answer.status in (200, 204)
+        with suppress(TimeoutError):  # whoever aborts waits for this
+            async with asyncio.timeout(_CANCEL_BUDGET_S):
+                for broadcast in sorted({call.provider_request_id for call in calls if call.provider_request_id}):
+                    answer = await self.stop(broadcast)
+                    stopped += isinstance(answer, Answer) and answer.status in (200, 204)
         return stopped
 
 

@@ -142,8 +142,9 @@ class CallFire(Asking):
                 page = read_model(Items, read_json(answer.body))
             except PayloadError as error:
                 raise ServerError(f"CallFire's answer to GET {path} cannot be read: {error}") from None
-            if page.items and page.items == last:
-                raise ServerError(f"CallFire gives the same page of {path} again and again; nothing was changed")
+            ends_early = not page.items and page.total is not None and len(found) < page.total
+            if ends_early or (page.items and page.items == last):
+                raise ServerError(f"CallFire does not give its whole list of {path}; nothing was changed, try later")
             found += page.items
             last = page.items
             if not page.items or (page.total is not None and len(found) >= page.total):
@@ -195,6 +196,7 @@ def _capabilities(options: Options) -> Capabilities:
         own_retries=True,
         callback_auth=CallbackAuth.ADDRESS if old else CallbackAuth.SIGNATURE,
         most_calls=MOST_CALLS,
+        alike=old,
         channels=frozenset(Channel),
         cancel=old or options.get("route") == "broadcast",
         dnc=not old,

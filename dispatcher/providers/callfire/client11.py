@@ -5,6 +5,7 @@ POSTs and of notifications. One call goes out by SendCall; several by a broadcas
 making the broadcast rings nobody, so only the batch is asked for once.
 """
 
+import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -120,7 +121,7 @@ class CallFire11(Asking):
             if (url, trigger) in known:
                 continue
             form = [
-                ("RequestId", f"{trigger}-{url[-20:]}"),
+                ("RequestId", secrets.token_hex(16)),
                 ("Endpoint", url),
                 ("NotificationFormat", self._format.upper()),
                 ("TriggerEvent", trigger),

@@ -85,8 +85,9 @@ def _inside(document: dict[str, Any], root: str, name: str) -> Any:
     return envelope[name]
 
 
-def _notified(document: Any, channel: Channel) -> Reading:
+def _notified(document: Any, channel: Channel, inbound: bool = False) -> Reading:
     action = read_model(Action, document)
+    action = action.model_copy(update={"inbound": action.inbound or inbound})
     sightings = () if action.agent else (sighting_of(action, channel),)
     return Reading(sightings=sightings, events=_replies(action, channel))
 
@@ -137,7 +138,7 @@ def _event(event: Any) -> Reading:
         raise PayloadError("events: one has no resourceType")
     kind = event["resourceType"].casefold()
     if kind in _CHANNELS:
-        return _notified(event.get("resource"), _CHANNELS[kind])
+        return _notified(event.get("resource"), _CHANNELS[kind], kind.startswith("inbound"))
     if kind in _BROADCASTS:
         return _broadcast(event.get("resource"), "campaign")
     meaning = MEANINGS.of("account", event["resourceType"])
@@ -177,7 +178,8 @@ def _first_actions(inner: dict[str, Any]) -> Reading | None:
 
 def _others(inner: dict[str, Any]) -> Reading:
     """Whatever else a list may hold, named and counted."""
-    found = [(name, list_of(value)) for name, value in inner.items() if not name.startswith("@")]
+    # 'value' is the text of an element that has attributes: an empty list of theirs
+    found = [(name, list_of(value)) for name, value in inner.items() if not name.startswith("@") and name != "value"]
     events = [Event(type=_dashed(name), detail={"count": len(items)}) for name, items in found]
     return Reading(events=tuple(events))
 

@@ -15,7 +15,7 @@ from dispatcher.domain.reading import BodyKind, Reading
 from dispatcher.domain.results import Disposition, Outcome, Result
 from dispatcher.domain.states import State
 from dispatcher.providers.adapter import NOT_FOUND, UNREADABLE, Adapter, MaySend, Opening, every, seen_outcome
-from dispatcher.providers.fortytwo.outcomes import LASTING
+from dispatcher.providers.fortytwo.outcomes import LASTING, NO_COVERAGE
 from dispatcher.providers.fortytwo.wire import Reader, job, job_id, most_destinations
 from dispatcher.providers.http import Answer
 from dispatcher.providers.kit import Kit
@@ -24,7 +24,9 @@ MOST_CALLS = 500
 """As long as their answers fit into what we read of one."""
 _NOBODY = "0" * 20
 """A well-formed message id that was never given out."""
-_BAD_NUMBER, _TOO_MANY = -85, -86
+_TOO_MANY = -86
+_HIDES_ONE = frozenset({"CODE -85", NO_COVERAGE})
+"""Said of a whole job because of one of its numbers."""
 
 
 class Fortytwo(Adapter):
@@ -79,12 +81,13 @@ class Fortytwo(Adapter):
         return super().spread(reading, calls)
 
     def split(self, reading: Reading, n: int) -> int | None:
-        """-86 teaches how many a job may have; -85 hides one bad number among the good."""
-        code = _code_of(reading)
-        if n == 1 or code not in (_BAD_NUMBER, _TOO_MANY):
+        """-86 teaches how many a job may have; -85 and -101 hide one bad number among the good."""
+        if n == 1 or reading.verdict is None:
             return None
-        if code == _BAD_NUMBER:
+        if reading.verdict.detail in _HIDES_ONE:
             return (n + 1) // 2
+        if _code_of(reading) != _TOO_MANY:
+            return None
         told = most_destinations(str(reading.events[0].detail.get("message")))
         self._most = max(1, min(self._most, told or n // 2, n - 1))
         return self._most
@@ -139,6 +142,7 @@ KIT = Kit(
         own_retries=False,
         callback_auth=CallbackAuth.REQUEST_TOKEN,
         most_calls=MOST_CALLS,
+        alike=True,
         contents=frozenset({Content.TEXT, Content.AUDIO}),
     ),
     options={"voice_path": "/1/voice", "call_path": "/1/voice/status/{id}", "job_path": "/1/voice/job/{id}"},

@@ -105,7 +105,7 @@ MEANINGS = Meanings(
         ("status", "ENROUTE"): Meaning(D.IN_FLIGHT, S.SELECTED),  # SMPP's family, as the three below
         ("status", "EXPIRED"): _NO_ANSWER,
         ("status", "REJECTD"): _CARRIER,
-        ("status", "DELETED"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.INTERNAL_ERROR),
+        ("status", "DELETED"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.INTERNAL_ERROR, redials=0),  # somebody's wish
         # answers to a job or a query: HTTP 403, whatever is wrong
         ("api", "0"): Meaning(D.IN_FLIGHT, S.READY),  # queued
         ("api", "200"): Meaning(D.IN_FLIGHT, S.READY),  # queued, in the sister API's words
@@ -171,6 +171,7 @@ LASTING: Mapping[int, tuple[int, D]] = {
 }
 """Codes that mean a pause at first, and more when they come so often in a row."""
 
+NO_COVERAGE = "NO_COVERAGE"
 _FUNDS = ("fund", "balance", "credit")
 _COVERAGE = ("coverage", "route")
 
@@ -205,12 +206,12 @@ def of_answer(http: int, code: int | None, description: str) -> Outcome:
     """What an answer means that tells no result of a call."""
     meaning = MEANINGS.of("api", code) if code is not None else MEANINGS.of("http", http)
     if meaning is UNKNOWN:  # -94, -100, -113 ...: refused, and we do not know why
-        meaning = _CONFIG if http < 500 else Meaning(D.RECONCILE)
+        meaning = _CONFIG if 400 <= http < 500 else Meaning(D.RECONCILE)
     text = description.casefold()
     if code == -101 and any(word in text for word in _FUNDS):
         return _outcome(_STOP, "INSUFFICIENT_FUNDS")
     if code == -101 and any(word in text for word in _COVERAGE):
-        return _outcome(_CARRIER, "NO_COVERAGE")
+        return _outcome(_CARRIER, NO_COVERAGE)
     return _outcome(meaning, f"CODE {code}" if code is not None else f"HTTP {http}")
 
 

@@ -74,7 +74,7 @@ class Reader:
         info = read_model(Info, document["result_info"])
         if info.status_code is None and body.status < 400:
             raise PayloadError("result_info: says no status_code")
-        if body.status < 300 and info.status_code in (0, 200):
+        if body.status < 300 and (info.status_code in (0, 200) or document.get("results")):
             return _accepted(document, info)
         return _refused(info, body.status if body.kind is not BodyKind.POSTBACK else 403)
 

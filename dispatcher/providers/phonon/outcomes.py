@@ -87,7 +87,7 @@ MEANINGS = Meanings(
         ("flow", "REATTEMPT_SCHEDULED"): Meaning(D.PROVIDER_RETRY, S.CALLBACK, R.NO_ANS),  # they ring again
         ("flow", "SCHEDULED"): Meaning(D.IN_FLIGHT, S.READY),  # its start lies ahead
         ("flow", "NCPR_CHECK_FAILED"): _DNC,  # on the Indian do-not-disturb register
-        ("flow", "FAILURE"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.INTERNAL_ERROR),  # of any kind
+        ("flow", "FAILURE"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.INTERNAL_ERROR, redials=0),  # of any kind, and over
         ("flow", "MASK_ALLOCATED"): UNKNOWN,  # of the masking API, which we never ask
         ("flow", "MASK_NOT_AVAILABLE"): UNKNOWN,  # likewise
         ("flow", "INVALID_VALIDITY"): UNKNOWN,  # likewise
@@ -194,7 +194,7 @@ MEANINGS = Meanings(
         ("api", "206"): _THROTTLE,  # failure from the gateway
         ("api", "207"): _CONFIG,  # no number to call from
         ("api", "208"): _CONFIG,  # masking
-        ("api", "209"): Meaning(D.IN_FLIGHT, S.READY),  # a part was accepted: the details say which
+        ("api", "209"): Meaning(D.RECONCILE),  # a part was accepted: the details say which; without them nobody knows
         ("api", "210"): _CONFIG,  # parameters: our bug
         ("api", "211"): _STOP,  # validity expired
         ("api", "212"): _STOP,  # balance

@@ -14,7 +14,7 @@ from dispatcher.domain.errors import PayloadError
 from dispatcher.domain.reading import Body, Event, Reading
 from dispatcher.domain.results import Channel, Disposition, Outcome, Sighting
 from dispatcher.domain.states import State
-from dispatcher.providers.meaning import Meaning
+from dispatcher.providers.meaning import UNKNOWN, Meaning
 from dispatcher.providers.payload import read_document, read_instant, read_international, read_model
 from dispatcher.providers.phonon.outcomes import ACCOUNT_REASONS, MEANINGS, of_call, of_leg
 from dispatcher.providers.wire import Flag, Number, Optional, Text, Wire, list_of, named
@@ -148,8 +148,6 @@ def _answer(document: dict[str, Any], body: Body) -> Reading:
         found = [read_model(Detail, item) for item in list_of(details)]
         taken = tuple(_accepted(item, answer.request) for item in found)
         return Reading(sightings=taken, events=_partial(answer, body.status))
-    if answer.code == 209:
-        return Reading(events=_partial(answer, body.status))
     return _said(answer, body.status)
 
 
@@ -169,6 +167,8 @@ def _accepted(item: Detail, request: str | None) -> Sighting:
 def _said(answer: Answer, http: int) -> Reading:
     """An answer that names no call: all of it was accepted, or refused."""
     meaning = MEANINGS.of("api", answer.code)
+    if meaning is UNKNOWN:  # a part of their table was not visible: it may have been taken
+        meaning = Meaning(Disposition.RECONCILE)
     detail: dict[str, Any] = {"http_status": http, "code": answer.code, "message": answer.message, "id": answer.request}
     accepted = http == 202 or answer.message.strip().casefold() == "accepted" or bool(answer.request)
     if answer.code == 202 and not accepted:  # the real-time API means something else by it

@@ -237,7 +237,7 @@ RETURNING o.key, o.e164 AS to, o.channel, o.phase, o.permit_at, o.provider_call_
 
 -- match --
 -- Our keys, the provider's ids of calls, and its ids of requests with a number -> attempts, open or closed.
-SELECT key, e164, channel, provider_call_id AS call, provider_request_id AS request, closed_at IS NULL AS is_open
+SELECT key, e164, channel, provider_call_id AS call, provider_request_id AS request
   FROM any_attempt
  WHERE account_id = %(account_id)s
    AND (key = ANY (%(keys)s) OR provider_call_id = ANY (%(calls)s)

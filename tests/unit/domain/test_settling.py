@@ -231,3 +231,32 @@ def test_a_duplicate_at_the_provider_is_asked_about_because_we_hold_no_other() -
 def test_news_may_allow_fewer_redials_than_the_policy(charged: int, step: str) -> None:
     at = replace(ACCEPTED, charged=charged, permits=charged)
     assert named(decide(at, D.RETRYABLE, Result.CARRIER_TEMP_ERROR, redials=1)) == step
+
+
+@pytest.mark.parametrize(
+    ("disposition", "result", "step"),
+    [
+        (D.RETRYABLE, Result.BUSY, "FINISHED BUSY ANSWERED"),
+        (D.RETRYABLE, Result.UNDIALED, "FINISHED LA ANSWERED"),
+        (D.FINAL_FAILURE, Result.INTERNAL_ERROR, "FINISHED INTERNAL_ERROR ANSWERED"),
+        (D.THROTTLE, None, "FINISHED LA ANSWERED"),
+        (D.FINAL_SUCCESS, Result.LA, "FINISHED LA None"),
+    ],
+)
+def test_who_answered_is_never_dialled_again(disposition: D, result: Result | None, step: str) -> None:
+    assert named(decide(ACCEPTED, disposition, result, answered_at=NOW)) == step
+
+
+@pytest.mark.parametrize(
+    ("disposition", "permits", "wait"),
+    [
+        (D.THROTTLE, 1, "THROTTLE in 5 s"),
+        (D.THROTTLE, 5, "THROTTLE in 5 s"),
+        (D.THROTTLE, 8, "THROTTLE in 40 s"),
+        (D.ACCOUNT_STOP, 7, "ACCOUNT_STOP in 40 s"),
+        (D.ACCOUNT_STOP, 19, "ACCOUNT_STOP in 900 s"),
+        (D.CONFIG_STOP, 19, "CONFIG_STOP in 10 s"),
+    ],
+)
+def test_trouble_that_lasts_does_not_use_up_the_permits(disposition: D, permits: int, wait: str) -> None:
+    assert named(decide(replace(SENT, permits=permits), disposition, None, Source.SUBMIT)) == f"PutBack {wait}"
