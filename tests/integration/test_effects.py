@@ -12,7 +12,7 @@ from dispatcher.embedded import Servers
 from tests.acceptance.harness import fictional
 from tests.inprocess import SECRET, journey
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
