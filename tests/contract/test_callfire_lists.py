@@ -7,12 +7,16 @@ from tests.contract.answering import http
 from tests.contract.test_callfire import provider
 
 
+def listed(numbers: list[str], total: int | None = None) -> bytes:
+    return http(200, {"items": [{"number": number} for number in numbers], "totalCount": total})
+
+
 async def test_only_what_has_the_whole_address_is_taken_back() -> None:
     address = "http://hooks.example/hooks/main/" + "s" * 60
-    listed = [{"id": 1, "callback": address, "resource": "OutboundCall"}, {"id": 2, "callback": address + "/other"}]
+    webhooks = [{"id": 1, "callback": address, "resource": "OutboundCall"}, {"id": 2, "callback": address + "/other"}]
 
     def answer(request: bytes) -> bytes:
-        return http(200, {"items": listed, "totalCount": 2}) if request.startswith(b"GET") else http(204)
+        return http(200, {"items": webhooks, "totalCount": 2}) if request.startswith(b"GET") else http(204)
 
     async with provider(answer) as (client, seen):
         assert await client.unsubscribe(address) == 1
@@ -20,15 +24,14 @@ async def test_only_what_has_the_whole_address_is_taken_back() -> None:
 
 
 async def test_pages_may_be_smaller_than_what_was_asked_for() -> None:
-    pages = [["12025550101", "12025550102"], ["12025550103"]]
-    left = iter([http(200, {"items": [{"number": n} for n in page], "totalCount": 3}) for page in pages])
-    async with provider(lambda request: next(left)) as (client, seen):
+    pages = iter([listed(["12025550101", "12025550102"], 3), listed(["12025550103"], 3)])
+    async with provider(lambda request: next(pages)) as (client, seen):
         assert await client.dnc_numbers() == ["+12025550101", "+12025550102", "+12025550103"]
     assert b"offset=2" in seen[1]
 
 
 async def test_a_list_without_end_is_given_up() -> None:
-    async with provider(lambda request: http(200, {"items": [{"number": "12025550101"}]})) as (client, seen):
+    async with provider(lambda request: listed(["12025550101"])) as (client, seen):
         with pytest.raises(ServerError, match="whole list"):
             await client.dnc_numbers()
     assert len(seen) == 2
@@ -36,8 +39,7 @@ async def test_a_list_without_end_is_given_up() -> None:
 
 async def test_half_a_list_is_not_taken_for_the_whole() -> None:
     """It would take everybody else off ours."""
-    left = iter([["12025550101"], []])
-    page = lambda request: http(200, {"items": [{"number": n} for n in next(left)], "totalCount": 1000})  # noqa: E731
-    async with provider(page) as (client, _):
+    pages = iter([listed(["12025550101"], 1000), listed([], 1000)])
+    async with provider(lambda request: next(pages)) as (client, _):
         with pytest.raises(ServerError, match="whole list"):
             await client.dnc_numbers()

@@ -25,11 +25,11 @@ class Asking(Adapter):
     """Entries that a list is asked for at a time."""
 
     @abstractmethod
-    def room(self, channel: Channel) -> str:
+    def path(self, channel: Channel) -> str:
         """The path of its actions."""
 
     @abstractmethod
-    def window(self, call: OpenCall, since: datetime, offset: int) -> Params:
+    def query(self, call: OpenCall, since: datetime, offset: int) -> Params:
         """The query for a page of the calls of a number."""
 
     @abstractmethod
@@ -43,7 +43,7 @@ class Asking(Adapter):
         return {call.key: outcome} if outcome else {}
 
     async def _by_id(self, call: OpenCall) -> Outcome | None:
-        answer = await self._asking.send("GET", f"{self.room(call.channel)}/{call.provider_call_id}")
+        answer = await self._asking.send("GET", f"{self.path(call.channel)}/{call.provider_call_id}")
         if isinstance(answer, Answer) and answer.status == 404:
             return NOT_FOUND
         if not isinstance(answer, Answer) or answer.status not in (200, 201):
@@ -54,9 +54,9 @@ class Asking(Adapter):
     async def _by_number(self, call: OpenCall) -> Outcome | None:
         since = call.permit_at - _CLOCKS_DIFFER
         for number in range(MOST_PAGES):
-            params = self.window(call, since, number * self.page)
+            params = self.query(call, since, number * self.page)
             reading = self.read_answer(
-                await self._asking.send("GET", self.room(call.channel), params=params), BodyKind.LOOKUP
+                await self._asking.send("GET", self.path(call.channel), params=params), BodyKind.LOOKUP
             )
             if isinstance(reading, Outcome) or reading.events:
                 return None

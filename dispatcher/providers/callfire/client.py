@@ -28,7 +28,7 @@ PAGE = 100
 MOST_CALLS = 500
 """Not published; cautious."""
 _BROADCASTS = "/calls/broadcasts"
-_ROOMS = {Channel.VOICE: "/calls", Channel.TEXT: "/texts"}
+_PATHS = {Channel.VOICE: "/calls", Channel.TEXT: "/texts"}
 _RESOURCES = {"OutboundCall": ["Finished"], "OutboundText": ["Finished"], "InboundText": ["Finished"]}
 
 
@@ -65,7 +65,7 @@ class CallFire(Asking):
         body = [recipient(call.to, call.caller_id, _content(call), call.key) for call in calls]
         if self._by_broadcast and channel is Channel.VOICE:
             return await self._post_into_broadcast(calls[0], body, may_send)
-        answer = await self._lanes.send("POST", _ROOMS[channel], json=body, params=self._params, may_send=may_send)
+        answer = await self._lanes.send("POST", _PATHS[channel], json=body, params=self._params, may_send=may_send)
         return self.read_answer(answer)
 
     async def _post_into_broadcast(
@@ -93,11 +93,11 @@ class CallFire(Asking):
             del self._made[first.key]
         return reading
 
-    def room(self, channel: Channel) -> str:
+    def path(self, channel: Channel) -> str:
         """GET /calls or /texts."""
-        return _ROOMS[channel]
+        return _PATHS[channel]
 
-    def window(self, call: OpenCall, since: datetime, offset: int) -> Params:
+    def query(self, call: OpenCall, since: datetime, offset: int) -> Params:
         """Instants in milliseconds."""
         begin = str(int(since.timestamp() * 1000))
         where = [("limit", str(PAGE)), ("offset", str(offset))]

@@ -29,7 +29,7 @@ PAGE = 50
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _WANTED = ("OUTBOUND_CALL_FINISHED", "OUTBOUND_TEXT_FINISHED", "INBOUND_TEXT_FINISHED", "CAMPAIGN_STOPPED")
 Form = list[tuple[str, str]]
-_ROOMS = {Channel.VOICE: "/call", Channel.TEXT: "/text"}
+_PATHS = {Channel.VOICE: "/call", Channel.TEXT: "/text"}
 
 
 class CallFire11(Asking):
@@ -56,7 +56,7 @@ class CallFire11(Asking):
         first = calls[0]
         if len(calls) == 1:
             form = [*_broadcast(first), *_to(calls)]
-            return await self._post(_ROOMS[first.channel], form, may_send)
+            return await self._post(_PATHS[first.channel], form, may_send)
         made = self._made.get(first.key) or await self._post(
             "/broadcast", [*_broadcast(first), ("Name", first.key)], always
         )
@@ -78,7 +78,7 @@ class CallFire11(Asking):
 
     async def repeats(self, call: Call, pause: Pause) -> bool:
         """The same RequestId gives the same broadcast."""
-        path, form = _ROOMS[call.channel], [*_broadcast(call), *_to([call])]
+        path, form = _PATHS[call.channel], [*_broadcast(call), *_to([call])]
         first = await self._post(path, form, always)
         if isinstance(first, Outcome) or reference_of(first) is None:
             return False
@@ -93,11 +93,11 @@ class CallFire11(Asking):
         taken = accepted.provider_request_id is not None
         return every(calls, accepted if taken else verdict or self.unmentioned)
 
-    def room(self, channel: Channel) -> str:
+    def path(self, channel: Channel) -> str:
         """GetCall and QueryCalls, or GetText and QueryTexts."""
-        return _ROOMS[channel]
+        return _PATHS[channel]
 
-    def window(self, call: OpenCall, since: datetime, offset: int) -> Params:
+    def query(self, call: OpenCall, since: datetime, offset: int) -> Params:
         """Of its own broadcast where that is known."""
         params = [("ToNumber", call.to.lstrip("+")), ("IntervalBegin", _instant(since)), ("Inbound", "false")]
         if call.provider_request_id:
