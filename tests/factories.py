@@ -1,5 +1,6 @@
 """Things that tests need, with every detail they do not care about filled in."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import count
@@ -13,6 +14,7 @@ from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
 from dispatcher.domain.screening import Record, Screened, map_columns, screen
 from dispatcher.domain.tick import mark_due
 from dispatcher.ports import Store
+from tests.memory import MemoryStore
 
 LEASE = timedelta(seconds=30)
 OVER = timedelta(seconds=-1)
@@ -131,3 +133,12 @@ async def states(store: Store, campaign: Campaign) -> dict[str, int]:
     """Rows by 'STATE' or 'STATE RESULT'."""
     tally = (await store.status(campaign)).tally
     return {f"{state} {result or ''}".strip(): n for (state, result), n in tally.rows.items() if n}
+
+
+async def wait(store: Store, seconds: float) -> None:
+    """Let time pass: PostgreSQL's, or that of a memory whose clock goes on when it is read."""
+    if isinstance(store, MemoryStore):
+        for _ in range(int(seconds / 0.002)):
+            store.clock()
+    else:
+        await asyncio.sleep(seconds)

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from dispatcher.ports import Services
 from dispatcher.simulator.__main__ import Exchange, read_arguments
 from dispatcher.simulator.server import Handler, Request, Response, serve
 from dispatcher.web.app import make_app
+from tests.acceptance.harness import all_fictional
 from tests.factories import load, make_policy
 
 SECRET = "simulator:simulator"
@@ -39,6 +40,23 @@ SHORT = {
     "timeouts": {"unknown": "10s", "accepted": "10s", "provider_retry": "10s"},
     "content": {"text": "Hello"},
 }
+
+
+REST, OLD = "/api/1.1/rest", {"api": "1.1"}
+FLOW = {"flow": "AbCd1234", "pull_url": "{address}/kairos-apis/pull"}
+PLAIN = [*range(10), 45, 52, 57, 62, 66, 71, 74, 75, 78, 80, 85, 86, 88, 97, 99]
+"""Digits whose trick is not about the whole request."""
+SAMPLES = Path(__file__).parent / "data/samples"
+NUMBERS: dict[int, Iterator[str]] = {}
+
+
+def some(digits: list[int], n: int) -> list[str]:
+    """So many numbers that nobody else has; their last two digits are these, in turns.
+
+    The first area is left to the tests of lists.
+    """
+    pools = [NUMBERS.setdefault(d, itertools.islice(all_fictional([d]), 1, None)) for d in digits]
+    return [next(pool) for _, pool in zip(range(n), itertools.cycle(pools), strict=False)]
 
 
 class Here:
@@ -196,6 +214,11 @@ class Journey:
     async def ends(self, campaign: Campaign) -> dict[str, str]:
         """By number: state and result."""
         return {n: f"{r.state} {r.result or ''}".strip() for n, r in (await self.rows(campaign)).items()}
+
+    async def out(self, campaign: Campaign) -> list[str]:
+        """Keys of the attempts that the provider has, or may have."""
+        attempts = await self.services.store.attempt_keys(campaign)
+        return [a.key for a in attempts if a.fate in ("unknown", "accepted")]
 
     async def check(self, played: Played, *campaigns: Campaign) -> LedgerCheck:
         attempts = [a for c in campaigns for a in await self.services.store.attempt_keys(c)]

@@ -55,7 +55,7 @@ def add(
         return
     out.print(f"{report.added} added to '{list_name}', {report.moved} waiting destinations are DNC now")
     for key in report.still_out:
-        out.print(f"a call to one of them is out and cannot be taken back: attempt {key}")
+        out.print(f"a call to one of them is out: attempt {key}; its provider is asked to stop it, if it can")
 
 
 @app.command()

@@ -20,6 +20,7 @@ MAX_CRASHES = 3
 CRASH_SPREAD = timedelta(seconds=10)
 TAKE_OVER_SLACK = timedelta(minutes=1)
 """For the look-up that must come before a take-over."""
+LATE_WAIT = timedelta(seconds=1)
 THROTTLED_WAIT = timedelta(seconds=5)
 STOPPED_WAIT = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(minutes=15)
@@ -198,7 +199,7 @@ def _lost_at_provider(news: News, at: Situation) -> Decision:
 def _retryable(news: News, at: Situation, draw: float) -> Decision:
     result = news.outcome.result
     if result is Result.UNDIALED and at.state is State.SELECTED:
-        return _put_back(news, at, at.now + STOPPED_WAIT, "UNDIALED", Phase.RESULT)
+        return _put_back(news, at, at.now + _longer_each_time(at, STOPPED_WAIT), "UNDIALED", Phase.RESULT)
     if at.on_dnc:
         return _decide(news, at, Finish(State.DNC, result, "DNC_BEFORE_RETRY"), Phase.RESULT, result)
     if at.campaign_state is CampaignState.ABORTED:
@@ -232,24 +233,33 @@ def _rejected(news: News, at: Situation, draw: float) -> Decision:
     if contradicts or at.state is not State.SELECTED:  # a retry of the provider's own goes on: its deadline decides
         return _ignore(news, at, "CONFLICT")
     outcome = news.outcome
-    due = at.now + (outcome.retry_after or _longer_each_time(at, outcome.disposition))
+    due = at.now + (outcome.retry_after or _wait_after(at, outcome.disposition))
     return _put_back(news, at, due, outcome.disposition.name, Phase.REJECTED)
 
 
-def _longer_each_time(at: Situation, why: Disposition) -> timedelta:
-    """Permits are few: trouble that lasts must not use them up."""
+def _wait_after(at: Situation, why: Disposition) -> timedelta:
     if why is Disposition.CONFIG_STOP:
         return STOPPED_WAIT  # the campaign is paused
-    wait = THROTTLED_WAIT if why is Disposition.THROTTLE else STOPPED_WAIT
-    spent = at.permits - at.charged - PATIENT_PERMITS
-    return min(LONGEST_WAIT, wait * (1 << min(MAX_PERMITS, max(0, spent))))
+    return _longer_each_time(at, THROTTLED_WAIT if why is Disposition.THROTTLE else STOPPED_WAIT)
+
+
+def _permits_for_nothing(at: Situation) -> int:
+    return at.permits - at.charged
+
+
+def _longer_each_time(at: Situation, wait: timedelta) -> timedelta:
+    """Permits are few: trouble that lasts must not use them up."""
+    spent = max(0, _permits_for_nothing(at) - PATIENT_PERMITS)
+    return min(LONGEST_WAIT, wait * (1 << min(MAX_PERMITS, spent)))
 
 
 def _not_sent(news: News, at: Situation, draw: float) -> Decision:
     if at.phase is Phase.ACCEPTED:
         return _ignore(news, at, "CONFLICT")
     reason = news.outcome.detail or "NOT_SENT"
-    wait = news.outcome.retry_after
+    wait = news.outcome.retry_after or timedelta(0)
+    if _permits_for_nothing(at) > PATIENT_PERMITS:  # a machine that is always late must not use them up
+        wait = max(wait, _longer_each_time(at, LATE_WAIT))
     return _put_back(news, at, at.now + wait if wait else at.due_at, reason, Phase.NOT_SENT)
 
 

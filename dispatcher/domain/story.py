@@ -55,6 +55,10 @@ class AttemptStory:
     look_at: datetime | None
     resolve_by: datetime | None
     lease_until: datetime | None
+    cancel_why: str | None
+    """DNC or ABORTED, when it was to ring no more."""
+    cancel_asked_at: datetime | None
+    """When the provider took the word to stop it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,8 @@ def _dialled(story: Story) -> Iterator[Line]:
         yield a.created_at, f"attempt {a.fence} ({a.key}): claimed, caller id {a.caller_id}, policy {a.policy_version}"
         if a.permit_at:
             yield a.permit_at, f"attempt {a.fence}: permitted, sent to {story.account.name}"
+        if a.cancel_asked_at:
+            yield a.cancel_asked_at, f"attempt {a.fence}: {story.account.name} is asked to stop it ({a.cancel_why})"
         if a.closed_at:
             yield a.closed_at, f"attempt {a.fence}: {_closed(a, story.campaign.policy)}"
 

@@ -1,15 +1,9 @@
 """Control: accounts and campaigns, at a person's word."""
 
-import logging
-
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
 from dispatcher.domain.capability import Content
-from dispatcher.domain.errors import NotAllowed, UsageError
+from dispatcher.domain.errors import NotAllowed
 from dispatcher.ports import Services
-
-log = logging.getLogger(__name__)
-
-MOST_CANCELLED = 500
 
 
 async def create(policy: Policy, services: Services, request_id: str | None = None) -> Campaign:
@@ -53,24 +47,9 @@ async def pause(campaign_id: int, services: Services, request_id: str | None = N
 async def abort(campaign_id: int, services: Services, request_id: str | None = None) -> Campaign:
     """To ABORTED: no new permits, waiting rows end as FINISHED/UNDIALED, open attempts are awaited.
 
-    Where the provider can be asked to stop what it accepted, it is; its answer changes nothing, its news will.
+    Where the provider can be asked to stop what it accepted, it will be, within seconds (see flow.cancel).
     """
-    campaign = await _move(campaign_id, CampaignState.ABORTED, services, request_id)
-    await _cancel(campaign, services)
-    return campaign
-
-
-async def _cancel(campaign: Campaign, services: Services) -> None:
-    account = await services.store.account(campaign.account_id)
-    if not services.providers.capabilities(account).cancel:
-        return
-    try:
-        calls = await services.store.open_calls(campaign.id, MOST_CANCELLED)
-        stopped = await services.providers.of(account).cancel(calls) if calls else 0
-    except UsageError as error:
-        log.warning("calls could not be cancelled", extra={"campaign_id": campaign.id, "error": str(error)})
-    else:
-        log.info("calls cancelled at the provider", extra={"campaign_id": campaign.id, "requests": stopped})
+    return await _move(campaign_id, CampaignState.ABORTED, services, request_id)
 
 
 async def _move(

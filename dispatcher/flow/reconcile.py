@@ -9,6 +9,7 @@ from dispatcher.domain.errors import UsageError
 from dispatcher.domain.pacing import Limit
 from dispatcher.domain.results import Disposition, News, Outcome, Source
 from dispatcher.domain.states import Phase, State
+from dispatcher.flow.cancel import cancel
 from dispatcher.flow.settle import settle
 from dispatcher.ports import Services
 
@@ -33,8 +34,12 @@ async def reap(services: Services) -> int:
 
 
 async def reconcile(account_id: int, services: Services) -> int:
-    """Ask the provider about calls of one account that are due to be asked about; how many."""
+    """Ask the provider about calls of one account that are due to be asked about; how many.
+
+    First it is asked to stop what nobody wants any more: what it rings meanwhile cannot be taken back.
+    """
     account = await services.store.account(account_id)
+    await cancel(account, _limit(account), services)
     try:
         await _resend(account, services)
     except UsageError as error:  # what is overdue must end all the same

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from dispatcher.domain.attempt import Call, OpenCall
+from dispatcher.domain.attempt import Call, OpenCall, Unwanted
 from dispatcher.domain.errors import NotAllowed, PayloadError
 from dispatcher.domain.reading import Body, BodyKind, Reading
 from dispatcher.domain.results import Disposition, Frozen, Outcome, Sighting
@@ -188,9 +188,9 @@ class Adapter(ABC):
         """How far the provider's clock is ahead of ours, by the last thing that it was asked."""
         return self._asking.clock_off_s
 
-    async def cancel(self, calls: Sequence[OpenCall]) -> int:
-        """Ask the provider to stop accepted calls; how many requests it took."""
-        return 0
+    async def cancel(self, calls: Sequence[Unwanted]) -> frozenset[str]:
+        """Ask the provider to stop accepted calls; the keys of those for which it took the word."""
+        return frozenset()
 
     async def subscribe(self, url: str, secret: str) -> None:
         """Ask the provider to post results to this address. Raises ServerError, NotAllowed."""

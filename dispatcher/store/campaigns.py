@@ -111,6 +111,8 @@ class Campaigns(Policies):
             if state not in CAMPAIGN_MOVES[to] or from_ not in (None, state):
                 raise NotAllowed(_why_not(campaign_id, state, to))
             await tx.fetch("campaigns.move", id=campaign_id, state=to, reason=reason)
+            if to is CampaignState.ABORTED:
+                await tx.fetch("cancelling.cancel_campaign", account_id=account_id, campaign_id=campaign_id)
             await write_audit(tx, actor, act, subject, {"from": state, "reason": reason})
 
         await self.db.atomically(work)

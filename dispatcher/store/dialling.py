@@ -173,18 +173,13 @@ class Dialling(Policies):
         return [News(row["key"], gone, Source.REAPER) for row in await self.db.fetch("dialling.expired_leases", n=n)]
 
     async def accounts_to_ask(self) -> list[int]:
-        """Accounts with calls that it is time to ask about."""
+        """Accounts with something that it is time to ask the provider."""
         return [row["account_id"] for row in await self.db.fetch("dialling.accounts_to_ask")]
 
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         """Attempts without a result that it is time to ask about, the longest due first; nobody else asks now."""
         rows = await self.db.fetch("dialling.take_lookups", account_id=account_id, n=n)
         return [_open_call(row) for row in sorted(rows, key=lambda row: row["due_at"])]
-
-    async def open_calls(self, campaign_id: int, n: int) -> list[OpenCall]:
-        """Calls of a campaign that the provider has, perhaps, and may be asked to stop."""
-        rows = await self.db.fetch("dialling.open_calls", campaign_id=campaign_id, n=n)
-        return [_open_call(row) for row in rows]
 
     async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]:
         """The attempt of each sighting; its number and channel must agree.

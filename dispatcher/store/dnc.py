@@ -37,6 +37,7 @@ class Dnc:
             )
             moved = await tx.fetch_one("dnc.screen", numbers=numbers)
             out = await tx.fetch("dnc.still_out", **named, channel=new.channel, scope=new.scope, scope_id=new.scope_id)
+            await tx.fetch("cancelling.cancel_calls", keys=[row["key"] for row in out])
             if added:
                 detail = {"list": new.list, "source": new.source, "scope": new.scope, "numbers": len(added)}
                 await write_audit(tx, "operator", "dnc.added", f"dnc:{new.list}", detail)
@@ -150,6 +151,7 @@ class Dnc:
             if active is None:
                 raise NotAllowed("the import took too long and was ended; import the file again")
             await tx.fetch("dnc.end_replaced", id=ticket.import_id)
+            await tx.fetch("cancelling.cancel_listed")
             detail = {"numbers": active["numbers"]}
             await write_audit(tx, "operator", "dnc.imported", f"dnc-import:{ticket.import_id}", detail)
             return int(active["numbers"])

@@ -5,6 +5,7 @@ from datetime import datetime
 from dispatcher.domain.campaign import Policy
 from dispatcher.store.accounts import Accounts
 from dispatcher.store.campaigns import Campaigns
+from dispatcher.store.cancelling import Cancelling
 from dispatcher.store.database import Database
 from dispatcher.store.dialling import Dialling
 from dispatcher.store.dnc import Dnc
@@ -14,7 +15,7 @@ from dispatcher.store.reports import Reports
 from dispatcher.store.resending import Resending
 
 
-class PostgresStore(Accounts, Campaigns, Loads, Dialling, Resending, Postbacks, Dnc, Reports):
+class PostgresStore(Accounts, Campaigns, Loads, Dialling, Resending, Cancelling, Postbacks, Dnc, Reports):
     """Opened in the event loop that uses it; never shared across a fork."""
 
     def __init__(self, url: str, pool_size: int = 8) -> None:

@@ -258,6 +258,18 @@ postback = Table(
     UniqueConstraint("account_id", "digest"),
 )
 
+cancel = Table(
+    "cancel",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("created_at", INSTANT, nullable=False),
+    Column("ask_at", INSTANT),
+    Column("tries", Integer, nullable=False),
+    Column("asked_at", INSTANT),
+)
+
 frozen_request = Table(
     "frozen_request",
     metadata,

@@ -1,6 +1,5 @@
 """Claim, permit, settle: the same cases on memory and on PostgreSQL, invariants checked after each."""
 
-import asyncio
 from datetime import timedelta
 
 from dispatcher.domain.campaign import CampaignState
@@ -24,19 +23,10 @@ from tests.factories import (
     number,
     permit,
     states,
+    wait,
 )
-from tests.memory import MemoryStore
 
 NOW = {"BUSY": {"delays": ["1ms"]}, "jitter": 0.0}
-
-
-async def wait(store: Store, seconds: float) -> None:
-    """Let time pass: PostgreSQL's, or that of a memory whose clock goes on when it is read."""
-    if isinstance(store, MemoryStore):
-        for _ in range(int(seconds / 0.002)):
-            store.clock()
-    else:
-        await asyncio.sleep(seconds)
 
 
 class TestClaim:

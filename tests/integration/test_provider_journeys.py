@@ -1,10 +1,9 @@
 """What only some providers have: several calls a request, resending, retries of their own, texts, cancelling."""
 
 import asyncio
-import itertools
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,27 +12,21 @@ import pytest
 from dispatcher.bootstrap import Urls, callback_url, secret_key
 from dispatcher.cli.accounts import hook_address
 from dispatcher.domain.account import AccountState
-from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncAdd
+from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.hooks import hook_secret, request_url
 from dispatcher.domain.postback import Postback
 from dispatcher.embedded import Servers
-from dispatcher.flow import control, lists
+from dispatcher.flow import control
 from dispatcher.flow.examine import examine
 from dispatcher.flow.postback import settle_group
 from dispatcher.providers.registry import KITS
 from dispatcher.simulator.server import post, serve
-from tests.acceptance.harness import fictional
-from tests.inprocess import Journey, Played, journey
+from tests.inprocess import FLOW, OLD, PLAIN, REST, SAMPLES, Journey, Played, journey, some
+from tests.integration import journeys_of_lists
 from tests.toy.client import KIT as TOY
 from tests.toy.played import PlayedToy
 
 pytestmark = pytest.mark.timeout(300)
-REST, OLD = "/api/1.1/rest", {"api": "1.1"}
-FLOW = {"flow": "AbCd1234", "pull_url": "{address}/kairos-apis/pull"}
-PLAIN = [*range(10), 45, 52, 57, 62, 66, 71, 74, 75, 78, 80, 85, 86, 88, 97, 99]
-"""Digits whose trick is not about the whole request."""
-SAMPLES = Path(__file__).parents[1] / "data/samples"
 
 
 @pytest.fixture
@@ -45,18 +38,6 @@ def urls(servers: Servers, database_url: str) -> Urls:
 async def trip(urls: Urls, tmp_path: Path) -> AsyncIterator[Journey]:
     async with journey(urls, tmp_path) as made:
         yield made
-
-
-NUMBERS: dict[int, Iterator[str]] = {}
-
-
-def some(digits: list[int], n: int) -> list[str]:
-    """So many numbers that nobody else has; their last two digits are these, in turns.
-
-    The first area is left to the tests of lists.
-    """
-    pools = [NUMBERS.setdefault(d, iter(fictional(500, [d])[1:])) for d in digits]
-    return [next(pool) for _, pool in zip(range(n), itertools.cycle(pools), strict=False)]
 
 
 async def several_calls_in_one_request_are_dialled_once_each(trip: Journey) -> None:
@@ -100,23 +81,6 @@ async def what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved(trip: 
         assert (check.doubled_keys, check.after_final, check.missing) == ((), (), ())
         bodies = Counter(r.body for r in played.requests if r.path.endswith("/create"))
         assert any(n > 1 for n in bodies.values())
-
-
-async def nobody_who_was_listed_meanwhile_is_sent_again(trip: Journey) -> None:
-    async with trip.playing("phonon") as played:
-        account = await trip.account(played, "phonon", "phonon", options=FLOW)
-        await trip.services.store.prove_dedupe(account.id, timedelta(seconds=60))
-        (number,) = some([92], 1)
-        campaign = await trip.campaign(account, [number])
-
-        async def is_doubtful() -> bool:
-            return bool(await trip.services.store.open_calls(campaign.id, 1))
-
-        await trip.until(is_doubtful)
-        await trip.list_number(number)
-        await trip.until_done(campaign)
-        assert played.ledger() == []
-        assert played.count("POST", "/kairos-apis/outbound") == 1
 
 
 async def the_providers_own_reattempts_are_never_overlapped(trip: Journey) -> None:
@@ -177,51 +141,6 @@ async def texts(trip: Journey) -> None:
         assert (await trip.check(played, campaign)).is_clean, name
 
 
-async def an_abort_stops_what_the_provider_would_ring_again(trip: Journey) -> None:
-    async with trip.playing("callfire", reattempt=30) as played:
-        old = await trip.account(played, "callfire", "old", REST, options=OLD)
-        new = await trip.account(played, "callfire", "v2", "/v2", options={"route": "broadcast"})
-        waits = {"unknown": "10s", "accepted": "10s", "provider_retry": "90s"}
-        campaigns = [await trip.campaign(account, some([80], 1), timeouts=waits) for account in (old, new)]
-
-        async def abort_once_it_waits(campaign: Campaign) -> None:
-            async def waits_for_them() -> bool:
-                return {r.state for r in (await trip.rows(campaign)).values()} == {"CALLBACK"}
-
-            await trip.until(waits_for_them)
-            await control.abort(campaign.id, trip.services)
-
-        await asyncio.gather(*(abort_once_it_waits(campaign) for campaign in campaigns))
-        assert played.count("PUT", f"{REST}/broadcast") == 1
-        assert sum(r.path.endswith("/stop") for r in played.requests) == 1
-        await asyncio.sleep(31)
-        assert [line for line in played.ledger() if line.provider_retry] == []
-        for campaign in campaigns:
-            assert (await trip.services.store.campaign(campaign.id)).state is CampaignState.ABORTED
-
-
-async def a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
-    async with trip.playing("callfire") as played:
-        account = await trip.account(played, "callfire", "old", REST, options=OLD)
-        body = (SAMPLES / "callfire/text_stop.json").read_bytes()
-        headers = {"Content-Type": "application/json"}
-        assert await post(hook_address(trip.settings, account), body, headers) == 200
-
-        async def is_listed() -> bool:
-            return bool(await trip.services.store.dnc_check("+12025550103"))
-
-        await trip.until(is_listed)
-
-
-async def a_stop_that_a_dead_worker_took_is_heard_all_the_same(trip: Journey) -> None:
-    async with trip.playing("callfire") as played:
-        account = await trip.account(played, "callfire", "old", REST, options=OLD)
-        body = (SAMPLES / "callfire/text_stop.json").read_bytes().replace(b"2025550103", b"2025550104")
-        taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=2)
-        await settle_group(account, [taken], trip.services)
-        assert await trip.services.store.dnc_check("+12025550104")
-
-
 async def what_a_provider_says_of_an_account_is_heard_once(trip: Journey) -> None:
     """Also when it came with a report that matches nothing, and is tried again for that."""
     async with trip.playing("callfire") as played:
@@ -254,18 +173,6 @@ async def a_refused_configuration_pauses_one_campaign_and_says_why(trip: Journey
         assert (await trip.services.store.status(await trip.services.store.campaign(wrong.id))).blocked_by is None
 
 
-async def who_pressed_the_key_late_is_listed_all_the_same(trip: Journey) -> None:
-    """Also when the call is none of ours any more."""
-    async with trip.playing("callfire") as played:
-        account = await trip.account(played, "callfire", "v2", "/v2")
-        action = {"id": 99, "toNumber": "12025550105", "state": "DNC", "inbound": False}
-        event = {"resourceType": "OutboundCall", "eventType": "Finished", "resource": action}
-        body = json.dumps({"events": [event]}).encode()
-        taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=1)
-        await settle_group(account, [taken], trip.services)
-        assert await trip.services.store.dnc_check("+12025550105")
-
-
 async def calls_that_say_something_else_to_everybody_are_lost_by_no_slot(trip: Journey) -> None:
     """Where all calls of a request must say the same."""
     running = []
@@ -287,29 +194,12 @@ async def who_is_in_doubt_ends_also_when_the_credentials_are_gone(trip: Journey)
         campaign = await trip.campaign(account, [number])
 
         async def is_accepted() -> bool:
-            return bool(await trip.services.store.open_calls(campaign.id, 1))
+            return bool(await trip.out(campaign))
 
         await trip.until(is_accepted)
         (trip.settings.data_folder / f"{account.name}.credentials").unlink()
         await trip.until_done(campaign)
         assert await trip.ends(campaign) == {number: "TIMEOUT"}
-
-
-async def their_do_not_call_list_and_ours(trip: Journey) -> None:
-    async with trip.playing("callfire") as played:
-        account = await trip.account(played, "callfire", "v2", "/v2")
-        mine, theirs = some([78], 150), some([79], 120)
-        assert await lists.pull(account, trip.services) == (0, 0)
-        listed = DncAdd(numbers=(*mine, "+1900*"), list="mine", source="test")
-        await lists.add(listed, "US", trip.services)
-        assert await lists.push(account, "mine", trip.services) == (150, 1)
-        await trip.services.providers.of(account).dnc_add(theirs)
-        assert await lists.pull(account, trip.services) == (270, 0)
-        assert await lists.pull(account, trip.services) is None
-        campaign = await trip.campaign(account, theirs[:3])
-        await trip.until_done(campaign)
-        assert set((await trip.ends(campaign)).values()) == {"DNC"}
-        assert played.ledger() == []
 
 
 async def the_address_of_one_request_is_of_no_use_for_another(trip: Journey) -> None:
@@ -318,24 +208,25 @@ async def the_address_of_one_request_is_of_no_use_for_another(trip: Journey) -> 
         campaign = await trip.campaign(account, some([84], 1))
 
         async def is_sent() -> bool:
-            return bool(await trip.services.store.open_calls(campaign.id, 1))
+            return bool(await trip.out(campaign))
 
         await trip.until(is_sent)
-        (call,) = await trip.services.store.open_calls(campaign.id, 1)
-        said = (SAMPLES / "fortytwo/answered.json").read_text().replace("0123456789abc", call.key)
-        body = said.replace("35699000001", call.to.lstrip("+")).encode()
+        (key,) = await trip.out(campaign)
+        (to,) = await trip.rows(campaign)
+        said = (SAMPLES / "fortytwo/answered.json").read_text().replace("0123456789abc", key)
+        body = said.replace("35699000001", to.lstrip("+")).encode()
         headers = {"Content-Type": "application/json"}
-        forged = request_url(trip.settings.web.local_url, b"another secret of 32 bytes or more", account, call.key)
+        forged = request_url(trip.settings.web.local_url, b"another secret of 32 bytes or more", account, key)
         assert await post(forged, body, headers) == 404
         assert await post(callback_url(trip.settings, account, "0123456789abc"), body, headers) == 200
-        assert await post(callback_url(trip.settings, account, call.key) + "x", body, headers) == 404
+        assert await post(callback_url(trip.settings, account, key) + "x", body, headers) == 404
         for _ in range(5):
             await trip.services.broker.settle_postbacks()
             await asyncio.sleep(0.1)
-        assert (await trip.rows(campaign))[call.to].state == "SELECTED"
-        assert await post(callback_url(trip.settings, account, call.key), body, headers) == 200
+        assert (await trip.rows(campaign))[to].state == "SELECTED"
+        assert await post(callback_url(trip.settings, account, key), body, headers) == 200
         await trip.until_done(campaign)
-        assert await trip.ends(campaign) == {call.to: "FINISHED LA"}
+        assert await trip.ends(campaign) == {to: "FINISHED LA"}
 
 
 async def a_fourth_provider_is_a_folder_and_a_line(trip: Journey) -> None:
@@ -359,21 +250,16 @@ async def a_fourth_provider_is_a_folder_and_a_line(trip: Journey) -> None:
 
 
 CASES: list[Callable[[Journey], Awaitable[None]]] = [
+    *journeys_of_lists.CASES,
     several_calls_in_one_request_are_dialled_once_each,
     what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved,
-    nobody_who_was_listed_meanwhile_is_sent_again,
     the_providers_own_reattempts_are_never_overlapped,
     a_reattempt_that_ended_without_a_result_is_taken_over_when_the_policy_says_so,
     texts,
-    an_abort_stops_what_the_provider_would_ring_again,
-    a_reply_that_says_stop_closes_the_door,
-    a_stop_that_a_dead_worker_took_is_heard_all_the_same,
     what_a_provider_says_of_an_account_is_heard_once,
     a_refused_configuration_pauses_one_campaign_and_says_why,
-    who_pressed_the_key_late_is_listed_all_the_same,
     calls_that_say_something_else_to_everybody_are_lost_by_no_slot,
     who_is_in_doubt_ends_also_when_the_credentials_are_gone,
-    their_do_not_call_list_and_ours,
     a_fourth_provider_is_a_folder_and_a_line,
     the_address_of_one_request_is_of_no_use_for_another,
 ]

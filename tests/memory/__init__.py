@@ -3,12 +3,13 @@
 from datetime import datetime
 
 from tests.memory.campaigns import Campaigns
+from tests.memory.cancelling import Cancelling
 from tests.memory.dialling import Dialling
 from tests.memory.lists import Lists
 from tests.memory.resending import Resending
 
 
-class MemoryStore(Campaigns, Dialling, Resending, Lists):
+class MemoryStore(Campaigns, Dialling, Resending, Cancelling, Lists):
     """The Store port."""
 
     async def ping(self) -> None: ...

@@ -286,7 +286,8 @@ class Dialling(Tables):
         now = self.clock()
         kept = {k.account_id for k in self.frozen.values() if not k.ended and k.resend_at <= now}
         proved = {i for i in kept if self.accounts_[i].state is AccountState.OPEN}
-        return sorted({a.account_id for a in self._open() if a.look_at and a.look_at <= now} | proved)
+        asked = {self.attempts[k].account_id for k, c in self.cancels.items() if c.ask_at and c.ask_at <= now}
+        return sorted({a.account_id for a in self._open() if a.look_at and a.look_at <= now} | proved | asked)
 
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         now = self.clock()
@@ -295,10 +296,6 @@ class Dialling(Tables):
         for a in due:
             a.look_at = now + timedelta(seconds=30)
         return [_open_call(a, now) for a in due]
-
-    async def open_calls(self, campaign_id: int, n: int) -> list[OpenCall]:
-        open_ = [a for a in self._open() if a.row.campaign_id == campaign_id]
-        return [_open_call(a, self.clock()) for a in open_ if a.phase in (Phase.UNKNOWN, Phase.ACCEPTED)][:n]
 
     async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]:
         mine = [a for a in self.attempts.values() if a.account_id == account_id]

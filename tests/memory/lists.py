@@ -38,8 +38,9 @@ class Lists(Tables):
                         expires_at=new.expires_at,
                     )
                 )
-        out = sorted(a.key for a in self._open() if _names(new.numbers, a.row.e164) and a.phase is not Phase.INTENT)
-        return DncReport(added, self._screen(), tuple(out))
+        out = [a for a in self._open() if _names(new.numbers, a.row.e164) and a.phase is not Phase.INTENT]
+        self._cancel(out)
+        return DncReport(added, self._screen(), tuple(sorted(a.key for a in out)))
 
     def _screen(self) -> int:
         moved = 0
@@ -106,6 +107,7 @@ class Lists(Tables):
         others = self._others(ticket.import_id, new)
         self._end(others if new.replaces else [i for i in others if self.imports[i][0].identity == new.identity])
         self._bring(ticket.import_id, new, numbers)
+        self._cancel(a for a in self._open() if self._on_list(a.row.e164 or "", a.campaign))
         return len(numbers)
 
     def _others(self, import_id: int, new: DncImport) -> list[int]:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -63,6 +63,13 @@ class Attempt:
 
 
 @dataclass
+class Cancel:
+    ask_at: datetime | None
+    asked: bool = False
+    tries: int = 0
+
+
+@dataclass
 class Kept:
     request: Frozen
     account_id: int
@@ -100,6 +107,7 @@ class Tables:
     loads: dict[tuple[int, str], LoadTicket] = field(default_factory=dict)
     staged: dict[int, list[Screened]] = field(default_factory=dict)
     frozen: dict[str, Kept] = field(default_factory=dict)
+    cancels: dict[str, Cancel] = field(default_factory=dict)
     inbox: dict[int, Inbox] = field(default_factory=dict)
     marks: dict[int, DueMark] = field(default_factory=dict)
     redials: Counter[tuple[int, str]] = field(default_factory=Counter)
@@ -112,6 +120,11 @@ class Tables:
 
     def _waiting(self, campaign_id: int) -> list[Row]:
         return [r for r in self._mine(campaign_id) if r.state in WAITING and r.retry_owner is RetryOwner.US]
+
+    def _cancel(self, attempts: Iterable[Attempt]) -> None:
+        for a in attempts:
+            if a.phase is not Phase.INTENT:
+                self.cancels.setdefault(a.key, Cancel(self.clock()))
 
     def _open(self) -> list[Attempt]:
         return [a for a in self.attempts.values() if a.phase in OPEN]

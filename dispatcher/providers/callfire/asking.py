@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from dispatcher.domain.attempt import OpenCall
+from dispatcher.domain.attempt import OpenCall, Unwanted
 from dispatcher.domain.reading import BodyKind, Reading
 from dispatcher.domain.results import UNREACHABLE, Channel, Disposition, Outcome
 from dispatcher.providers.adapter import NOT_FOUND, Adapter, seen_outcome
@@ -66,15 +66,16 @@ class Asking(Adapter):
                 return NOT_FOUND
         return None
 
-    async def cancel(self, calls: Sequence[OpenCall]) -> int:
+    async def cancel(self, calls: Sequence[Unwanted]) -> frozenset[str]:
         """Stop each broadcast."""
-        stopped = 0
-        with suppress(TimeoutError):  # whoever aborts waits for this
+        stopped: set[str] = set()
+        with suppress(TimeoutError):  # what was not asked by then is asked another time
             async with asyncio.timeout(_CANCEL_BUDGET_S):
                 for broadcast in sorted({call.provider_request_id for call in calls if call.provider_request_id}):
                     answer = await self.stop(broadcast)
-                    stopped += isinstance(answer, Answer) and answer.status in (200, 204)
-        return stopped
+                    if isinstance(answer, Answer) and answer.status in (200, 204):
+                        stopped.add(broadcast)
+        return frozenset(call.key for call in calls if call.provider_request_id in stopped)
 
 
 def reference_of(reading: Reading) -> str | None:

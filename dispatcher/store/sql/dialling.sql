@@ -256,16 +256,10 @@ SELECT o.e164 AS to, min(o.key) AS key FROM open_attempt AS o
 SELECT id AS account_id FROM account AS a
  WHERE EXISTS (SELECT 1 FROM open_attempt AS o
                 WHERE o.account_id = a.id AND o.phase IN ('UNKNOWN', 'ACCEPTED') AND o.look_at <= statement_timestamp())
+    OR EXISTS (SELECT 1 FROM cancel AS c WHERE c.account_id = a.id AND c.ask_at <= statement_timestamp())
     OR (a.state = 'OPEN' AND EXISTS (SELECT 1 FROM frozen_request AS f
                                    WHERE f.account_id = a.id AND f.ended_at IS NULL
                                      AND f.resend_at <= statement_timestamp()));
-
--- open_calls --
--- Calls of a campaign that the provider has, and may be asked to stop.
-SELECT key, e164 AS to, channel, phase, permit_at, provider_call_id, provider_request_id, provider_owned, resolve_by,
-       clock_timestamp() AS now
-  FROM open_attempt
- WHERE campaign_id = %(campaign_id)s AND phase IN ('UNKNOWN', 'ACCEPTED') ORDER BY permit_at LIMIT %(n)s;
 
 -- freeze --
 -- Only where probing has proved that it can be of use.

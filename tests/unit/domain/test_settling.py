@@ -71,6 +71,22 @@ def named(decision: Decision) -> str:
 
 
 @pytest.mark.parametrize(
+    ("disposition", "at_first", "at_fifth"),
+    [(D.NOT_SENT, -3600, 2), (D.THROTTLE, 5, 10), (D.ACCOUNT_STOP, 10, 20), (D.CONFIG_STOP, 10, 10)],
+)
+def test_permits_for_nothing_come_ever_more_seldom(disposition: D, at_first: int, at_fifth: int) -> None:
+    def wait(permits: int) -> float:
+        at = replace(SENT, permits=permits, charged=1)
+        step = next_step(News("k", Outcome(disposition=disposition), Source.SUBMIT), at, 0.5).step
+        assert isinstance(step, PutBack)
+        return (step.due_at - NOW).total_seconds()
+
+    assert {wait(n) for n in range(1, 6)} == {at_first}
+    assert wait(6) == at_fifth
+    assert wait(19) == (900 if disposition is not D.CONFIG_STOP else 10)
+
+
+@pytest.mark.parametrize(
     ("at", "disposition", "result", "source", "step", "phase"),
     [
         (SENT, D.IN_FLIGHT, None, Source.SUBMIT, "Await US look 300 until 3600", Phase.ACCEPTED),
