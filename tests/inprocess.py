@@ -132,13 +132,13 @@ class Journey:
         await self.services.store.dnc_add(DncAdd(numbers=(number,), list="test", source="test"))
 
     @asynccontextmanager
-    async def playing(self, provider: str, scenario: str = "", *words: str, **timing: float) -> AsyncIterator[Played]:
+    async def playing(self, provider: str, scenario: str = "", **timing: float) -> AsyncIterator[Played]:
         """Play a provider; the callback of Phonon is told later."""
         port = free_port()
         folder = self.settings.data_folder
         ledger = folder / f"{port}.jsonl"
         seconds = {"ring": 0.1, "lag": 0.2, "throttle": 2, "reattempt": 2, "latency": 0.005, **timing}
-        arguments = [provider, "--port", str(port), "--ledger", str(ledger), "--credentials", SECRET, *words]
+        arguments = [provider, "--port", str(port), "--ledger", str(ledger), "--credentials", SECRET]
         arguments += [word for name, value in seconds.items() for word in (f"--{name}", str(value))]
         if scenario:
             path = folder / f"{port}.toml"

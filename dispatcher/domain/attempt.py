@@ -74,6 +74,8 @@ class OpenCall:
     channel: Channel = Channel.VOICE
     provider_owned: bool
     """The provider said that it rings again by itself."""
+    flow: str | None = None
+    """The flow of the provider's that its campaign names, if it does."""
     resolve_by: datetime
     as_of: datetime
     """PostgreSQL's clock when this was read."""

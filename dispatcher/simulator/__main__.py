@@ -17,7 +17,7 @@ from dispatcher.simulator.fortytwo import Fortytwo
 from dispatcher.simulator.ledger import Ledger
 from dispatcher.simulator.line import Line, Timing
 from dispatcher.simulator.phonon import Phonon
-from dispatcher.simulator.script import Scripts, read_scenario
+from dispatcher.simulator.script import Habits, Scenario, Scripts, read_scenario
 from dispatcher.simulator.server import Handler, Request, Response, serve
 
 PROVIDERS = ("callfire", "fortytwo", "phonon")
@@ -41,8 +41,6 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--credentials", default="simulator:simulator", help="user:password, token or security-id")
     parser.add_argument("--scenario", type=Path, help="TOML: what happens to which numbers, and how fast")
     parser.add_argument("--callback", help="where Phonon posts its news: what one tells their portal")
-    parser.add_argument("--most-destinations", type=int, default=500, help="of one job of Fortytwo's")
-    parser.add_argument("--test-number", help="makes the Fortytwo token one of a TEST account with this number")
     for item in dataclasses.fields(Timing):
         parser.add_argument(f"--{item.name}", type=float, help=f"seconds; default {item.default}")
     return parser.parse_args(words)
@@ -53,7 +51,8 @@ class Exchange:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         secret = _checked(arguments)
-        scripts, seconds = read_scenario(arguments.scenario) if arguments.scenario else (Scripts(), {})
+        scenario = read_scenario(arguments.scenario) if arguments.scenario else Scenario(Scripts(), {}, Habits())
+        seconds = dict(scenario.seconds)
         known = {item.name for item in dataclasses.fields(Timing)}
         if unknown := set(seconds) - known:
             has = ", ".join(sorted(known))
@@ -63,14 +62,14 @@ class Exchange:
         ids = itertools.count(time.time_ns() // 1_000)  # never those of an earlier run
 
         def line(own_retries: bool = True) -> Line:
-            return Line(self._ledger, Timing(**seconds), scripts, ids, own_retries=own_retries)
+            return Line(self._ledger, Timing(**seconds), scenario, ids, own_retries=own_retries)
 
         phonon = Phonon(line(), secret, arguments.callback).handle
-        most, test_number = arguments.most_destinations, arguments.test_number
-        fortytwo = Fortytwo(line(own_retries=False), secret, most, test_number).handle
+        fortytwo = Fortytwo(line(own_retries=False), secret).handle
+        listed: set[str] = set()
         callfire: list[tuple[str, Handler]] = [
-            (BASE, CallFire11(line(), self._ledger, secret).handle),
-            ("/", CallFire(line(), self._ledger, secret).handle),
+            (BASE, CallFire11(line(), self._ledger, secret, listed).handle),
+            ("/", CallFire(line(), self._ledger, secret, listed).handle),
         ]
         doors: dict[str, list[tuple[str, Handler]]] = {
             "callfire": callfire,

@@ -6,6 +6,8 @@ import hmac
 import json
 import time
 from base64 import b64encode
+from collections.abc import Container
+from dataclasses import replace
 from typing import Any
 
 from dispatcher.simulator.ledger import Ledger
@@ -23,7 +25,7 @@ def document(call: Call, with_attributes: bool) -> dict[str, Any]:
         "fromNumber": call.caller,
         "toNumber": call.to,
         "state": call.state,
-        "campaignId": CAMPAIGN,
+        "campaignId": call.extra["broadcast"] or CAMPAIGN,
         "batchId": BATCH,
         "inbound": False,
         "created": _ms(call.created),
@@ -53,13 +55,14 @@ def document(call: Call, with_attributes: bool) -> dict[str, Any]:
 class CallFire:
     """The provider. `handle` answers requests."""
 
-    def __init__(self, line: Line, ledger: Ledger, credentials: str) -> None:
+    def __init__(self, line: Line, ledger: Ledger, credentials: str, listed: set[str]) -> None:
         self._line = line
         line.tell = self._tell
         self._ledger = ledger
         self._authorization = "Basic " + b64encode(credentials.encode()).decode()
         self._webhooks: dict[int, dict[str, Any]] = ledger.subscriptions("v2")
-        self._dnc: set[str] = set()
+        self._listed = listed
+        """The account's do-not-call list."""
         self._broadcasts: list[int] = []
 
     async def handle(self, request: Request) -> Response:
@@ -92,6 +95,8 @@ class CallFire:
                 return json_response({"id": self._broadcasts[-1]}, 201)
             case [broadcast, "recipients"] if int(broadcast) in self._broadcasts:
                 return await self._send(request, False, int(broadcast))
+            case [broadcast, "batches"] if int(broadcast) in self._broadcasts:
+                return await self._batch(request, int(broadcast))
             case [broadcast, ("stop" | "start" | "archive") as command] if int(broadcast) in self._broadcasts:
                 for call in self._line.calls.values():
                     if call.extra["broadcast"] == int(broadcast):
@@ -99,11 +104,28 @@ class CallFire:
                 return Response(200)
         return _problem(404, "Not found")
 
-    async def _send(self, request: Request, is_text: bool, broadcast: int | None = None) -> Response:
+    async def _batch(self, request: Request, broadcast: int) -> Response:
+        """Taken as it is, and looked at afterwards: no calls are named in the answer."""
+        try:
+            batch = request.json()
+            wanted, scrub = batch["recipients"], batch.get("scrubDuplicates") is True
+        except (ValueError, KeyError, AttributeError):
+            return _problem(400, "recipients or contactListId is required")
+        inner = replace(request, body=json.dumps(wanted).encode())
+        answer = await self._send(inner, False, broadcast, scrub=scrub)
+        if answer.drop or answer.status != 200:
+            return answer
+        return json_response({"id": time.time_ns() // 1000}, 201)
+
+    async def _send(
+        self, request: Request, is_text: bool, broadcast: int | None = None, *, scrub: bool = False
+    ) -> Response:
         wanted = _recipients(request)
         if wanted is None:
             return _problem(400, "recipients are not valid")
         numbers = [one["phoneNumber"] for one in wanted]
+        if request.first("strictValidation") == "true" and not all(is_dialable(number) for number in numbers):
+            return _problem(400, "a phone number is not valid")
         match self._line.refusal(numbers, time.time()):
             case Refusal.BROKEN:
                 return _problem(503, "Service unavailable")
@@ -112,7 +134,7 @@ class CallFire:
                 return json_response({"httpStatusCode": 429, "message": "Rate limit reached"}, 429, retry_after=wait)
             case Refusal.NO_CREDIT:
                 return _problem(400, "Insufficient credit to place the call")
-        calls = [await self._accept(one, is_text, broadcast) for one in wanted]
+        calls = [await self._accept(one, is_text, broadcast, scrub) for one in wanted]
         match self._line.loses_answer(numbers):
             case Trick.ANSWER_LOST:
                 return Response(drop=True)
@@ -120,14 +142,18 @@ class CallFire:
                 return _problem(500, "Internal error")
         return json_response({"items": [document(call, with_attributes=True) for call in calls]})
 
-    async def _accept(self, wanted: dict[str, Any], is_text: bool, broadcast: int | None) -> Call:
+    async def _accept(self, wanted: dict[str, Any], is_text: bool, broadcast: int | None, scrub: bool) -> Call:
+        number = wanted["phoneNumber"]
+        beside = self._line.by_number.get(number, ()) if scrub else ()
+        is_double = any(call.extra["broadcast"] == broadcast for call in beside)
         attributes = dict(wanted.get("attributes", {}))
         key = attributes.get("dispatcher_key", "")
         return await self._line.accept(
-            wanted["phoneNumber"],
+            number,
             wanted.get("fromNumber", ""),
             key,
             is_text=is_text,
+            refused=screened(number, self._listed, is_double),
             attributes=attributes,
             broadcast=broadcast,
         )
@@ -165,12 +191,12 @@ class CallFire:
 
     def _do_not_call(self, request: Request) -> Response:
         if request.method == "POST":
-            self._dnc |= set(request.json().get("numbers", []))
+            self._listed.update(request.json().get("numbers", []))
             return Response(204)
         offset, limit = int(request.first("offset", "0")), int(request.first("limit", "100"))
-        page = sorted(self._dnc)[offset : offset + limit]
+        page = sorted(self._listed)[offset : offset + limit]
         items = [{"number": number, "call": True, "text": True} for number in page]
-        return json_response({"items": items, "limit": limit, "offset": offset, "totalCount": len(self._dnc)})
+        return json_response({"items": items, "limit": limit, "offset": offset, "totalCount": len(self._listed)})
 
     def _subscriptions(self, request: Request, rest: list[str]) -> Response:
         if request.method == "POST":
@@ -187,10 +213,29 @@ class CallFire:
         return json_response({"items": items[offset : offset + limit], "totalCount": len(items)})
 
 
+def full(number: str) -> str:
+    """They take ten digits too, and give eleven back."""
+    return f"1{number}" if len(number) == 10 and number.isdecimal() else number
+
+
+def is_dialable(number: str) -> bool:
+    """Eleven digits, and an area code that does not begin with 0 or 1."""
+    return len(number) == 11 and number.isdecimal() and number[0] == "1" and number[1] not in "01"
+
+
+def screened(number: str, listed: Container[str], is_double: bool) -> str | None:
+    """The state of an action that is not dialled at all."""
+    if not is_dialable(number):
+        return "INVALID"
+    if is_double:
+        return "DUP"
+    return "DNC" if number in listed else None
+
+
 def _recipients(request: Request) -> list[dict[str, Any]] | None:
     try:
-        wanted = request.json()
-        return wanted if all(str(one["phoneNumber"]).isdigit() for one in wanted) and wanted else None
+        wanted = [{**one, "phoneNumber": full(str(one["phoneNumber"]))} for one in request.json()]
+        return wanted or None
     except (ValueError, TypeError, KeyError):
         return None
 

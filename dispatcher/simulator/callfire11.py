@@ -4,11 +4,13 @@ import asyncio
 import json
 import time
 from base64 import b64encode
+from collections.abc import Container
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 from xml.sax.saxutils import escape, quoteattr
 
+from dispatcher.simulator.callfire import full, screened
 from dispatcher.simulator.ledger import Ledger
 from dispatcher.simulator.line import Call, Line, Refusal, Stage, spoiled
 from dispatcher.simulator.script import Trick
@@ -25,7 +27,7 @@ BASE = "/api/1.1/rest"
 class CallFire11:
     """The provider. `handle` answers requests."""
 
-    def __init__(self, line: Line, ledger: Ledger, credentials: str) -> None:
+    def __init__(self, line: Line, ledger: Ledger, credentials: str, listed: Container[str]) -> None:
         self._line = line
         line.tell = self._tell
         self._ledger = ledger
@@ -33,6 +35,8 @@ class CallFire11:
         self._broadcasts: dict[int, dict[str, Any]] = {}
         self._requests: dict[str, int] = {}
         self._subscriptions: dict[int, dict[str, Any]] = ledger.subscriptions("1.1")
+        self._listed = listed
+        """The account's do-not-call list, which v2 keeps."""
 
     async def handle(self, request: Request) -> Response:
         """One request."""
@@ -102,10 +106,19 @@ class CallFire11:
         wanted = _destinations(form)
         if not known:
             made = self._broadcasts[broadcast]
+            scrub = form.get("ScrubBroadcastDuplicates") == ["true"]
             for number, attributes in wanted:
-                key = attributes.get("dispatcher_key", "")
+                beside = self._line.by_number.get(number, ()) if scrub else ()
+                refused = screened(number, self._listed, any(c.extra["broadcast"] == broadcast for c in beside))
+                key, text = attributes.get("dispatcher_key", ""), made["text"]
                 await self._line.accept(
-                    number, made["from"], key, is_text=made["text"], attributes=attributes, broadcast=broadcast
+                    number,
+                    made["from"],
+                    key,
+                    is_text=text,
+                    refused=refused,
+                    attributes=attributes,
+                    broadcast=broadcast,
                 )
         match self._line.loses_answer([number for number, _ in wanted]):
             case Trick.ANSWER_LOST:
@@ -177,7 +190,7 @@ def _destinations(form: Form) -> list[tuple[str, dict[str, str]]]:
     found = []
     for to in form.get("To", []):
         number, _, attributes = to.partition("?")
-        found.append((number, dict(parse_qsl(attributes))))
+        found.append((full(number), dict(parse_qsl(attributes))))
     return found
 
 

@@ -43,13 +43,10 @@ _TOO_LONG_OR_SHORT = re.compile(r"(?!.{7,15}$)")
 class Fortytwo:
     """The provider. `handle` answers requests."""
 
-    def __init__(self, line: Line, token: str, most: int = 500, test_number: str | None = None) -> None:
+    def __init__(self, line: Line, token: str) -> None:
         self._line = line
         line.tell = self._tell
         self._token = token
-        self._most = most
-        self._test_number = test_number
-        """Of a TEST account: the only number that it may call."""
         self._jobs: dict[str, list[Call]] = {}
         self._answers = itertools.count()
 
@@ -127,18 +124,19 @@ class Fortytwo:
         if extra := sorted(set(wanted) - _ALLOWED):
             return -82, f"{extra[0]} is not allowed"
         return (
-            _of_destinations(wanted.get("destinations"), self._most)
+            _of_destinations(wanted.get("destinations"), self._line.habits.most_destinations)
             or _of_content(wanted.get("voice_content"))
             or _of_names(wanted)
             or self._of_test_account(wanted)
         )
 
     def _of_test_account(self, wanted: dict[str, Any]) -> tuple[int, str] | None:
-        if self._test_number is None:
+        only = self._line.habits.test_number
+        if only is None:
             return None
         if len(wanted["destinations"]) > 1:
             return -122, "Only 1 Destination allowed, when using a TEST Account"
-        if clean(wanted["destinations"][0]["number"]) != self._test_number:
+        if clean(wanted["destinations"][0]["number"]) != clean(only):
             return -123, "Only the personal mobile phone number can used when using a TEST Account"
         return None
 

@@ -6,15 +6,17 @@ A provider's own file dresses this up: it reads its requests, words its answers,
 import asyncio
 import copy
 import itertools
+import math
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
 from dispatcher.simulator.ledger import Ledger
-from dispatcher.simulator.script import Script, Scripts, Trick
+from dispatcher.simulator.script import Scenario, Script, Trick
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,18 @@ class Line:
     """Calls that play out by themselves."""
 
     def __init__(
-        self, ledger: Ledger, timing: Timing, scripts: Scripts, ids: "itertools.count[int]", *, own_retries: bool = True
+        self, ledger: Ledger, timing: Timing, scenario: Scenario, ids: "itertools.count[int]", *, own_retries: bool
     ) -> None:
         self.timing = timing
+        self.habits = scenario.habits
         self._own_retries = own_retries
+        self._asked: deque[float] = deque()
+        """When the requests of the last minute came."""
         self.calls: dict[int, Call] = {}
         self.by_number: dict[str, list[Call]] = {}
         self.tell: Tell = _nobody
         self._ledger = ledger
-        self._scripts = scripts
+        self._scripts = scenario.scripts
         self._random = random.Random(0)
         self._ids = ids
         self._throttled: dict[str, float] = {}
@@ -111,6 +116,8 @@ class Line:
 
     def refusal(self, numbers: Sequence[str], now: float, known: frozenset[Trick] = frozenset()) -> Refusal | None:
         """Is the whole request refused? Tricks in `known` are played otherwise by this provider."""
+        if self._is_too_fast(now):
+            return Refusal.THROTTLED
         if now < self._no_credit_until:
             return Refusal.NO_CREDIT
         for number in numbers:
@@ -126,6 +133,14 @@ class Line:
                 self._no_credit_until = now + self.timing.throttle
                 return Refusal.NO_CREDIT
         return None
+
+    def _is_too_fast(self, now: float) -> bool:
+        while self._asked and self._asked[0] <= now - 60:
+            self._asked.popleft()
+        if len(self._asked) >= (self.habits.requests_per_minute or math.inf):
+            return True
+        self._asked.append(now)
+        return False
 
     def throttled_until(self, number: str, now: float) -> float:
         """A throttling number does so for a while after it was first asked for."""
@@ -202,10 +217,11 @@ class Line:
         if call.cancelled:
             self._end(call, "UNDIALED", 0)
             return False
-        await self._dial(call, result, provider_retry=True)
+        is_last = len(call.dials) >= script.reattempts
+        await self._dial(call, result if is_last else "BUSY", provider_retry=True)
         call.state = "SELECTED"
         await asyncio.sleep(self.timing.ring)
-        return True
+        return is_last or await self._retry(call, script, result)
 
     def _end(self, call: Call, result: str, duration_s: float) -> None:
         call.state, call.final = "FINISHED", result

@@ -75,6 +75,8 @@ class Phonon:
         match self._line.refusal(numbers, time.time(), frozenset({Trick.THROTTLE})):
             case Refusal.BROKEN:
                 return self._refused(request.body, 500, "Failure", status=503)
+            case Refusal.THROTTLED:
+                return self._refused(request.body, 429, "Too Many Requests", status=429)
             case Refusal.NO_CREDIT:
                 return self._refused(request.body, 212, "Insufficient Balance")
         taken = [await self._accept(call, flow) for call in calls]
@@ -87,8 +89,10 @@ class Phonon:
 
     def _problem(self, body: bytes, secret: str, flow: str, calls: list[Any], is_bulk: bool) -> Response | None:
         """The first thing that is wrong; a checksum is remembered only of what is taken."""
+        if not self._line.habits.whitelisted:
+            return _said(401, "IP Not Whitelisted", status=403 if is_bulk else 200)
         if secret != self._security_id:
-            return _said(401, "IP Not Whitelisted", status=403) if is_bulk else _said(202, "Invalid Security Id")
+            return _said(202, "Invalid Security Id")
         if not flow:
             return _said(301, "Invalid Flow Id")
         if not calls:
@@ -128,7 +132,8 @@ class Phonon:
             return _said(303, "Max Data List Size Exceeded")
         if wanted.get("security-id") != self._security_id:
             return _said(202, "Invalid Security Id")
-        asked = [call for call in self._line.calls.values() if call.extra["uuid"] in uuids]
+        of_flow = [c for c in self._line.calls.values() if c.extra["flow"] == wanted.get("flow-id")]
+        asked = [call for call in of_flow if call.extra["uuid"] in uuids]
         over = [call for call in asked if call.state not in ("READY", "SELECTED", "TIMEOUT")]
         data = [_report(call) | {"request-id": "r", "client-identifier": call.extra["client"]} for call in over]
         if not data:
@@ -189,7 +194,7 @@ def _flow_status(call: Call) -> str:
     if not call.final:
         return _REFUSED.get(call.state, call.state)
     if call.final not in ("LA", "AM"):
-        return "FAILURE"
+        return "CUSTOMER_FAILURE" if len(call.dials) > 1 else "FAILURE"
     return "SHORT_HANGUP" if call.dials[-1].duration_s <= 1 else "COMPLETED"
 
 

@@ -41,6 +41,8 @@ class Script:
     duration_s: float = 20
     word: str | None = None
     """A state in the provider's own words that it ends in at once, unrung, the first time that it is asked for."""
+    reattempts: int = 1
+    """How often a provider that rings again by itself does so; only the last one has the result."""
 
     def result(self, dial: int) -> str:
         """The result of the n-th dial, from 1."""
@@ -78,6 +80,29 @@ RESULTS = frozenset({"LA", "AM", "BUSY", "NO_ANS", "CARRIER_ERROR", "CARRIER_TEM
 """What a dial may come to, whoever is played."""
 
 
+@dataclass(frozen=True)
+class Habits:
+    """What a provider is strict about, whoever is rung."""
+
+    requests_per_minute: int | None = None
+    """More requests to dial are throttled."""
+    most_destinations: int = 500
+    """Of one job of Fortytwo's."""
+    test_number: str | None = None
+    """Makes the Fortytwo token one of a TEST account, which may call this number only."""
+    whitelisted: bool = True
+    """Does Phonon know the address that we come from?"""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a file may change."""
+
+    scripts: "Scripts"
+    seconds: Mapping[str, float]
+    habits: Habits
+
+
 class Scripts:
     """The script of each number, by its last two digits."""
 
@@ -85,20 +110,24 @@ class Scripts:
         self._by_digits = {digits: script for numbers, script in _RANGES for digits in numbers} | dict(changes or {})
 
     def of(self, number: str) -> Script:
-        return self._by_digits[int(number[-2:])]
+        last = number[-2:]
+        return self._by_digits[int(last)] if last.isdecimal() else Script()
 
 
-def read_scenario(path: Path) -> tuple[Scripts, dict[str, float]]:
-    """Scripts and timing of a TOML file. Raises ValueError that says what is wrong.
+def read_scenario(path: Path) -> Scenario:
+    """The scenario of a TOML file. Raises ValueError that says what is wrong.
 
     [timing]
     ring = 2.0
+    [provider]
+    requests_per_minute = 500   # and what else is in Habits
     [[number]]
     digits = "40-49"            # the last two of the numbers
     results = ["BUSY", "LA"]    # of the first dial, the second, ...; the last repeats
     trick = "NONE"
     duration_s = 20
     word = "PERIOD_LIMIT"       # the first time: this state of the provider's own, and nobody is rung
+    reattempts = 1              # with a trick that rings again by itself
     """
     try:
         document = tomllib.loads(path.read_text())
@@ -106,15 +135,34 @@ def read_scenario(path: Path) -> tuple[Scripts, dict[str, float]]:
         raise ValueError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from None
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is no TOML: {error}") from None
-    if unknown := set(document) - {"timing", "number"}:
-        raise ValueError(f"{path}: {', '.join(sorted(unknown))} is unknown; it may hold [timing] and [[number]]")
+    if unknown := set(document) - {"timing", "provider", "number"}:
+        had = ", ".join(sorted(unknown))
+        raise ValueError(f"{path}: {had} is unknown; it may hold [timing], [provider] and [[number]]")
     changes: dict[int, Script] = {}
     for row in document.get("number", []):
         changes |= _row(row, path)
     timing = document.get("timing", {})
     if not all(isinstance(v, int | float) and v >= 0 for v in timing.values()):
         raise ValueError(f"{path}: [timing] holds seconds")
-    return Scripts(changes), {name: float(value) for name, value in timing.items()}
+    seconds = {name: float(value) for name, value in timing.items()}
+    return Scenario(Scripts(changes), seconds, _habits(document.get("provider", {}), path))
+
+
+_KINDS: Mapping[str, type] = {
+    "requests_per_minute": int,
+    "most_destinations": int,
+    "test_number": str,
+    "whitelisted": bool,
+}
+
+
+def _habits(table: Mapping[str, Any], path: Path) -> Habits:
+    for name, value in table.items():
+        is_positive = not isinstance(value, int) or isinstance(value, bool) or value > 0
+        if type(value) is not _KINDS.get(name) or not is_positive:
+            has = ", ".join(f"{known} ({kind.__name__})" for known, kind in _KINDS.items())
+            raise ValueError(f"{path}: [provider] cannot have {name} = {value!r}; it may have {has}")
+    return Habits(**table)
 
 
 def _row(row: dict[str, Any], path: Path) -> dict[int, Script]:
@@ -131,11 +179,13 @@ def _row(row: dict[str, Any], path: Path) -> dict[int, Script]:
             Trick[row.get("trick", "NONE")],
             float(row.get("duration_s", 20)),
             row.get("word"),
+            int(row.get("reattempts", 1)),
         )
     except (KeyError, ValueError, TypeError):
         tricks = ", ".join(trick.name for trick in Trick)
         raise ValueError(
             f"{path}: [[number]] with digits {row.get('digits')!r} cannot be played. It needs digits like '40-49', may "
-            f"have results (of {', '.join(sorted(RESULTS))}), a trick (of {tricks}), a duration_s and a word"
+            f"have results (of {', '.join(sorted(RESULTS))}), a trick (of {tricks}), a duration_s, a word and "
+            "reattempts"
         ) from None
     return dict.fromkeys(numbers, script)

@@ -237,6 +237,7 @@ def _open_call(row: Row) -> OpenCall:
         provider_call_id=row["provider_call_id"],
         provider_request_id=row["provider_request_id"],
         provider_owned=row["provider_owned"],
+        flow=row["flow"],
         resolve_by=row["resolve_by"],
         as_of=row["now"],
     )

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.permitting import Stale
@@ -197,7 +199,8 @@ class TestSettle:
             assert await hear(store, news(row.key, D.NOT_SENT, source=Source.SUBMIT)) == ["PutBack"]
             assert await states(store, campaign) == {"READY": 1}
 
-    async def test_nobody_gets_more_than_twenty_permits(self, store: Store) -> None:
+    async def test_nobody_gets_more_than_twenty_permits(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("dispatcher.domain.settling.LATE_WAIT", timedelta(0))
         campaign = await make_campaign(store, [number(1)])
         for _ in range(20):
             (row,) = await dial(store, campaign)

@@ -42,15 +42,16 @@ async def trip(urls: Urls, tmp_path: Path) -> AsyncIterator[Journey]:
 
 async def several_calls_in_one_request_are_dialled_once_each(trip: Journey) -> None:
     cases = [
-        ("v2", "callfire", "/v2", {}, "/v2/calls", ()),
-        ("old", "callfire", REST, OLD, f"{REST}/broadcast", ()),
-        ("fortytwo", "fortytwo", "", {}, "/1/voice", ("--most-destinations", "4")),
-        ("phonon", "phonon", "", FLOW, "/kairos-apis/outbound", ()),
-        ("bulk", "phonon", "/bulk", {**FLOW, "mode": "bulk"}, "/bulk/kairos-apis/outbound", ()),
+        ("v2", "callfire", "/v2", {}, "/v2/calls", ""),
+        ("old", "callfire", REST, OLD, f"{REST}/broadcast", ""),
+        ("batch", "callfire", "/v2", {"route": "batch"}, "/v2/calls/broadcasts", ""),
+        ("fortytwo", "fortytwo", "", {}, "/1/voice", "[provider]\nmost_destinations = 4\n"),
+        ("phonon", "phonon", "", FLOW, "/kairos-apis/outbound", ""),
+        ("bulk", "phonon", "/bulk", {**FLOW, "mode": "bulk"}, "/bulk/kairos-apis/outbound", ""),
     ]
     running = []
-    for name, provider, path, options, posts, words in cases:
-        played = await trip.stack.enter_async_context(trip.playing(provider, "", *words))
+    for name, provider, path, options, posts, scenario in cases:
+        played = await trip.stack.enter_async_context(trip.playing(provider, scenario))
         account = await trip.account(played, provider, name, path, options=options, calls_per_request=10)
         campaign = await trip.campaign(account, some(PLAIN, 50))
         running.append((name, played, posts, campaign))
@@ -161,14 +162,15 @@ async def a_refused_configuration_pauses_one_campaign_and_says_why(trip: Journey
         right = await trip.campaign(account, some([5], 4))
         await trip.until_done(right)
 
-        async def is_paused() -> bool:
-            return (await trip.services.store.campaign(wrong.id)).state is CampaignState.PAUSED
+        async def is_paused_and_nobody_was_charged() -> bool:
+            rows = {(r.state, r.dials) for r in (await trip.rows(wrong)).values()}
+            paused = (await trip.services.store.campaign(wrong.id)).state is CampaignState.PAUSED
+            return paused and rows == {("READY", 0)}
 
-        await trip.until(is_paused)
+        await trip.until(is_paused_and_nobody_was_charged)
         status = await trip.services.store.status(await trip.services.store.campaign(wrong.id))
         assert status.campaign.reason == "config (CODE -96)"
         assert (status.blocked_by or "").startswith("REFUSED by the provider, config (CODE -96); mend the account")
-        assert {(r.state, r.dials) for r in (await trip.rows(wrong)).values()} == {("READY", 0)}
         await control.abort(wrong.id, trip.services)
         assert (await trip.services.store.status(await trip.services.store.campaign(wrong.id))).blocked_by is None
 

@@ -339,6 +339,7 @@ def _open_call(a: Attempt, now: datetime) -> OpenCall:
         provider_call_id=a.provider_call_id,
         provider_request_id=a.provider_request_id,
         provider_owned=a.provider_owned,
+        flow=a.campaign.policy.content.flow,
         resolve_by=a.resolve_by or now,
         as_of=now,
     )

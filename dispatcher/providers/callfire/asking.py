@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from dispatcher.domain.attempt import OpenCall, Unwanted
-from dispatcher.domain.reading import BodyKind, Reading
+from dispatcher.domain.attempt import Call, OpenCall, Unwanted
+from dispatcher.domain.reading import BodyKind, Event, Reading
 from dispatcher.domain.results import UNREACHABLE, Channel, Disposition, Outcome
-from dispatcher.providers.adapter import NOT_FOUND, Adapter, seen_outcome
+from dispatcher.providers.adapter import NOT_FOUND, Adapter, every, seen_outcome
 from dispatcher.providers.http import Answer, Params
 
 MOST_PAGES = 100
 _CLOCKS_DIFFER = timedelta(minutes=2)
 _PAUSE = timedelta(seconds=5)
 _CANCEL_BUDGET_S = 30
+_REFERENCE = "resource-reference"
 
 
 class Asking(Adapter):
@@ -35,6 +36,13 @@ class Asking(Adapter):
     @abstractmethod
     async def stop(self, broadcast: str) -> Answer | Outcome:
         """Ask for the end of a broadcast."""
+
+    def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
+        """Where no calls are named, all of them are in the broadcast that the request made."""
+        broadcast = reference_of(reading)
+        if broadcast is None or reading.sightings:
+            return super().spread(reading, calls)
+        return every(calls, Outcome(disposition=Disposition.IN_FLIGHT, provider_request_id=broadcast))
 
     async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
         """One call: by its id where that is known."""
@@ -78,9 +86,14 @@ class Asking(Adapter):
         return frozenset(call.key for call in calls if call.provider_request_id in stopped)
 
 
+def reference_to(broadcast: str) -> Reading:
+    """What is said when a broadcast took calls without naming them."""
+    return Reading(events=(Event(type=_REFERENCE, detail={"id": broadcast}),))
+
+
 def reference_of(reading: Reading) -> str | None:
     """The id of what a POST made."""
-    found = next((e.detail.get("id") for e in reading.events if e.type == "resource-reference"), None)
+    found = next((e.detail.get("id") for e in reading.events if e.type == _REFERENCE), None)
     return str(found) if found is not None else None
 
 

@@ -15,7 +15,7 @@ from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import Reading
 from dispatcher.domain.results import VETOED, Channel, Outcome
 from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options
-from dispatcher.providers.callfire.asking import Asking, nobody_rang, reference_of
+from dispatcher.providers.callfire.asking import Asking, nobody_rang, reference_of, reference_to
 from dispatcher.providers.callfire.client11 import CallFire11
 from dispatcher.providers.callfire.reader import Reader
 from dispatcher.providers.callfire.wire import Webhook, recipient
@@ -28,6 +28,7 @@ PAGE = 100
 MOST_CALLS = 500
 """Not published; cautious."""
 _BROADCASTS = "/calls/broadcasts"
+_BY_BROADCAST = ("broadcast", "batch")
 _PATHS = {Channel.VOICE: "/calls", Channel.TEXT: "/texts"}
 _RESOURCES = {"OutboundCall": ["Finished"], "OutboundText": ["Finished"], "InboundText": ["Finished"]}
 
@@ -52,7 +53,7 @@ class CallFire(Asking):
 
     def __init__(self, opening: Opening) -> None:
         super().__init__(opening, basic(opening.secret), Reader())
-        self._by_broadcast = opening.options.get("route") == "broadcast"
+        self._route = opening.options.get("route")
         self._made: dict[str, str] = {}
         """Broadcasts without recipients yet, by the first of our keys."""
         campaign = opening.options.get("campaign_id")
@@ -63,7 +64,7 @@ class CallFire(Asking):
         """POST /calls or /texts; by way of a broadcast of its own where calls must be stoppable."""
         channel = calls[0].channel
         body = [recipient(call.to, call.caller_id, _content(call), call.key) for call in calls]
-        if self._by_broadcast and channel is Channel.VOICE:
+        if self._route in _BY_BROADCAST and channel is Channel.VOICE:
             return await self._post_into_broadcast(calls[0], body, may_send)
         answer = await self._lanes.send("POST", _PATHS[channel], json=body, params=self._params, may_send=may_send)
         return self.read_answer(answer)
@@ -83,15 +84,31 @@ class CallFire(Asking):
             if broadcast is None:
                 return made  # refused, with the reason
             self._made[first.key] = broadcast  # a veto comes back to it
-        path = f"{_BROADCASTS}/{broadcast}/recipients"
-        answer = await self._lanes.send("POST", path, json=body, params=self._params[:1], may_send=may_send)
-        reading = self.read_answer(answer)
-        if not isinstance(reading, Outcome):
-            sightings = tuple(replace(seen, request_id=broadcast) for seen in reading.sightings)
-            reading = replace(reading, sightings=sightings)
+        fill = self._fill_by_batch if self._route == "batch" else self._fill
+        reading = await fill(broadcast, body, may_send)
         if not isinstance(reading, Outcome) or reading.detail != VETOED:
             del self._made[first.key]
         return reading
+
+    async def _fill(self, broadcast: str, body: list[dict[str, object]], may_send: MaySend) -> Reading | Outcome:
+        """Recipients are dialled at once, and come back as calls."""
+        path = f"{_BROADCASTS}/{broadcast}/recipients"
+        answer = await self._lanes.send("POST", path, json=body, params=self._params[:1], may_send=may_send)
+        reading = self.read_answer(answer)
+        if isinstance(reading, Outcome):
+            return reading
+        return replace(reading, sightings=tuple(replace(seen, request_id=broadcast) for seen in reading.sightings))
+
+    async def _fill_by_batch(
+        self, broadcast: str, body: list[dict[str, object]], may_send: MaySend
+    ) -> Reading | Outcome:
+        """They look at a batch afterwards: a bad number or a duplicate becomes an action that says so."""
+        batch = {"name": broadcast, "recipients": body, "scrubDuplicates": True}
+        path = f"{_BROADCASTS}/{broadcast}/batches"
+        reading = self.read_answer(await self._lanes.send("POST", path, json=batch, may_send=may_send))
+        if isinstance(reading, Outcome) or reference_of(reading) is None:
+            return reading
+        return reference_to(broadcast)
 
     def path(self, channel: Channel) -> str:
         """GET /calls or /texts."""
@@ -198,7 +215,7 @@ def _capabilities(options: Options) -> Capabilities:
         most_calls=MOST_CALLS,
         alike=old,
         channels=frozenset(Channel),
-        cancel=old or options.get("route") == "broadcast",
+        cancel=old or options.get("route") in _BY_BROADCAST,
         dnc=not old,
     )
 
@@ -213,6 +230,11 @@ KIT = Kit(
     open=_open,
     reader=lambda options: Reader(signed=options.get("api") != "1.1"),
     capabilities=_capabilities,
-    options={"api": ("2", "1.1"), "format": ("xml", "json"), "route": ("calls", "broadcast"), "campaign_id": ""},
+    options={
+        "api": ("2", "1.1"),
+        "format": ("xml", "json"),
+        "route": ("calls", *_BY_BROADCAST),
+        "campaign_id": "",
+    },
     patterns={"campaign_id": r"[0-9]{1,19}"},
 )

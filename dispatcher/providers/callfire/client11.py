@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import Reading
-from dispatcher.domain.results import VETOED, Channel, Disposition, Outcome
-from dispatcher.providers.adapter import MaySend, Opening, Pause, every
+from dispatcher.domain.results import VETOED, Channel, Outcome
+from dispatcher.providers.adapter import MaySend, Opening, Pause
 from dispatcher.providers.callfire.asking import Asking, nobody_rang, reference_of
 from dispatcher.providers.callfire.outcomes import TRIGGERS
 from dispatcher.providers.callfire.reader import Reader
@@ -85,13 +85,6 @@ class CallFire11(Asking):
         await pause()
         again = await self._post(path, form, always)
         return isinstance(again, Reading) and reference_of(again) == reference_of(first)
-
-    def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
-        """All calls of the request are in the broadcast that it made."""
-        accepted = Outcome(disposition=Disposition.IN_FLIGHT, provider_request_id=reference_of(reading))
-        verdict = reading.verdict
-        taken = accepted.provider_request_id is not None
-        return every(calls, accepted if taken else verdict or self.unmentioned)
 
     def path(self, channel: Channel) -> str:
         """GetCall and QueryCalls, or GetText and QueryTexts."""

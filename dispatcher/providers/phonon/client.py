@@ -95,9 +95,12 @@ class Phonon(Adapter):
         return self._most
 
     def questions_of(self, calls: Sequence[OpenCall]) -> list[Sequence[OpenCall]]:
-        """The Pull API knows uuids only, and its address is told by their support."""
-        known = [call for call in calls if call.provider_call_id] if self._pull_url else []
-        return [known[i : i + MOST_UUIDS] for i in range(0, len(known), MOST_UUIDS)]
+        """The Pull API knows uuids only, one flow at a time, and its address is told by their support."""
+        by_flow: dict[str, list[OpenCall]] = {}
+        for call in calls if self._pull_url else ():
+            if call.provider_call_id:
+                by_flow.setdefault(call.flow or self._flow, []).append(call)
+        return [known[i : i + MOST_UUIDS] for known in by_flow.values() for i in range(0, len(known), MOST_UUIDS)]
 
     async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
         """POST to the Pull API: a call that is not in the answer is not over."""
@@ -105,7 +108,7 @@ class Phonon(Adapter):
             "phonon-uuids": [call.provider_call_id for call in calls],
             "fetch-attempt": "LAST",
             "security-id": self._secret,
-            "flow-id": self._flow,
+            "flow-id": calls[0].flow or self._flow,
         }
         answer = await self._asking.send("POST", self._pull_url, json=body)
         reading = self.read_answer(answer, BodyKind.LOOKUP) if isinstance(answer, Answer) else answer

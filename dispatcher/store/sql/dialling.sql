@@ -233,7 +233,9 @@ WITH due AS (
 UPDATE open_attempt AS o SET look_at = clock_timestamp() + interval '30 s'
   FROM due WHERE o.key = due.key
 RETURNING o.key, o.e164 AS to, o.channel, o.phase, o.permit_at, o.provider_call_id, o.provider_request_id,
-          o.provider_owned, o.resolve_by, due.look_at AS due_at, clock_timestamp() AS now;
+          o.provider_owned, o.resolve_by, due.look_at AS due_at, clock_timestamp() AS now,
+          (SELECT p.body -> 'content' ->> 'flow' FROM campaign_policy AS p
+            WHERE p.campaign_id = o.campaign_id AND p.version = o.policy_version) AS flow;
 
 -- match --
 -- Our keys, the provider's ids of calls, and its ids of requests with a number -> attempts, open or closed.
