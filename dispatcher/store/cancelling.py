@@ -26,5 +26,7 @@ class Cancelling:
         ]
 
     async def end_cancels(self, keys: Sequence[str], *, asked: bool) -> None:
-        """Nothing more to ask: the provider was asked, or cannot be."""
+        """Nothing more to ask: the provider took the word, and its news is looked for soon; or it cannot be asked."""
         await self.db.fetch("cancelling.end_cancels", keys=list(keys), asked=asked)
+        if asked:
+            await self.db.fetch("cancelling.look_soon", keys=list(keys))

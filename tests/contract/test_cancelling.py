@@ -37,6 +37,8 @@ async def test_a_listed_person_is_asked_for_once(store: Store) -> None:
     await store.end_cancels([one.key], asked=True)
     await listed(store, number(1))
     assert await store.take_cancels(account.id, 10) == []
+    await wait(store, 5.1)
+    assert [call.key for call in await store.take_lookups(account.id, 10)] == [one.key]  # did it help?
 
 
 async def test_an_aborted_campaign_is_asked_for_as_a_whole(store: Store) -> None:

@@ -37,3 +37,6 @@ class Cancelling(Tables):
     async def end_cancels(self, keys: Sequence[str], *, asked: bool) -> None:
         for key in keys:
             self.cancels[key].ask_at, self.cancels[key].asked = None, asked
+            attempt, soon = self.attempts[key], self.clock() + timedelta(seconds=5)
+            if asked and attempt.look_at:
+                attempt.look_at = min(attempt.look_at, soon)

@@ -15,7 +15,7 @@ from dispatcher.providers.http import Answer, Params
 MOST_PAGES = 100
 _CLOCKS_DIFFER = timedelta(minutes=2)
 _PAUSE = timedelta(seconds=5)
-_CANCEL_BUDGET_S = 30
+_CANCEL_BUDGET_S = 10
 _REFERENCE = "resource-reference"
 
 

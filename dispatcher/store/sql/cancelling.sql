@@ -9,7 +9,7 @@ ON CONFLICT DO NOTHING;
 
 -- cancel_calls --
 INSERT INTO cancel (key, account_id, why)
-SELECT key, account_id, 'DNC' FROM open_attempt WHERE key = ANY (%(keys)s) AND phase <> 'INTENT'
+SELECT key, account_id, 'DNC' FROM open_attempt WHERE key = ANY (%(keys)s)
 ON CONFLICT DO NOTHING;
 
 -- cancel_listed --
@@ -41,3 +41,8 @@ SELECT a.key, a.provider_call_id, a.provider_request_id, a.phase IN ('NOT_SENT',
 
 -- end_cancels --
 UPDATE cancel SET ask_at = NULL, asked_at = CASE WHEN %(asked)s THEN clock_timestamp() END WHERE key = ANY (%(keys)s);
+
+-- look_soon --
+-- What was stopped is over soon; whoever aborted waits for it.
+UPDATE open_attempt SET look_at = least(look_at, clock_timestamp() + interval '5 s')
+ WHERE key = ANY (%(keys)s) AND look_at IS NOT NULL;
