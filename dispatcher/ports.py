@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dispatcher.domain.account import Account, NewAccount
-from dispatcher.domain.attempt import Call, Claimed, OpenCall, Unwanted
+from dispatcher.domain.attempt import Call, Claimed, OpenCall
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
 from dispatcher.domain.capability import Capabilities
 from dispatcher.domain.dnc import DncAdd, DncEntry, DncImport, DncList, DncPlace, DncReport, ImportTicket
@@ -127,8 +127,9 @@ class DialStore(Protocol):
 class CancelStore(Protocol):
     """Calls that are to ring no more."""
 
-    async def take_cancels(self, account_id: int, n: int) -> list[Unwanted]: ...
-    async def end_cancels(self, keys: Sequence[str], *, asked: bool) -> None: ...
+    async def take_cancels(self, account_id: int, n: int) -> list[str]: ...
+    async def forget_cancels(self, account_id: int) -> None: ...
+    async def stopped(self, account_id: int, requests: Sequence[str]) -> None: ...
 
 
 class ListStore(Protocol):
@@ -240,8 +241,8 @@ class Provider(Protocol):
         """Dial once, wait, ask for the very same again: was it recognised?"""
         ...
 
-    async def cancel(self, calls: Sequence[Unwanted]) -> frozenset[str]:
-        """Ask the provider to stop calls that it accepted; the keys of those for which it took the word."""
+    async def cancel(self, requests: Sequence[str]) -> frozenset[str]:
+        """Ask the provider to stop requests, by its own ids; those for which it took the word."""
         ...
 
     async def subscribe(self, url: str, secret: str) -> None:

@@ -51,15 +51,6 @@ class Call:
     """What a flow at the provider is told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unwanted:
-    """A call that is to ring no more, as the provider knows it."""
-
-    key: str
-    provider_call_id: str | None
-    provider_request_id: str | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenCall:
     """A permitted attempt without a result, as the resolver sees it."""

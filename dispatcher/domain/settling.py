@@ -198,7 +198,9 @@ def _lost_at_provider(news: News, at: Situation) -> Decision:
 
 def _retryable(news: News, at: Situation, draw: float) -> Decision:
     result = news.outcome.result
-    if result is Result.UNDIALED and at.state is State.SELECTED:
+    if result is Result.UNDIALED and at.state is State.CALLBACK:
+        result = at.last_result or result  # it rang before they gave up
+    elif result is Result.UNDIALED and at.state is State.SELECTED:
         return _put_back(news, at, at.now + _longer_each_time(at, STOPPED_WAIT), "UNDIALED", Phase.RESULT)
     if at.on_dnc:
         return _decide(news, at, Finish(State.DNC, result, "DNC_BEFORE_RETRY"), Phase.RESULT, result)

@@ -57,8 +57,11 @@ class AttemptStory:
     lease_until: datetime | None
     cancel_why: str | None
     """DNC or ABORTED, when it was to ring no more."""
+    cancel_noted_at: datetime | None
+    cancel_ask_at: datetime | None
+    """When the provider is to be asked to stop it."""
     cancel_asked_at: datetime | None
-    """When the provider took the word to stop it."""
+    """When it took the word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +106,10 @@ def _dialled(story: Story) -> Iterator[Line]:
         yield a.created_at, f"attempt {a.fence} ({a.key}): claimed, caller id {a.caller_id}, policy {a.policy_version}"
         if a.permit_at:
             yield a.permit_at, f"attempt {a.fence}: permitted, sent to {story.account.name}"
+        if a.cancel_noted_at:
+            yield a.cancel_noted_at, f"attempt {a.fence}: is to ring no more ({a.cancel_why})"
         if a.cancel_asked_at:
-            yield a.cancel_asked_at, f"attempt {a.fence}: {story.account.name} is asked to stop it ({a.cancel_why})"
+            yield a.cancel_asked_at, f"attempt {a.fence}: {story.account.name} took the word to stop it"
         if a.closed_at:
             yield a.closed_at, f"attempt {a.fence}: {_closed(a, story.campaign.policy)}"
 
@@ -166,6 +171,9 @@ def _next(story: Story) -> Iterator[str]:
         yield f"next: dialled when due, {_in(row.due_at, story.now)}"
         blockers = list(_blockers(story))
         yield f"blocked by: {'; '.join(blockers)}" if blockers else "blocked by: nothing"
+    for a in story.attempts:
+        if a.cancel_ask_at:
+            yield f"attempt {a.fence}: {story.account.name} is asked to stop it at {_clock(a.cancel_ask_at)}"
     if story.dnc and row.state not in FINAL:
         lists = ", ".join(sorted({e.list for e in story.dnc}))
         yield f"on do-not-call list {lists}: it will not be dialled again"

@@ -13,23 +13,27 @@ from dispatcher.ports import Services
 log = logging.getLogger(__name__)
 
 MOST_CANCELS = 50
-HORIZON_S = 5.0
+HORIZON_S = 2.0
 
 
-async def cancel(account: Account, limit: Limit, services: Services) -> None:
-    """Ask for what it is time to ask for, at the pace of `limit`; what is not taken is asked another time."""
-    calls = await services.store.take_cancels(account.id, MOST_CANCELS)
-    if not calls:
-        return
+async def cancel(account: Account, services: Services) -> None:
+    """Ask for what it is time to ask for, at the account's pace; what is not taken is asked another time."""
     if not services.providers.capabilities(account).cancel:
-        await services.store.end_cancels([call.key for call in calls], asked=False)
+        await services.store.forget_cancels(account.id)
         return
-    booking = await services.limiter.reserve([limit], len(calls), HORIZON_S)
+    # a pace of its own: who asks how calls went must not wait for it, nor it for them
+    booking = await services.limiter.reserve([Limit(f"cancel:{account.id}", 1 / account.rate)], MOST_CANCELS, HORIZON_S)
+    requests = await services.store.take_cancels(account.id, len(booking.delays_s))
+    if not requests:
+        return
     try:
-        asked = await services.providers.of(account).cancel(calls[: len(booking.delays_s)])
+        stopped = await services.providers.of(account).cancel(requests)
     except UsageError as error:
-        log.warning("calls could not be cancelled", extra={"account_id": account.id, "error": str(error)})
+        log.warning("requests could not be stopped", extra={"account_id": account.id, "error": str(error)})
         return
-    if asked:
-        await services.store.end_cancels(sorted(asked), asked=True)
-        log.info("calls cancelled at the provider", extra={"account_id": account.id, "calls": len(asked)})
+    await services.store.stopped(account.id, sorted(stopped))
+    log.log(
+        logging.INFO if len(stopped) == len(requests) else logging.WARNING,
+        "provider asked to stop requests",
+        extra={"account_id": account.id, "asked": len(requests), "taken": len(stopped)},
+    )

@@ -47,7 +47,7 @@ async def pause(campaign_id: int, services: Services, request_id: str | None = N
 async def abort(campaign_id: int, services: Services, request_id: str | None = None) -> Campaign:
     """To ABORTED: no new permits, waiting rows end as FINISHED/UNDIALED, open attempts are awaited.
 
-    Where the provider can be asked to stop what it accepted, it will be, within seconds (see flow.cancel).
+    Where the provider can be asked to stop what it accepted, it will be, at the account's pace (see flow.cancel).
     """
     return await _move(campaign_id, CampaignState.ABORTED, services, request_id)
 

@@ -39,7 +39,7 @@ async def reconcile(account_id: int, services: Services) -> int:
     First it is asked to stop what nobody wants any more: what it rings meanwhile cannot be taken back.
     """
     account = await services.store.account(account_id)
-    await cancel(account, _limit(account), services)
+    await cancel(account, services)
     try:
         await _resend(account, services)
     except UsageError as error:  # what is overdue must end all the same

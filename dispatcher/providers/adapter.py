@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from dispatcher.domain.attempt import Call, OpenCall, Unwanted
+from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import NotAllowed, PayloadError
 from dispatcher.domain.reading import Body, BodyKind, Reading
 from dispatcher.domain.results import Disposition, Frozen, Outcome, Sighting
@@ -188,8 +188,8 @@ class Adapter(ABC):
         """How far the provider's clock is ahead of ours, by the last thing that it was asked."""
         return self._asking.clock_off_s
 
-    async def cancel(self, calls: Sequence[Unwanted]) -> frozenset[str]:
-        """Ask the provider to stop accepted calls; the keys of those for which it took the word."""
+    async def cancel(self, requests: Sequence[str]) -> frozenset[str]:
+        """Ask the provider to stop requests, by its own ids; those for which it took the word."""
         return frozenset()
 
     async def subscribe(self, url: str, secret: str) -> None:

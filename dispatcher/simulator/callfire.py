@@ -123,6 +123,8 @@ class CallFire:
         wanted = _recipients(request)
         if wanted is None:
             return _problem(400, "recipients are not valid")
+        if not all(is_sender(str(one["fromNumber"])) for one in wanted if one.get("fromNumber")):
+            return _problem(400, "fromNumber is not valid")
         numbers = [one["phoneNumber"] for one in wanted]
         if request.first("strictValidation") == "true" and not all(is_dialable(number) for number in numbers):
             return _problem(400, "a phone number is not valid")
@@ -216,6 +218,11 @@ class CallFire:
 def full(number: str) -> str:
     """They take ten digits too, and give eleven back."""
     return f"1{number}" if len(number) == 10 and number.isdecimal() else number
+
+
+def is_sender(number: str) -> bool:
+    """A number, or a short code."""
+    return number.isdecimal() and len(number) in (5, 6, 10, 11)
 
 
 def is_dialable(number: str) -> bool:

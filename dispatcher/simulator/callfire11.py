@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl
 from xml.sax.saxutils import escape, quoteattr
 
-from dispatcher.simulator.callfire import full, screened
+from dispatcher.simulator.callfire import full, is_sender, screened
 from dispatcher.simulator.ledger import Ledger
 from dispatcher.simulator.line import Call, Line, Refusal, Stage, spoiled
 from dispatcher.simulator.script import Trick
@@ -91,7 +91,7 @@ class CallFire11:
 
     def _refused(self, form: Form, as_json: bool) -> Response | None:
         sender = form.get("From", ["12025550199"])[0]
-        if not sender.isdigit() or len(sender) not in (5, 6, 10, 11):
+        if not is_sender(sender):
             return _problem(400, f"{sender} is not a valid from number", as_json)
         match self._line.refusal([number for number, _ in _destinations(form)], time.time()):
             case Refusal.BROKEN:

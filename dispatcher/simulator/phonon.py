@@ -130,6 +130,8 @@ class Phonon:
         uuids = wanted.get("phonon-uuids", [])
         if len(uuids) > _MOST_UUIDS:
             return _said(303, "Max Data List Size Exceeded")
+        if not self._line.habits.whitelisted:
+            return _said(401, "IP Not Whitelisted")
         if wanted.get("security-id") != self._security_id:
             return _said(202, "Invalid Security Id")
         of_flow = [c for c in self._line.calls.values() if c.extra["flow"] == wanted.get("flow-id")]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from dispatcher.domain.attempt import Unwanted
 from dispatcher.store.database import Database
 
 
@@ -11,22 +10,24 @@ class Cancelling:
 
     db: Database
 
-    async def take_cancels(self, account_id: int, n: int) -> list[Unwanted]:
-        """Calls that it is time to ask the provider to stop. What has its result needs no asking any more."""
+    async def take_cancels(self, account_id: int, n: int) -> list[str]:
+        """The provider's ids of requests that it is time to ask it to stop; at most `n`.
+
+        What has its result, or is wanted again, needs no asking any more.
+        """
         keys = [row["key"] for row in await self.db.fetch("cancelling.take_cancels", account_id=account_id, n=n)]
         if not keys:
             return []
         rows = await self.db.fetch("cancelling.cancellable", keys=keys)
         if over := [row["key"] for row in rows if row["is_over"]]:
-            await self.end_cancels(over, asked=False)
-        return [
-            Unwanted(row["key"], row["provider_call_id"], row["provider_request_id"])
-            for row in rows
-            if row["may"] and not row["is_over"]
-        ]
+            await self.db.fetch("cancelling.end_cancels", keys=over)
+        return sorted({row["request"] for row in rows if row["may"] and not row["is_over"]})
 
-    async def end_cancels(self, keys: Sequence[str], *, asked: bool) -> None:
-        """Nothing more to ask: the provider took the word, and its news is looked for soon; or it cannot be asked."""
-        await self.db.fetch("cancelling.end_cancels", keys=list(keys), asked=asked)
-        if asked:
-            await self.db.fetch("cancelling.look_soon", keys=list(keys))
+    async def forget_cancels(self, account_id: int) -> None:
+        """The provider of this account cannot be asked."""
+        await self.db.fetch("cancelling.forget_cancels", account_id=account_id)
+
+    async def stopped(self, account_id: int, requests: Sequence[str]) -> None:
+        """The provider took the word for these requests of its; what became of their calls is looked for soon."""
+        await self.db.fetch("cancelling.stopped", account_id=account_id, requests=list(requests))
+        await self.db.fetch("cancelling.look_soon", account_id=account_id, requests=list(requests))

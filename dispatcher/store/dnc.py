@@ -22,6 +22,10 @@ class Dnc:
 
     async def dnc_add(self, new: DncAdd) -> DncReport:
         """Put numbers on a list and move waiting destinations to DNC, in one short exclusive write."""
+        return await self._add(new)
+
+    async def _add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport:
+        """`over`: calls that nobody needs to stop."""
         named = _named(new.numbers)
         numbers = named["numbers"]
 
@@ -37,7 +41,7 @@ class Dnc:
             )
             moved = await tx.fetch_one("dnc.screen", numbers=numbers)
             out = await tx.fetch("dnc.still_out", **named, channel=new.channel, scope=new.scope, scope_id=new.scope_id)
-            await tx.fetch("cancelling.cancel_calls", keys=[row["key"] for row in out])
+            await tx.fetch("cancelling.cancel_calls", keys=[row["key"] for row in out if row["key"] not in over])
             if added:
                 detail = {"list": new.list, "source": new.source, "scope": new.scope, "numbers": len(added)}
                 await write_audit(tx, "operator", "dnc.added", f"dnc:{new.list}", detail)
@@ -49,7 +53,8 @@ class Dnc:
         """Put the numbers of these attempts on a global list: the provider refused them, or the person did."""
         rows = await self.db.fetch("dnc.called", keys=list(keys))
         if rows:
-            await self.dnc_add(DncAdd(numbers=tuple(row["e164"] for row in rows), list=list_name, source=source))
+            new = DncAdd(numbers=tuple(row["e164"] for row in rows), list=list_name, source=source)
+            await self._add(new, over=keys)
 
     async def dnc_rescreen(self, since: datetime) -> int:
         """Move rows that were loaded while their number was being listed; how many."""
@@ -151,7 +156,7 @@ class Dnc:
             if active is None:
                 raise NotAllowed("the import took too long and was ended; import the file again")
             await tx.fetch("dnc.end_replaced", id=ticket.import_id)
-            await tx.fetch("cancelling.cancel_listed")
+            await tx.fetch("cancelling.cancel_imported", id=ticket.import_id)
             detail = {"numbers": active["numbers"]}
             await write_audit(tx, "operator", "dnc.imported", f"dnc-import:{ticket.import_id}", detail)
             return int(active["numbers"])

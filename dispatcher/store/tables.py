@@ -266,7 +266,6 @@ cancel = Table(
     Column("why", Text, nullable=False),
     Column("created_at", INSTANT, nullable=False),
     Column("ask_at", INSTANT),
-    Column("tries", Integer, nullable=False),
     Column("asked_at", INSTANT),
 )
 

@@ -76,7 +76,7 @@ async def who_is_wanted_no_more_is_not_rung_again(trip: Journey) -> None:
             assert (await trip.rows(campaign))[number].state == "DNC"
             story = await trip.services.store.story(campaign, number)
             assert story
-            assert any("is asked to stop it (DNC)" in what for _, what in tell(story))
+            assert any("took the word to stop it" in what for _, what in tell(story))
 
 
 async def a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:

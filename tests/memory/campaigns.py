@@ -184,7 +184,7 @@ class Campaigns(Tables):
             self.asked[request_id] = (campaign_id, to)
         self.campaigns_[campaign_id] = replace(campaign, state=to, reason=reason)
         if to is CampaignState.ABORTED:
-            self._cancel(a for a in self._open() if a.row.campaign_id == campaign_id)
+            self._cancel([a for a in self._open() if a.row.campaign_id == campaign_id], aborted=True)
         return self.campaigns_[campaign_id]
 
     async def due_heads(self) -> list[DueHead]:

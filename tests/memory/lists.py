@@ -14,13 +14,16 @@ from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, Ra
 from dispatcher.domain.report import AttemptKey, ExportRow, Status, Violation
 from dispatcher.domain.states import FINAL, Actor, Phase, RetryOwner, State
 from dispatcher.domain.story import Story
-from tests.memory.tables import Inbox, Tables
+from tests.memory.tables import Inbox, Tables, holds_for
 
 
 class Lists(Tables):
     """Lists, postbacks and reports in memory."""
 
     async def dnc_add(self, new: DncAdd) -> DncReport:
+        return self._add(new)
+
+    def _add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport:
         added, now = 0, self.clock()
         self.entries = [e for e in self.entries if not e.expires_at or e.expires_at > now]
         for number in new.numbers:
@@ -38,8 +41,9 @@ class Lists(Tables):
                         expires_at=new.expires_at,
                     )
                 )
-        out = [a for a in self._open() if _names(new.numbers, a.row.e164) and a.phase is not Phase.INTENT]
-        self._cancel(out)
+        named = [a for a in self._open() if _names(new.numbers, a.row.e164) and a.phase is not Phase.INTENT]
+        out = [a for a in named if holds_for(new, a.campaign)]
+        self._cancel(a for a in out if a.key not in over)
         return DncReport(added, self._screen(), tuple(sorted(a.key for a in out)))
 
     def _screen(self) -> int:
@@ -54,7 +58,7 @@ class Lists(Tables):
     async def dnc_add_called(self, keys: Sequence[str], list_name: str, source: str) -> None:
         numbers = tuple(a.row.e164 or "" for k in keys if (a := self.attempts.get(k)) and a.permit_at)
         if numbers:
-            await self.dnc_add(DncAdd(numbers=numbers, list=list_name, source=source))
+            self._add(DncAdd(numbers=numbers, list=list_name, source=source), over=keys)
 
     async def dnc_rescreen(self, since: datetime) -> int:
         return self._screen()

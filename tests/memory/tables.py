@@ -9,7 +9,7 @@ from typing import Any
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncEntry, DncImport, Scope
+from dispatcher.domain.dnc import DncEntry, DncImport, DncPlace, Scope
 from dispatcher.domain.loading import LoadTicket
 from dispatcher.domain.postback import Postback, PostbackState
 from dispatcher.domain.results import Frozen, Result
@@ -64,9 +64,9 @@ class Attempt:
 
 @dataclass
 class Cancel:
+    aborted: bool
+    created_at: datetime
     ask_at: datetime | None
-    asked: bool = False
-    tries: int = 0
 
 
 @dataclass
@@ -121,10 +121,11 @@ class Tables:
     def _waiting(self, campaign_id: int) -> list[Row]:
         return [r for r in self._mine(campaign_id) if r.state in WAITING and r.retry_owner is RetryOwner.US]
 
-    def _cancel(self, attempts: Iterable[Attempt]) -> None:
+    def _cancel(self, attempts: Iterable[Attempt], *, aborted: bool = False) -> None:
+        now = self.clock()
         for a in attempts:
             if a.phase is not Phase.INTENT:
-                self.cancels.setdefault(a.key, Cancel(self.clock()))
+                self.cancels.setdefault(a.key, Cancel(aborted, now, now))
 
     def _open(self) -> list[Attempt]:
         return [a for a in self.attempts.values() if a.phase in OPEN]
@@ -137,10 +138,14 @@ class Tables:
 
     def _on_list(self, number: str, campaign: Campaign) -> DncEntry | None:
         for e in self.entries:
-            scoped = e.scope is Scope.GLOBAL or e.scope_id == (
-                campaign.account_id if e.scope is Scope.ACCOUNT else campaign.id
-            )
             named = number.startswith(e.number[:-1]) if e.number.endswith("*") else e.number == number
-            if named and scoped and e.channel in ("all", campaign.policy.channel):
+            if named and holds_for(e, campaign):
                 return e
         return None
+
+
+def holds_for(place: DncPlace, campaign: Campaign) -> bool:
+    """Is a list of this place asked about a campaign's numbers?"""
+    scoped_to = campaign.account_id if place.scope is Scope.ACCOUNT else campaign.id
+    scoped = place.scope is Scope.GLOBAL or place.scope_id == scoped_to
+    return scoped and place.channel in ("all", campaign.policy.channel)

@@ -81,6 +81,13 @@ async def test_callfire_may_be_strict_about_all_of_them(playing: Playing) -> Non
     assert (await v2(exchange, "/calls", None, "GET"))["items"] == []
 
 
+async def test_callfire_looks_at_who_calls(playing: Playing) -> None:
+    exchange = playing()
+    assert await v2(exchange, "/calls", [{"phoneNumber": GOOD, "fromNumber": "nobody"}]) == 400
+    form = urlencode([("Type", "VOICE"), ("From", "nobody"), ("To", GOOD)]).encode()
+    assert (await ask(exchange, "POST", f"{OLD}/call", form, headers=BASIC)).status == 400
+
+
 async def test_callfires_list_holds_for_both_generations(playing: Playing) -> None:
     exchange = playing()
     await v2(exchange, "/contacts/dncs", {"numbers": [GOOD], "call": True})

@@ -4,9 +4,10 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from dispatcher.domain.attempt import Call, OpenCall, Unwanted
+from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.reading import BodyKind, Event, Reading
 from dispatcher.domain.results import UNREACHABLE, Channel, Disposition, Outcome
 from dispatcher.providers.adapter import NOT_FOUND, Adapter, every, seen_outcome
@@ -74,21 +75,28 @@ class Asking(Adapter):
                 return NOT_FOUND
         return None
 
-    async def cancel(self, calls: Sequence[Unwanted]) -> frozenset[str]:
+    async def cancel(self, requests: Sequence[str]) -> frozenset[str]:
         """Stop each broadcast."""
         stopped: set[str] = set()
         with suppress(TimeoutError):  # what was not asked by then is asked another time
             async with asyncio.timeout(_CANCEL_BUDGET_S):
-                for broadcast in sorted({call.provider_request_id for call in calls if call.provider_request_id}):
+                for broadcast in requests:
                     answer = await self.stop(broadcast)
                     if isinstance(answer, Answer) and answer.status in (200, 204):
                         stopped.add(broadcast)
-        return frozenset(call.key for call in calls if call.provider_request_id in stopped)
+        return frozenset(stopped)
 
 
 def reference_to(broadcast: str) -> Reading:
     """What is said when a broadcast took calls without naming them."""
     return Reading(events=(Event(type=_REFERENCE, detail={"id": broadcast}),))
+
+
+def lost_in(answer: Reading | Outcome, broadcast: str) -> Reading | Outcome:
+    """Whether its calls arrived is not known; where they are, if they did, is."""
+    if isinstance(answer, Outcome) and answer.disposition is Disposition.RECONCILE:
+        return replace(answer, provider_request_id=broadcast)
+    return answer
 
 
 def reference_of(reading: Reading) -> str | None:

@@ -15,7 +15,7 @@ from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import Reading
 from dispatcher.domain.results import VETOED, Channel, Outcome
 from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options
-from dispatcher.providers.callfire.asking import Asking, nobody_rang, reference_of, reference_to
+from dispatcher.providers.callfire.asking import Asking, lost_in, nobody_rang, reference_of, reference_to
 from dispatcher.providers.callfire.client11 import CallFire11
 from dispatcher.providers.callfire.reader import Reader
 from dispatcher.providers.callfire.wire import Webhook, recipient
@@ -85,7 +85,7 @@ class CallFire(Asking):
                 return made  # refused, with the reason
             self._made[first.key] = broadcast  # a veto comes back to it
         fill = self._fill_by_batch if self._route == "batch" else self._fill
-        reading = await fill(broadcast, body, may_send)
+        reading = lost_in(await fill(broadcast, body, may_send), broadcast)
         if not isinstance(reading, Outcome) or reading.detail != VETOED:
             del self._made[first.key]
         return reading
@@ -123,6 +123,10 @@ class CallFire(Asking):
     async def stop(self, broadcast: str) -> Answer | Outcome:
         """POST /calls/broadcasts/{id}/stop."""
         return await self._asking.send("POST", f"{_BROADCASTS}/{broadcast}/stop")
+
+    async def cancel(self, requests: Sequence[str]) -> frozenset[str]:
+        """Calls that are in no broadcast cannot be stopped."""
+        return await super().cancel(requests) if self._route in _BY_BROADCAST else frozenset()
 
     async def knock(self) -> Answer | Outcome:
         """GET /me/account."""

@@ -16,7 +16,7 @@ from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import Reading
 from dispatcher.domain.results import VETOED, Channel, Outcome
 from dispatcher.providers.adapter import MaySend, Opening, Pause
-from dispatcher.providers.callfire.asking import Asking, nobody_rang, reference_of
+from dispatcher.providers.callfire.asking import Asking, lost_in, nobody_rang, reference_of
 from dispatcher.providers.callfire.outcomes import TRIGGERS
 from dispatcher.providers.callfire.reader import Reader
 from dispatcher.providers.callfire.wire import KEY_ATTRIBUTE, Webhook
@@ -69,7 +69,7 @@ class CallFire11(Asking):
         batch = await self._post(f"/broadcast/{broadcast}/batch", [*_batch(first), *_to(calls)], may_send)
         if not isinstance(batch, Outcome) or batch.detail != VETOED:
             del self._made[first.key]
-        return batch if isinstance(batch, Outcome) or reference_of(batch) is None else made
+        return lost_in(batch, broadcast) if isinstance(batch, Outcome) or reference_of(batch) is None else made
 
     async def _post(self, path: str, form: Form, may_send: MaySend) -> Reading | Outcome:
         body = urlencode(form).encode()

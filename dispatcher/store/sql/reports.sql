@@ -45,7 +45,8 @@ SELECT d.load_id, l.source, d.line, d.raw, l.created_at AS loaded_at, d.state, d
 -- story_attempts --
 SELECT a.key, a.fence, a.phase, a.caller_id, a.policy_version, a.created_at, a.permit_at, a.closed_at, a.provider_call_id,
        a.disposition, a.result, a.raw_state, a.raw_result, a.detail, a.step, a.reason, o.look_at, o.resolve_by,
-       o.lease_until, c.why AS cancel_why, c.asked_at AS cancel_asked_at
+       o.lease_until, c.why AS cancel_why, c.created_at AS cancel_noted_at, c.ask_at AS cancel_ask_at,
+       c.asked_at AS cancel_asked_at
   FROM destination AS d
   JOIN any_attempt AS a ON a.part = d.part AND a.destination_id = d.id
   LEFT JOIN open_attempt AS o ON o.key = a.key

@@ -71,6 +71,15 @@ def named(decision: Decision) -> str:
 
 
 @pytest.mark.parametrize(
+    ("before", "step"), [(Result.BUSY, "Redial in 300 s"), (Result.NO_ANS, "FINISHED NO_ANS NOT_RETRIED")]
+)
+def test_who_rang_before_they_gave_up_is_not_undialled(before: Result, step: str) -> None:
+    undialled = Outcome(disposition=D.RETRYABLE, result=Result.UNDIALED)
+    decision = next_step(News(KEY, undialled, Source.LOOKUP), replace(THEIRS, last_result=before), 0.5)
+    assert named(decision) == step
+
+
+@pytest.mark.parametrize(
     ("disposition", "at_first", "at_fifth"),
     [(D.NOT_SENT, -3600, 2), (D.THROTTLE, 5, 10), (D.ACCOUNT_STOP, 10, 20), (D.CONFIG_STOP, 10, 10)],
 )

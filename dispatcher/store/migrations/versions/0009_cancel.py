@@ -16,7 +16,6 @@ def upgrade() -> None:
           why        text NOT NULL CHECK (why IN ('DNC', 'ABORTED')),
           created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
           ask_at     timestamptz DEFAULT clock_timestamp(),
-          tries      integer NOT NULL DEFAULT 0,
           asked_at   timestamptz
         )
         """
