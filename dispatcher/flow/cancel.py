@@ -18,6 +18,13 @@ HORIZON_S = 2.0
 
 async def cancel(account: Account, services: Services) -> None:
     """Ask for what it is time to ask for, at the account's pace; what is not taken is asked another time."""
+    try:
+        await _cancel(account, services)
+    except UsageError as error:
+        log.warning("requests could not be stopped", extra={"account_id": account.id, "error": str(error)})
+
+
+async def _cancel(account: Account, services: Services) -> None:
     if not services.providers.capabilities(account).cancel:
         await services.store.forget_cancels(account.id)
         return
@@ -26,11 +33,7 @@ async def cancel(account: Account, services: Services) -> None:
     requests = await services.store.take_cancels(account.id, len(booking.delays_s))
     if not requests:
         return
-    try:
-        stopped = await services.providers.of(account).cancel(requests)
-    except UsageError as error:
-        log.warning("requests could not be stopped", extra={"account_id": account.id, "error": str(error)})
-        return
+    stopped = await services.providers.of(account).cancel(requests)
     await services.store.stopped(account.id, sorted(stopped))
     log.log(
         logging.INFO if len(stopped) == len(requests) else logging.WARNING,

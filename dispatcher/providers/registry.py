@@ -36,7 +36,7 @@ class Registry:
         Credentials are read each time, so that a mended password is used at the next probe. Raises UsageError for
         credentials that are not there.
         """
-        kit = KITS[account.provider]
+        kit = kit_of(account.provider)
         secret = read_credentials(account.credentials, kit.secret_form)
         address = (account.provider, account.base_url, secret, dict(account.options), account.calls_per_request)
         known = self._open.get(account.id)
@@ -61,12 +61,12 @@ class Registry:
 
     def reader(self, account: Account) -> Reader:
         """What reads the account's postbacks; needs no credentials."""
-        kit = KITS[account.provider]
+        kit = kit_of(account.provider)
         return kit.reader(with_defaults(kit, account.options))
 
     def capabilities(self, account: Account) -> Capabilities:
         """What the account's adapter declares."""
-        kit = KITS[account.provider]
+        kit = kit_of(account.provider)
         return kit.capabilities(with_defaults(kit, account.options))
 
     async def close(self) -> None:
