@@ -20,9 +20,10 @@ from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
+from dispatcher.domain.postback import Postback
 from dispatcher.domain.report import ExportRow, LiveRow
 from dispatcher.flow.dial import run_shift
-from dispatcher.flow.postback import settle_postbacks
+from dispatcher.flow.postback import settle_group, settle_postbacks
 from dispatcher.flow.reconcile import probe, reconcile
 from dispatcher.flow.tick import tick
 from dispatcher.ports import Services
@@ -219,6 +220,11 @@ class Journey:
         """Keys of the attempts that the provider has, or may have."""
         attempts = await self.services.store.attempt_keys(campaign)
         return [a.key for a in attempts if a.fate in ("unknown", "accepted")]
+
+    async def hear(self, account: Account, body: bytes, tries: int = 1) -> None:
+        """Settle a postback of JSON, as a worker that took it for the n-th time."""
+        taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=tries)
+        await settle_group(account, [taken], self.services)
 
     async def check(self, played: Played, *campaigns: Campaign) -> LedgerCheck:
         attempts = [a for c in campaigns for a in await self.services.store.attempt_keys(c)]

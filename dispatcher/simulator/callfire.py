@@ -146,8 +146,6 @@ class CallFire:
 
     async def _accept(self, wanted: dict[str, Any], is_text: bool, broadcast: int | None, scrub: bool) -> Call:
         number = wanted["phoneNumber"]
-        beside = self._line.by_number.get(number, ()) if scrub else ()
-        is_double = any(call.extra["broadcast"] == broadcast for call in beside)
         attributes = dict(wanted.get("attributes", {}))
         key = attributes.get("dispatcher_key", "")
         return await self._line.accept(
@@ -155,7 +153,7 @@ class CallFire:
             wanted.get("fromNumber", ""),
             key,
             is_text=is_text,
-            refused=screened(number, self._listed, is_double),
+            refused=screened(number, self._listed, self._line, broadcast if scrub else None),
             attributes=attributes,
             broadcast=broadcast,
         )
@@ -230,11 +228,11 @@ def is_dialable(number: str) -> bool:
     return len(number) == 11 and number.isdecimal() and number[0] == "1" and number[1] not in "01"
 
 
-def screened(number: str, listed: Container[str], is_double: bool) -> str | None:
-    """The state of an action that is not dialled at all."""
+def screened(number: str, listed: Container[str], line: Line, scrubbed: int | None) -> str | None:
+    """The state of an action that is not dialled at all; `scrubbed`: the broadcast that may have a number once."""
     if not is_dialable(number):
         return "INVALID"
-    if is_double:
+    if scrubbed and any(call.extra["broadcast"] == scrubbed for call in line.by_number.get(number, ())):
         return "DUP"
     return "DNC" if number in listed else None
 

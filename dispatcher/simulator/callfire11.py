@@ -106,17 +106,15 @@ class CallFire11:
         wanted = _destinations(form)
         if not known:
             made = self._broadcasts[broadcast]
-            scrub = form.get("ScrubBroadcastDuplicates") == ["true"]
+            scrubbed = broadcast if form.get("ScrubBroadcastDuplicates") == ["true"] else None
             for number, attributes in wanted:
-                beside = self._line.by_number.get(number, ()) if scrub else ()
-                refused = screened(number, self._listed, any(c.extra["broadcast"] == broadcast for c in beside))
-                key, text = attributes.get("dispatcher_key", ""), made["text"]
+                key = attributes.get("dispatcher_key", "")
                 await self._line.accept(
                     number,
                     made["from"],
                     key,
-                    is_text=text,
-                    refused=refused,
+                    is_text=made["text"],
+                    refused=screened(number, self._listed, self._line, scrubbed),
                     attributes=attributes,
                     broadcast=broadcast,
                 )

@@ -8,10 +8,8 @@ from datetime import timedelta
 from dispatcher.cli.accounts import hook_address
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd
-from dispatcher.domain.postback import Postback
 from dispatcher.domain.story import tell
 from dispatcher.flow import control, lists
-from dispatcher.flow.postback import settle_group
 from dispatcher.simulator.server import post
 from tests.inprocess import FLOW, OLD, REST, SAMPLES, Journey, some
 
@@ -96,8 +94,7 @@ async def a_stop_that_a_dead_worker_took_is_heard_all_the_same(trip: Journey) ->
     async with trip.playing("callfire") as played:
         account = await trip.account(played, "callfire", "old", REST, options=OLD)
         body = (SAMPLES / "callfire/text_stop.json").read_bytes().replace(b"2025550103", b"2025550104")
-        taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=2)
-        await settle_group(account, [taken], trip.services)
+        await trip.hear(account, body, tries=2)
         assert await trip.services.store.dnc_check("+12025550104")
 
 
@@ -107,9 +104,7 @@ async def who_pressed_the_key_late_is_listed_all_the_same(trip: Journey) -> None
         account = await trip.account(played, "callfire", "v2", "/v2")
         action = {"id": 99, "toNumber": "12025550105", "state": "DNC", "inbound": False}
         event = {"resourceType": "OutboundCall", "eventType": "Finished", "resource": action}
-        body = json.dumps({"events": [event]}).encode()
-        taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=1)
-        await settle_group(account, [taken], trip.services)
+        await trip.hear(account, json.dumps({"events": [event]}).encode())
         assert await trip.services.store.dnc_check("+12025550105")
 
 

@@ -14,11 +14,9 @@ from dispatcher.cli.accounts import hook_address
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.hooks import hook_secret, request_url
-from dispatcher.domain.postback import Postback
 from dispatcher.embedded import Servers
 from dispatcher.flow import control
 from dispatcher.flow.examine import examine
-from dispatcher.flow.postback import settle_group
 from dispatcher.providers.registry import KITS
 from dispatcher.simulator.server import post, serve
 from tests.inprocess import FLOW, OLD, PLAIN, REST, SAMPLES, Journey, Played, journey, some
@@ -149,8 +147,7 @@ async def what_a_provider_says_of_an_account_is_heard_once(trip: Journey) -> Non
         stopped = {"resourceType": "LowBalance", "eventType": "Finished"}
         body = json.dumps({"events": [stopped]}).encode()
         for tries in (2, 1):
-            taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=tries)
-            await settle_group(account, [taken], trip.services)
+            await trip.hear(account, body, tries)
             state = (await trip.services.store.account(account.id)).state
             assert (state is AccountState.STOPPED) == (tries == 1)
 

@@ -49,21 +49,21 @@ WITH asked AS (
 SELECT a.key, a.provider_request_id AS request,
        a.is_wanted OR a.phase IN ('NOT_SENT', 'REJECTED', 'RESULT') AS is_over,
        a.provider_request_id IS NOT NULL
-         AND NOT EXISTS (SELECT 1 FROM open_attempt AS o
-                          WHERE o.account_id = a.account_id AND o.provider_request_id = a.provider_request_id
-                            AND NOT EXISTS (SELECT 1 FROM cancel AS c
-                                             WHERE c.key = o.key
-                                               AND (c.why = 'ABORTED'
-                                                    OR on_dnc(o.e164, o.channel, o.account_id, o.campaign_id))))
-         AND NOT EXISTS (SELECT 1 FROM open_attempt AS o
-                          WHERE r.calls_per_request > 1
-                            AND o.account_id = a.account_id AND o.campaign_id = a.campaign_id
-                            AND o.provider_request_id IS NULL AND o.phase IN ('SENDING', 'UNKNOWN')
-                            AND o.permit_at BETWEEN a.permit_at - interval '1 min' AND a.permit_at + interval '1 min'
-                            AND NOT EXISTS (SELECT 1 FROM cancel AS c
-                                             WHERE c.key = o.key
-                                               AND (c.why = 'ABORTED'
-                                                    OR on_dnc(o.e164, o.channel, o.account_id, o.campaign_id)))) AS may
+         AND NOT EXISTS (
+           SELECT 1 FROM (
+             SELECT key, e164, channel, account_id, campaign_id FROM open_attempt AS o
+              WHERE o.account_id = a.account_id AND o.provider_request_id = a.provider_request_id
+             UNION ALL
+             SELECT key, e164, channel, account_id, campaign_id FROM open_attempt AS o
+              WHERE r.calls_per_request > 1 AND o.account_id = a.account_id AND o.campaign_id = a.campaign_id
+                AND o.provider_request_id IS NULL AND o.phase IN ('SENDING', 'UNKNOWN')
+                AND o.permit_at BETWEEN a.permit_at - interval '1 min' AND a.permit_at + interval '1 min'
+           ) AS beside
+            WHERE NOT EXISTS (SELECT 1 FROM cancel AS c
+                               WHERE c.key = beside.key
+                                 AND (c.why = 'ABORTED' OR on_dnc(beside.e164, beside.channel, beside.account_id,
+                                                                  beside.campaign_id)))
+         ) AS may
   FROM asked AS a JOIN account AS r ON r.id = a.account_id;
 
 -- end_cancels --
