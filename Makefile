@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test test-fast test-full bench check format lock clean
+.PHONY: help demo test test-fast test-full bench bench-dispatch check format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,8 +24,12 @@ test-full: $(READY) ## run every test
 test-fast: $(READY) ## run the tests that start no workers
 	@$(BIN)/python -m pytest -m "not acceptance and not full"
 
-bench: $(READY) ## how fast, as ratios against baselines of the same run (about ten minutes)
-	@$(BIN)/python -m bench
+bench: $(READY) ## how fast, against baselines of the same run: loading and dispatch (about a quarter of an hour)
+	@$(BIN)/python -m bench loading
+	@$(BIN)/python -m bench dispatch
+
+bench-dispatch: $(READY) ## dispatch only; fails when a gate is missed or a run is void (about ten minutes)
+	@$(BIN)/python -m bench dispatch
 
 check: $(READY) ## style, types, and the rules about who may import whom
 	@$(BIN)/ruff check bench config dispatcher tasks tests

@@ -1,114 +1,116 @@
-"""make bench: prints each figure beside its gate and its aim, and exits 0 whatever they are."""
+"""python -m bench loading | dispatch: prints each figure beside its gate and its aim, and writes them to a file."""
 
 import asyncio
 import os
-import shutil
+import signal
 import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from bench import dispatching, loading
+from bench import loading as loads
+from bench.dispatching import LEAST_CALLS, LEAST_S, dispatch
+from bench.figures import SHARE, Figure, out, show, write
+from bench.gates import Measured
+from bench.limit import limit
+from bench.obvious import obvious
+from bench.paced import paced
+from bench.rig import Ground, Void, servers
 from config.settings import Settings
-from dispatcher.bootstrap import Urls, migrate, open_services
+from dispatcher.bootstrap import open_services
 from dispatcher.domain.dnc import DncImport
-from dispatcher.embedded import Embedded
 from dispatcher.flow import lists
 
-_WIDE = 150
-out = Console() if sys.stdout.isatty() else Console(width=_WIDE)
+PACES = (50, 500)
+"""Calls a second."""
+_RESULTS = Path("bench/results")
+_OVER_LIMIT = 1.1
+"""Paced a little above what the machine can do: the pace must not be what limits it."""
+_OBVIOUS_S = LEAST_S * 1.4
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+Runs = Annotated[int, typer.Option(min=1, help="Each figure is the median of so many.")]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One ratio, with what it is made of."""
-
-    what: str
-    ratio: float
-    gate: float
-    aim: float
-    detail: str
-    percent: bool = True
-
-    def cells(self) -> list[str]:
-        mark = "" if self.ratio >= self.gate else "BELOW ITS GATE"
-        return [self.what, *(self._show(x) for x in (self.ratio, self.gate, self.aim)), mark, self.detail]
-
-    def _show(self, x: float) -> str:
-        return f"{x:.0%}" if self.percent else f"{x:.1f}x"
-
-
-def _median(runs: int, measure: Callable[[], float]) -> float:
-    return median(measure() for _ in range(runs))
-
-
-def _dispatch(urls: Urls, folder: Path, runs: int, calls: int) -> list[Figure]:
-    bare = _median(runs, lambda: dispatching.bare_loop(calls))
-    obvious = _median(runs, lambda: dispatching.obvious(urls, calls // 5))
-    # paced a little above what the machine can do: the pace must not be what limits it
-    whole = _median(runs, lambda: dispatching.dispatch(urls, folder, calls, cps=bare * 1.1))
-    detail = f"{whole:.0f} of {bare:.0f} calls a second"
-    return [
-        Figure("dispatch against a bare loop of the same HTTP client", whole / bare, 0.6, 0.8, detail),
-        Figure(
-            "dispatch against the obvious implementation",
-            whole / obvious,
-            6,
-            10,
-            f"{whole:.0f} and {obvious:.0f} calls a second",
-            percent=False,
-        ),
-    ]
+@app.command(name="dispatch")
+def measure_dispatch(
+    runs: Runs = 3,
+    calls: Annotated[
+        int, typer.Option(min=500, help=f"Of a run, at least; fewer than {LEAST_CALLS} are void.")
+    ] = LEAST_CALLS,
+    json: Annotated[Path, typer.Option(help="Where the figures are written.")] = _RESULTS / "dispatch.json",
+) -> None:
+    """Calls a second, what they cost, and how well a pace is kept. Exits 1 when a gate is missed or a run is void."""
+    measured = Measured()
+    try:
+        for n in range(runs):
+            _one_round(measured, calls, f"{n + 1} of {runs}")
+        _say(f"at {' and '.join(map(str, PACES))} calls a second")
+        measured.paced = paced(PACES)
+    except Void as void:
+        out.print(f"VOID: {void}")
+        write(json, [], [str(void)], vars(measured))
+        raise typer.Exit(1) from None
+    figures, voids = measured.figures(), measured.voids()
+    show(f"dispatch, median of {runs}, {os.cpu_count()} cores", figures)
+    for why in voids:
+        out.print(f"VOID: {why}")
+    write(json, figures, voids, vars(measured))
+    if voids or any(figure.is_missed for figure in figures):
+        raise typer.Exit(1)
 
 
-def _load(urls: Urls, folder: Path, runs: int, records: int, listed: int) -> Figure:
-    settings = Settings(data=folder)
-    people, list_ = loading.write_files(folder, records, listed)
-    asyncio.run(loading.prepare(settings, urls))
-    asyncio.run(_import(settings, urls, list_))
-    copy = _median(runs, lambda: loading.pure_copy(urls, people))
-    load = _median(runs, lambda: loading.load(settings, urls, people))
+def _one_round(measured: Measured, calls: int, name: str) -> None:
+    """All contestants in turn: what else the machine does meets each of them."""
+    _say(f"round {name}: the limit")
+    measured.limit.append(limit(calls))
+    _say(f"round {name}: dispatch")
+    measured.dispatch.append(dispatch(calls, measured.limit[-1].rate * _OVER_LIMIT))
+    _say(f"round {name}: the obvious implementation")
+    measured.obvious.append(obvious(_OBVIOUS_S if calls >= LEAST_CALLS else _OBVIOUS_S / 4))
+
+
+def _say(what: str) -> None:
+    typer.echo(f"{what} ...", err=True)
+
+
+@app.command(name="loading")
+def measure_loading(
+    runs: Runs = 3,
+    records: Annotated[int, typer.Option(min=1000, help="Of each load.")] = 200_000,
+    listed: Annotated[int, typer.Option(min=0, help="Numbers on the do-not-call list.")] = 1_000_000,
+    json: Annotated[Path, typer.Option(help="Where the figures are written.")] = _RESULTS / "loading.json",
+) -> None:
+    """Records a second, against a pure COPY. Exits 0 whatever it is."""
+    with servers() as ground:
+        figure = _load(ground, runs, records, listed)
+    show(f"loading, median of {runs}, {os.cpu_count()} cores", [figure])
+    write(json, [figure], [], {})
+
+
+def _load(ground: Ground, runs: int, records: int, listed: int) -> Figure:
+    settings, urls = Settings(data=ground.folder), ground.urls
+    people, list_ = loads.write_files(ground.folder, records, listed)
+    asyncio.run(loads.prepare(settings, urls))
+    asyncio.run(_import(settings, ground, list_))
+    copies = [loads.pure_copy(urls, people) for _ in range(runs)]
+    taken = [loads.load(settings, urls, people) for _ in range(runs)]
+    copy, load = median(copies), median(taken)
     detail = f"{records / load:,.0f} and {records / copy:,.0f} records a second, {listed:,} numbers listed"
-    return Figure("load against pure COPY and its indexes", copy / load, 0.4, 0.6, detail)
+    ratios = tuple(copy / s for s in taken)
+    return Figure("load against pure COPY and its indexes", ratios, SHARE, 0.4, 0.6, detail=detail)
 
 
-async def _import(settings: Settings, urls: Urls, list_: Path) -> None:
+async def _import(settings: Settings, ground: Ground, list_: Path) -> None:
     new = DncImport(list="bench", source="bench", identity="bench")
     with list_.open() as file:
         lines = ((n, line.strip()) for n, line in enumerate(file, 1))
-        async with open_services(settings, urls) as services:
+        async with open_services(settings, ground.urls) as services:
             await lists.import_list(new, lines, "US", services, unreadable=lambda line, why: None)
 
 
-def main(
-    runs: Annotated[int, typer.Option(min=1, help="Each figure is the median of so many.")] = 3,
-    calls: Annotated[int, typer.Option(min=500, help="Of each dispatch.")] = 2000,
-    records: Annotated[int, typer.Option(min=1000, help="Of each load.")] = 200_000,
-    listed: Annotated[int, typer.Option(min=0, help="Numbers on the do-not-call list.")] = 1_000_000,
-) -> None:
-    """Measure, and print."""
-    folder = Path(tempfile.mkdtemp(prefix="dsp-bench-"))
-    embedded = Embedded(folder)
-    try:
-        servers = embedded.start()
-        urls = Urls(servers.database_url, servers.redis_url)
-        migrate(urls)
-        figures = [_load(urls, folder, runs, records, listed), *_dispatch(urls, folder, runs, calls)]
-    finally:
-        embedded.remove()
-        shutil.rmtree(folder, ignore_errors=True)
-    table = Table("what", "figure", "gate", "aim", "", f"median of {runs}, {os.cpu_count()} cores", box=None)
-    for figure in figures:
-        table.add_row(*figure.cells())
-    out.print(table)
-
-
 if __name__ == "__main__":
-    typer.run(main)
+    # TERM must end what was started, as Ctrl-C does
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    app()

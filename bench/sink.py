@@ -1,111 +1,175 @@
-"""A provider that costs next to nothing: takes CallFire v2 calls, answers, and reports each answered a moment later.
+"""A provider that costs next to nothing: takes CallFire v2 calls, answers, and reports each a moment later.
 
-python -m bench.sink PORT. The simulator is faithful and slow; here the dispatcher must be what takes the time.
+python -m bench.sink PORT. The simulator is faithful and slow; here the dispatcher must be what takes the time. Every
+fiftieth number is BUSY at its first call, so that redials are part of the work.
 """
 
 import asyncio
-import hashlib
 import hmac
 import json
 import sys
 import time
+from collections import deque
 from itertools import count
 from urllib.parse import urlsplit
 
+from bench.wire import body_length, listen
+
 RING_S = 0.3
+BUSY_EVERY = 50
+CONNECTIONS = 64
+"""For reports; each carries one at a time, as the common HTTP clients do."""
+_TURN_S = 0.005
+_AGAIN_S = 0.2
+_EVENT = b'{"events":[{"resourceType":"OutboundCall","eventType":"Finished","resource":{"id":%d,"toNumber":"%b",'
+_ANSWERED = (
+    _EVENT + b'"state":"FINISHED","finalCallResult":"LA",'
+    b'"records":[{"result":"LA","duration":1,"answerTime":%d,"finishTime":%d}]}}]}'
+)
+_BUSY = _EVENT + b'"state":"FINISHED","finalCallResult":"BUSY","records":[{"result":"BUSY","finishTime":%d}]}}]}'
+
+
+def is_busy(number: int) -> bool:
+    """Is this number, written as digits without '+', BUSY when it is first called?"""
+    return number % BUSY_EVERY == 0
 
 
 class Sink:
     """What was called, and who wants to hear of it."""
 
     def __init__(self) -> None:
-        self.ids = count(1)
-        self.called_at: list[float] = []
-        self.reports: asyncio.Queue[bytes] = asyncio.Queue()
-        self.webhook: dict[str, str] | None = None
+        self._ids = count(1)
+        self._called_at: list[float] = []
+        self._were_busy: set[int] = set()
+        self._ringing: deque[tuple[float, bytes]] = deque()
+        self._due: deque[tuple[float, bytes]] = deque()
+        self._idle: list[Courier] = []
+        self._reported, self._latest_s = 0, 0.0
+        self._secret = self._head = b""
 
     def answer(self, method: str, path: str, body: bytes) -> bytes:
         """The JSON for a request."""
+        if path == "/v2/calls" and method == "POST":
+            return b'{"items":[%b]}' % b",".join(self._call(wanted["phoneNumber"]) for wanted in json.loads(body))
+        if path == "/v2/webhooks" and method == "POST":
+            self._subscribe(json.loads(body))
+            return b'{"id":1}'
         if path == "/stats":
-            return json.dumps(self.called_at).encode()
-        if method == "POST" and path == "/v2/webhooks":
-            self.webhook = json.loads(body)
-            return b'{"id": 1}'
-        if path == "/v2/calls":
-            return self._call(json.loads(body)[0])
-        return b'{"items": [], "totalCount": 0}'
+            stats = {"calls": len(self._called_at), "reported": self._reported, "latest_s": self._latest_s}
+            return json.dumps(stats).encode()
+        if path == "/times":
+            return json.dumps(self._called_at).encode()
+        return b'{"items":[],"totalCount":0}'
 
-    def _call(self, wanted: dict[str, str]) -> bytes:
-        self.called_at.append(time.time())
-        call = {"id": next(self.ids), "toNumber": wanted["phoneNumber"], "state": "READY"}
-        if self.webhook:
-            asyncio.get_running_loop().call_later(RING_S, self._report, call)
-        return json.dumps({"items": [call]}).encode()
+    def _call(self, number: str) -> bytes:
+        now, call, to = time.time(), next(self._ids), int(number)
+        self._called_at.append(now)
+        ms = int((now + RING_S) * 1000)
+        if is_busy(to) and to not in self._were_busy:
+            self._were_busy.add(to)
+            report = _BUSY % (call, number.encode(), ms)
+        else:
+            report = _ANSWERED % (call, number.encode(), ms - 100, ms)
+        self._ringing.append((now + RING_S, report))
+        return b'{"id":%d,"toNumber":"%b","state":"READY"}' % (call, number.encode())
 
-    def _report(self, call: dict[str, object]) -> None:
-        now = int(time.time() * 1000)
-        record = {"result": "LA", "duration": 1, "answerTime": now - 1000, "finishTime": now}
-        resource = {**call, "state": "FINISHED", "finalCallResult": "LA", "records": [record]}
-        event = {"resourceType": "OutboundCall", "eventType": "Finished", "resource": resource}
-        self.reports.put_nowait(json.dumps({"events": [event]}).encode())
+    def _subscribe(self, wanted: dict[str, str]) -> None:
+        """Dispatchers subscribe once for each kind of news, to one address."""
+        first = not self._head
+        address = urlsplit(wanted["callback"])
+        self._secret = wanted["secret"].encode()
+        head = f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: application/json\r\n"
+        self._head = head.encode()
+        if first:
+            for _ in range(CONNECTIONS):
+                asyncio.get_running_loop().create_task(self._connect(address.hostname or "", address.port or 80))
 
-    async def deliver(self) -> None:
-        """Post reports over one connection that is kept."""
-        reader: asyncio.StreamReader | None = None
+    async def _connect(self, host: str, port: int) -> None:
+        """For ever: whoever listens may end connections that idle, or begin anew."""
+        loop = asyncio.get_running_loop()
         while True:
-            body = await self.reports.get()
-            assert self.webhook
-            address = urlsplit(self.webhook["callback"])
-            signature = hmac.new(self.webhook["secret"].encode(), body, hashlib.sha1).hexdigest()
-            head = f"POST {address.path} HTTP/1.1\r\nHost: sink\r\nContent-Type: application/json\r\n"
-            head += f"X-CallFire-Signature: {signature}\r\nContent-Length: {len(body)}\r\n\r\n"
             try:
-                if reader is None:
-                    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-                writer.write(head.encode() + body)
-                answer = await reader.readuntil(b"\r\n\r\n")
-                length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length"))
-                await reader.readexactly(int(length.partition(b":")[2]))
-            except (OSError, asyncio.IncompleteReadError, StopIteration):
-                reader = None
-                self.reports.put_nowait(body)
+                _, courier = await loop.create_connection(lambda: Courier(self), host, port)
+                await courier.gone
+            except OSError:
+                pass
+            await asyncio.sleep(_AGAIN_S)
+
+    async def turn(self) -> None:
+        """One timer for all calls that ring: one each would cost more than the calls."""
+        while True:
+            now = time.time()
+            while self._ringing and self._ringing[0][0] <= now:
+                self._due.append(self._ringing.popleft())
+            while self._due and self._idle:
+                self._idle.pop().carry(*self._due.popleft())
+            await asyncio.sleep(_TURN_S)
+
+    def request(self, body: bytes) -> bytes:
+        signature = hmac.digest(self._secret, body, "sha1").hex().encode()
+        return b"%bX-CallFire-Signature: %b\r\nContent-Length: %d\r\n\r\n%b" % (self._head, signature, len(body), body)
+
+    def is_free(self, courier: "Courier") -> None:
+        if self._due:
+            courier.carry(*self._due.popleft())
+        else:
+            self._idle.append(courier)
+
+    def is_gone(self, courier: "Courier") -> None:
+        if courier in self._idle:
+            self._idle.remove(courier)
+
+    def took(self, due: float) -> None:
+        self._reported += 1
+        self._latest_s = max(self._latest_s, time.time() - due)
+
+    def refused(self, due: float, body: bytes) -> None:
+        asyncio.get_running_loop().call_later(_AGAIN_S, self._due.append, (due, body))
 
 
-class Connection(asyncio.Protocol):
-    """Just enough HTTP/1.1."""
+class Courier(asyncio.Protocol):
+    """A kept connection to whoever hears reports."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._buffer = b""
+        self._carries: tuple[float, bytes] | None = None
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._sink.is_free(self)
+
+    def carry(self, due: float, body: bytes) -> None:
+        self._carries = due, body
+        self._transport.write(self._sink.request(body))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
-            head, _, rest = self._buffer.partition(b"\r\n\r\n")
-            lowered = head.lower()
-            at = lowered.find(b"content-length:")
-            length = int(lowered[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-            if len(self._buffer) < end + 4 + length:
-                return
-            self._buffer = rest[length:]
-            method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-            body = self._sink.answer(method, path.partition("?")[0], rest[:length])
-            start = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-            self._transport.write(start + body)
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0 or len(self._buffer) < end + 4 + body_length(self._buffer[:end]):
+            return
+        was_taken, self._buffer = self._buffer[9:10] == b"2", b""
+        if self._carries and was_taken:
+            self._sink.took(self._carries[0])
+        elif self._carries:
+            self._sink.refused(*self._carries)
+        self._carries = None
+        self._sink.is_free(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._sink.is_gone(self)
+        if self._carries:
+            self._sink.refused(*self._carries)
+        self.gone.set_result(None)
 
 
 async def main(port: int) -> None:
     """Serve for ever."""
     sink = Sink()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(sink), "127.0.0.1", port, backlog=1024)
-    delivering = [asyncio.create_task(sink.deliver()) for _ in range(8)]
-    async with server:
-        await asyncio.gather(server.serve_forever(), *delivering)
+    async with await listen(port, sink.answer):
+        await sink.turn()
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class Web(BaseModel):
 
     most_load_bytes: int = Field(default=4 << 30, ge=1)
     """Longest file that one request may load."""
+    most_connections: int = Field(default=3000, ge=1)
+    """Open at once; fewer when the limit of open files is lower."""
 
 
 class Flower(BaseModel):

@@ -1,18 +1,20 @@
 """Things that tests need, with every detail they do not care about filled in."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
 from dispatcher.domain.account import Account, NewAccount
-from dispatcher.domain.attempt import Claimed, write_key
+from dispatcher.domain.attempt import Shift, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
 from dispatcher.domain.loading import LoadReport
+from dispatcher.domain.permitting import PermitRequest, Permits, Permitted, Terms
 from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
 from dispatcher.domain.screening import Record, Screened, map_columns, screen
-from dispatcher.domain.tick import mark_due
+from dispatcher.domain.tick import DueWork, mark_due
 from dispatcher.ports import Store
 from tests.memory import MemoryStore
 
@@ -80,37 +82,72 @@ async def make_campaign(
 
 
 async def tick(store: Store) -> None:
-    await store.mark_due([mark_due(head) for head in await store.due_heads()])
+    """Look at what has moved, as the tick does."""
+    looked = [c for c in (await store.upkeep()).moved if c.state is CampaignState.RUNNING]
+    await store.mark_due([mark_due(head) for head in await store.due_heads(looked)])
 
 
 def new_keys(n: int) -> list[str]:
     return [write_key(next(_KEYS)) for _ in range(n)]
 
 
-async def claim(
-    store: Store, campaign: Campaign, n: int = 10, *, retries: int = 5, owner: str = "w", lease: timedelta = LEASE
-) -> list[Claimed]:
+async def due_work(store: Store, campaign: Campaign) -> DueWork | None:
+    """What a shift sees of the campaign."""
     await tick(store)
-    work = [w for w in await store.due_work(campaign.account_id, 100) if w.campaign_id == campaign.id]
-    if not work:
-        return []
-    return await store.claim(
-        work[0], campaign.account_id, new_keys(n), caller_id="+12025550199", retries=retries, owner=owner, lease=lease
-    )
+    _, work = await store.due_work(campaign.account_id, 100)
+    return next((w for w in work if w.campaign_id == campaign.id), None)
 
 
-async def permit(
-    store: Store, campaign: Campaign, rows: Sequence[Claimed], *, owner: str = "w", lease: timedelta = LEASE
-) -> set[str]:
-    granted, _ = await store.permit(campaign.account_id, rows, owner=owner, lease=lease)
+def ask_for(campaign: Campaign, shift: Shift, n: int = 10, *, part: int = 0, **changes: Any) -> PermitRequest:
+    """A request for up to `n` rows of the campaign, whether it seems to have work or not."""
+    work = DueWork(campaign.id, part, campaign.policy.weight, campaign.policy_version, campaign.policy, n)
+    values: dict[str, Any] = {
+        "shift": shift,
+        "work": work,
+        "caller_id": "+12025550199",
+        "keys": tuple(new_keys(n)),
+        "retries": n // 2,
+        "terms": Terms.of(campaign.policy, campaign.policy_version, datetime.now(UTC)),
+        "lease": LEASE,
+        **changes,
+    }
+    return PermitRequest(**values)
+
+
+@asynccontextmanager
+async def a_shift(store: Store, campaign: Campaign, owner: str = "w") -> AsyncIterator[Shift]:
+    """A place of the campaign's account."""
+    shift = await store.take_shift(campaign.account_id, owner, LEASE)
+    assert shift
+    try:
+        yield shift
+    finally:
+        await store.leave_shift(shift)
+
+
+async def permit(store: Store, campaign: Campaign, n: int = 10, **changes: Any) -> Permits:
+    """Ask for up to `n` rows, in a shift of its own."""
+    campaign = await store.campaign(campaign.id)
+    async with a_shift(store, campaign) as shift:
+        return await store.permit(ask_for(campaign, shift, n, part=campaign.part, **changes))
+
+
+async def dial(store: Store, campaign: Campaign, n: int = 10, **changes: Any) -> tuple[Permitted, ...]:
+    """Permit; there must be rows."""
+    granted = (await permit(store, campaign, n, **changes)).granted
+    assert granted
     return granted
 
 
-async def dial(store: Store, campaign: Campaign, n: int = 10) -> list[Claimed]:
-    """Claim and permit; every row must be granted."""
-    rows = await claim(store, campaign, n)
-    assert await permit(store, campaign, rows) == {r.key for r in rows}
-    return rows
+async def expired(store: Store) -> list[News]:
+    """News for the reaper."""
+    gone = Outcome(disposition=Disposition.LEASE_OVER)
+    return [News(key, gone, Source.REAPER) for key in (await store.upkeep()).expired]
+
+
+async def accounts_to_ask(store: Store) -> tuple[int, ...]:
+    """Accounts with something that it is time to ask the provider."""
+    return (await store.upkeep()).accounts_to_ask
 
 
 def news(

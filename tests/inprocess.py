@@ -223,7 +223,7 @@ class Journey:
 
     async def hear(self, account: Account, body: bytes, tries: int = 1) -> None:
         """Settle a postback of JSON, as a worker that took it for the n-th time."""
-        taken = Postback(id=1, account_id=account.id, content_type="application/json", body=body, tries=tries)
+        taken = Postback(id=0, account_id=account.id, content_type="application/json", body=body, tries=tries)
         await settle_group(account, [taken], self.services)
 
     async def check(self, played: Played, *campaigns: Campaign) -> LedgerCheck:

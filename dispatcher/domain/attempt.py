@@ -14,24 +14,20 @@ KEY_LENGTH = 13
 def write_key(random_64_bits: int) -> str:
     """The correlation key of an attempt: 13 characters of base32.
 
-    It fits the shortest field of our providers (7-15 characters, seed 001) and is unique for ever.
+    It fits the shortest field of our providers (7-15 characters, seed 001) and is never used again.
     """
     return "".join(_CROCKFORD[(random_64_bits >> shift) & 31] for shift in range(60, -1, -5))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """A destination that a shift holds: an attempt in INTENT, with no permission to dial yet."""
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """One of the places that an account has for shifts, while somebody holds it."""
 
-    key: str
-    part: int
-    destination_id: int
-    campaign_id: int
-    fence: int
-    """Which attempt of the destination this is, from 1."""
-    e164: str = field(repr=False)
-    caller_id: str
-    variables: Mapping[str, str] = field(repr=False)
+    account_id: int
+    slot: int
+    owner: str
+    epoch: int
+    """Raised after an answer was lost: permits that are still on their way with an older epoch are void."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from dispatcher.domain.phone import DECIMAL, NotAPhone, Phone, normalise
+from dispatcher.domain.states import State
 
 
 class Scope(StrEnum):
@@ -48,6 +49,15 @@ class DncReport:
     """Waiting destinations that became DNC."""
     still_out: tuple[str, ...]
     """Keys of attempts to these numbers that may be ringing, or that the provider will ring again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A place among a campaign's waiting rows, in the order in which they are screened."""
+
+    state: State
+    due_at: datetime
+    id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,22 +6,42 @@ and moves each limit on by its own interval, so no two calls are nearer than the
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 LATE_S = 0.020
 """A slot later than this is forfeited: sending late calls together would be a burst."""
-FIRST_AFTER_LOSS_S = 1.0
-"""A limit without memory (first use, or Redis lost it) opens only after this, so that nothing is doubled."""
+GAP_S = 0.020
+"""No booking makes the first limit wait longer than this for another one: what lies between is lost to everybody."""
+LONGEST_BOOKING_S = 3.0
+"""Nothing is booked further ahead: so long after a loss of memory, every slot that was given out before is over."""
+FIRST_AFTER_LOSS_S = LONGEST_BOOKING_S + LATE_S
+"""Nothing is booked sooner after the limiter lost its memory, so that no instant is given out twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit: its name, the seconds between two calls, and the next free instant (None: forgotten)."""
+    """One limit: its name, the seconds between two calls, and the next free instant (None: none is remembered)."""
 
     name: str
     interval_s: float
     next_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Which run of the server remembers the limits, and since when it can be relied on."""
+
+    run: str
+    since: float
+
+
+def relied_on(memory: Memory | None, run: str, now: float) -> Memory:
+    """The memory that a server finds, or a new one: none is left, or it was written by another run of the server.
+
+    Another run may have booked more than was saved or replicated before it ended.
+    """
+    return memory if memory and memory.run == run else Memory(run, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +54,38 @@ class Booking:
 
 
 def reserve(
-    limits: list[Limit], n: int, horizon_s: float, now: float, lead_s: float = 0
+    limits: list[Limit], n: int, horizon_s: float, now: float, lead_s: float = 0, since: float = -math.inf
 ) -> tuple[Booking, list[Limit]]:
-    """Book up to `n` instants within the horizon, none before `lead_s` from now; if the first lies beyond, none."""
-    free = {x.name: _next_free(x, now) for x in limits}
+    """Book up to `n` instants within the horizon, none before `lead_s` from now; if the first lies beyond, none.
+
+    This is GCRA with bookings. The first limit is the one that is shared by most: it never waits for another one.
+    `since` is when the memory began that `limits` were read from.
+    """
+    free = {x.name: _next_free(x, now, since) for x in limits}
+    latest = now + min(horizon_s, LONGEST_BOOKING_S)
+    last = max(limits, key=lambda x: free[x.name])
+    if free[last.name] > max(now + lead_s, free[limits[0].name]) + GAP_S:
+        return Booking(blocked_by=last.name, wait_s=free[last.name] - now), limits
     delays: list[float] = []
     for _ in range(n):
         at = max(now + lead_s, *free.values())
-        if at > now + horizon_s:
+        if at > latest:
             break
         delays.append(at - now)
         for limit in limits:
             free[limit.name] = at + limit.interval_s
     if delays:
         return Booking(tuple(delays)), [replace(x, next_at=free[x.name]) for x in limits]
-    last = max(limits, key=lambda x: free[x.name])
-    kept = [replace(x, next_at=free[x.name]) for x in limits]
-    return Booking(blocked_by=last.name, wait_s=free[last.name] - now), kept
+    return Booking(blocked_by=last.name, wait_s=free[last.name] - now), limits
 
 
-def _next_free(limit: Limit, now: float) -> float:
-    if limit.next_at is None:
-        return now + max(FIRST_AFTER_LOSS_S, limit.interval_s)
-    return limit.next_at
+def _next_free(limit: Limit, now: float, since: float) -> float:
+    """Of a memory that is old enough, no word means that the limit was not used; in a young one it may be forgotten.
+
+    What a young memory does remember may be older than what was given out before it was lost.
+    """
+    known = now if limit.next_at is None else limit.next_at
+    return max(known, since + FIRST_AFTER_LOSS_S + limit.interval_s)
 
 
 def calls_at_once(most: int, rate: float, cps: float) -> int:
@@ -70,8 +99,12 @@ def calls_at_once(most: int, rate: float, cps: float) -> int:
     return 1
 
 
-def slots_to_book(rate: float, window_s: float = 0.2) -> int:
-    """How many slots to book at once: enough for a fifth of a second, so that a crash wastes no more."""
+GROUP_S = 0.1
+"""So much of the pace is booked and permitted at once: what a killed worker had permitted and not sent is lost."""
+
+
+def slots_to_book(rate: float, window_s: float = GROUP_S) -> int:
+    """How many slots to book at once."""
     return max(1, int(rate * window_s))
 
 
@@ -90,25 +123,9 @@ class Slots:
         self._at = self._at[bisect_left(self._at, now - LATE_S) :]
         return self._at
 
-    def take(self, now: float) -> bool:
-        """Use the oldest that has come, if there is one."""
+    def take_earliest(self, now: float, until: float) -> float | None:
+        """The earliest that can still be used and comes before `until`; nobody else uses it."""
         ahead = self.ahead(now)
-        if not ahead or ahead[0] > now:
-            return False
-        self._at = ahead[1:]
-        return True
-
-
-class Wheel:
-    """Turns among campaigns by weight, smoothly: 3 to 1 gives A A B A and not A A A B."""
-
-    def __init__(self) -> None:
-        self._credit: dict[int, int] = {}
-
-    def choose(self, weights: Mapping[int, int]) -> int:
-        """One of the campaigns (id -> weight) that have work now."""
-        credit = {name: self._credit.get(name, 0) + weight for name, weight in weights.items()}
-        chosen = max(sorted(credit), key=credit.__getitem__)
-        credit[chosen] -= sum(weights.values())
-        self._credit = credit
-        return chosen
+        if not ahead or ahead[0] >= until:
+            return None
+        return ahead.pop(0)

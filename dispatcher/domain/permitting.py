@@ -1,131 +1,233 @@
 """The only permission to dial: every check, in the order in which `explain` names them. Pure.
 
-The store reads the applicant under the locks of the permit transaction, so what is decided here holds when it
-is committed.
+The permit message (store/sql/permitting.sql) compares the same facts under its locks and holds no number of its own:
+what it compares with comes from `Terms`. A differential test runs both over generated rows.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from dispatcher.domain.account import AccountState
+from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import CampaignState, Policy
 from dispatcher.domain.phone import Phone, normalise
-from dispatcher.domain.results import Disposition, Outcome, Result
-from dispatcher.domain.settling import MAX_PERMITS, Decision, Finish, PutBack
-from dispatcher.domain.states import Actor, Phase, State
+from dispatcher.domain.results import REACHED, Result
+from dispatcher.domain.settling import MAX_PERMITS
+from dispatcher.domain.states import Phase, RetryOwner, State
+from dispatcher.domain.steps import Finish, Situation
+from dispatcher.domain.tick import DueWork
 
-FULL_WAIT = timedelta(seconds=1)
-PAUSED_WAIT = timedelta(seconds=5)
+REACHED_EARLIER = REACHED - {Result.AM}
+"""An earlier attempt with one of these ended the campaign for this person. A policy may redial a machine."""
+
+
+class Hold(StrEnum):
+    """Why no row of a campaign is permitted now; no row is touched."""
+
+    SHIFT_VOID = "SHIFT_VOID"
+    """The shift's epoch was raised, or its lease is over: what it still has on the way is void."""
+    CAMPAIGN_NOT_RUNNING = "CAMPAIGN_NOT_RUNNING"
+    POLICY_CHANGED = "POLICY_CHANGED"
+    """The terms were made for another version of the policy."""
+    ACCOUNT_STOPPED = "ACCOUNT_STOPPED"
+    THROTTLED = "THROTTLED"
+    WINDOW_CLOSED = "WINDOW_CLOSED"
+    IN_FLIGHT_FULL = "IN_FLIGHT_FULL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a permit compares facts with: one version of a policy at one time."""
+
+    policy_version: int
+    opens_at: datetime | None
+    """The calling window around, or after, the time for which the terms were made; None: always open."""
+    closes_at: datetime | None
+    in_flight: int
+    max_permits: int
+    max_dials: int
+    deadline: timedelta
+    reached: frozenset[Result]
+
+    @classmethod
+    def of(cls, policy: Policy, version: int, at: datetime) -> "Terms":
+        opens_at, closes_at = policy.window.window.span(at) if policy.window else (None, None)
+        return cls(
+            policy_version=version,
+            opens_at=opens_at,
+            closes_at=closes_at,
+            in_flight=policy.in_flight,
+            max_permits=MAX_PERMITS,
+            max_dials=policy.retry.max_dials,
+            deadline=policy.retry.deadline,
+            reached=REACHED_EARLIER,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What holds for all attempts of one group, read after the locks."""
+    """What holds for the whole group, read after the locks."""
 
     now: datetime
+    shift_is_live: bool
     account_state: AccountState
     throttled_until: datetime | None
     campaign_state: CampaignState
-    policy: Policy
+    policy_version: int
     account_room: int
     """Places left among the calls in flight of the account."""
-    campaign_room: int
-
-    @property
-    def room(self) -> int:
-        return max(0, min(self.account_room, self.campaign_room))
+    campaign_busy: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Applicant:
-    """One attempt that asks for its permit, read under its row's lock."""
+class Candidate:
+    """One due row, read under its lock."""
 
-    key: str
-    e164: str = field(repr=False)
-    phase: Phase
-    state: State
-    is_latest: bool
-    lease_over: bool
-    permits: int
-    charged: int
-    due_at: datetime
-    first_dialled_at: datetime | None
-    last_result: Result | None
     on_dnc: bool
     reached: Result | None
-    """An earlier attempt's result, if it says that the person was reached: news that came after the claim."""
+    """An earlier attempt's result, if it says that the person was reached."""
+    permits: int
+    charged: int
+    first_dialled_at: datetime | None
+    last_result: Result | None
 
 
 @dataclass(frozen=True, slots=True)
-class Stale:
-    """Somebody else moved it: nothing to do."""
+class Held:
+    """Not now: nothing of the campaign."""
+
+    why: Hold
 
 
-Refusal = Finish | PutBack | Stale
+def room_of(gate: Gate, terms: Terms) -> int:
+    """How many calls the caps in flight still allow."""
+    return max(0, min(gate.account_room, terms.in_flight - gate.campaign_busy))
 
 
-def may_dial(who: Applicant, gate: Gate, room: int) -> Refusal | None:
-    """None when the call may be placed now; else what becomes of the destination. `room` counts down."""
-    if who.phase is not Phase.INTENT or who.state is not State.SELECTED or not who.is_latest or who.lease_over:
-        return Stale()
-    if who.on_dnc:
+def may_dial(row: Candidate, gate: Gate, terms: Terms) -> Finish | Held | None:
+    """None when the call may be placed now; else what becomes of the row, or what holds the campaign."""
+    why = held_by(gate, terms)
+    return Held(why) if why else refusal(row, gate, terms)
+
+
+def held_by(gate: Gate, terms: Terms) -> Hold | None:
+    """What forbids every row of the campaign now."""
+    checks: Mapping[Hold, bool] = {
+        Hold.SHIFT_VOID: not gate.shift_is_live,
+        Hold.CAMPAIGN_NOT_RUNNING: gate.campaign_state is not CampaignState.RUNNING,
+        Hold.POLICY_CHANGED: gate.policy_version != terms.policy_version,
+        Hold.ACCOUNT_STOPPED: gate.account_state is not AccountState.OPEN,
+        Hold.THROTTLED: gate.throttled_until is not None and gate.now < gate.throttled_until,
+        Hold.WINDOW_CLOSED: not _is_open(gate.now, terms),
+        Hold.IN_FLIGHT_FULL: room_of(gate, terms) == 0,
+    }
+    return next((why for why, holds in checks.items() if holds), None)
+
+
+def _is_open(now: datetime, terms: Terms) -> bool:
+    if terms.opens_at is None or terms.closes_at is None:
+        return True
+    return terms.opens_at <= now < terms.closes_at
+
+
+def refusal(row: Candidate, gate: Gate, terms: Terms) -> Finish | None:
+    """What ends a due row instead of a dial."""
+    last = row.last_result or Result.UNDIALED
+    if row.on_dnc:
         return Finish(State.DNC, None, "DNC_AT_PERMIT")
-    if who.reached:
-        return Finish(State.FINISHED, who.reached, "REACHED_BEFORE")
-    policy = gate.policy
-    last = who.last_result or Result.UNDIALED
-    phone = normalise(who.e164, policy.region, policy.regions_allowed)
-    if not isinstance(phone, Phone):
-        return Finish(State.INVALID, None, phone.reason)
-    if gate.campaign_state is CampaignState.ABORTED:
-        return Finish(State.FINISHED, last, "ABORTED")
-    if who.permits >= MAX_PERMITS:
+    if row.reached:
+        return Finish(State.FINISHED, row.reached, "REACHED_BEFORE")
+    if row.permits >= terms.max_permits:
         return Finish(State.FINISHED, last, "PUT_BACK_LIMIT")
-    if who.charged >= policy.retry.max_dials:
+    if row.charged >= terms.max_dials:
         return Finish(State.FINISHED, last, "MAX_DIALS")
-    if who.first_dialled_at and gate.now > who.first_dialled_at + policy.retry.deadline:
+    if row.first_dialled_at and gate.now > row.first_dialled_at + terms.deadline:
         return Finish(State.FINISHED, last, "DEADLINE")
-    return _not_now(who, gate, room)
-
-
-def _not_now(who: Applicant, gate: Gate, room: int) -> PutBack | None:
-    if gate.campaign_state is not CampaignState.RUNNING:
-        return PutBack(max(who.due_at, gate.now + PAUSED_WAIT), "CAMPAIGN_NOT_RUNNING")
-    if gate.account_state is not AccountState.OPEN:
-        return PutBack(max(who.due_at, gate.now + PAUSED_WAIT), "ACCOUNT_STOPPED")
-    if gate.throttled_until and gate.now < gate.throttled_until:
-        return PutBack(gate.throttled_until, "THROTTLED")
-    if gate.policy.window and not gate.policy.window.window.is_open(gate.now):
-        return PutBack(gate.policy.window.window.next_opening(gate.now), "WINDOW_CLOSED")
-    if room <= 0:
-        return PutBack(gate.now + FULL_WAIT, "IN_FLIGHT_FULL")
     return None
 
 
-HOLDS_ALL = frozenset({"CAMPAIGN_NOT_RUNNING", "ACCOUNT_STOPPED", "THROTTLED", "WINDOW_CLOSED", "IN_FLIGHT_FULL"})
-"""Reasons that would refuse the next attempt of the campaign as well."""
+def number_refusal(e164: str, policy: Policy) -> str | None:
+    """Why a number may not be dialled under the policy, for example because its numbering plan has changed since."""
+    phone = normalise(e164, policy.region, policy.regions_allowed)
+    return None if isinstance(phone, Phone) else phone.reason
 
 
-def grant(applicants: list[Applicant], gate: Gate) -> tuple[list[str], dict[str, Refusal]]:
-    """Decide a whole group: the keys that may be dialled, and what becomes of the others."""
-    granted: list[str] = []
-    refused: dict[str, Refusal] = {}
-    for who in applicants:
-        refusal = may_dial(who, gate, gate.room - len(granted))
-        if refusal is None:
-            granted.append(who.key)
-        else:
-            refused[who.key] = refusal
-    return granted, refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermitRequest:
+    """What a shift asks for: up to len(keys) due rows of one campaign."""
+
+    shift: Shift
+    work: DueWork
+    caller_id: str
+    keys: tuple[str, ...]
+    """New correlation keys, one for each call."""
+    retries: int
+    """At least so many places are kept for redials."""
+    terms: Terms
+    lease: timedelta
 
 
-def refused(key: str, campaign_id: int, refusal: Finish | PutBack) -> Decision:
-    """A refusal as a decision: the attempt ends unsent, charged to nobody."""
-    return Decision(
-        key=key,
-        campaign_id=campaign_id,
-        step=refusal,
-        phase=Phase.NOT_SENT,
-        actor=Actor.SENDER,
-        outcome=Outcome(disposition=Disposition.NOT_SENT),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permitted:
+    """A destination that may be dialled once, now: an attempt in SENDING."""
+
+    key: str
+    part: int
+    destination_id: int
+    campaign_id: int
+    fence: int
+    """Which attempt of the destination this is, from 1."""
+    e164: str = field(repr=False)
+    caller_id: str
+    variables: Mapping[str, str] = field(repr=False)
+    permit_at: datetime
+    permits: int
+    charged: int
+    due_at: datetime
+    first_dialled_at: datetime
+    last_result: Result | None
+    version: str
+    """Of both of its rows: the transaction that wrote them."""
+
+    def situation(self, policy: Policy, now: datetime) -> Situation:
+        """What an outcome is decided on, as long as nothing else has moved the rows."""
+        return Situation(
+            key=self.key,
+            part=self.part,
+            destination_id=self.destination_id,
+            campaign_id=self.campaign_id,
+            e164=self.e164,
+            phase=Phase.SENDING,
+            is_latest=True,
+            permit_at=self.permit_at,
+            lease_over=False,
+            looks=0,
+            resolve_by=None,
+            attempt_result=None,
+            state=State.SELECTED,
+            retry_owner=RetryOwner.US,
+            permits=self.permits,
+            charged=self.charged,
+            due_at=self.due_at,
+            first_dialled_at=self.first_dialled_at,
+            last_result=self.last_result,
+            campaign_state=CampaignState.RUNNING,
+            policy=policy,
+            on_dnc=False,
+            now=now,
+            version=(self.version, self.version),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permits:
+    """What a permit message answered."""
+
+    granted: tuple[Permitted, ...] = ()
+    refused: int = 0
+    """Rows that reached a final state instead."""
+    held: Hold | None = None
+    due_left: int = 0
+    """Rows that are due and were not taken; counting stops early."""

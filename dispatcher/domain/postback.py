@@ -58,6 +58,8 @@ class PostbackMark:
     state: PostbackState
     note: str | None = None
     wait_s: float = 0
+    keys: tuple[str, ...] = ()
+    """The attempts that it told of: it is over when what it told of all of them is written."""
 
 
 def unmatched(postback: Postback) -> PostbackMark:

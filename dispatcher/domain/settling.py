@@ -1,32 +1,29 @@
 """The one door: what becomes of a destination and its attempt, given news. Pure; `store` writes what it says.
 
-Transitions T5-T19 are those of reliability 2.4. Two rules stand above all others here: an attempt that may have
-rung is never dialled over (it waits, asks, and ends as TIMEOUT), and somebody who was reached, or is on a
-do-not-call list, is never put back.
+Two rules stand above all others here: an attempt that may have rung is never dialled over (it waits, asks, and ends
+as TIMEOUT), and a person who was reached, or is on a do-not-call list, is never put back.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from dispatcher.domain.campaign import CampaignState, Policy
-from dispatcher.domain.results import REACHED, Disposition, News, Outcome, Result, Source
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.results import REACHED, Disposition, News, Result, Source
 from dispatcher.domain.states import OPEN, WAITING, Actor, Phase, RetryOwner, State
+from dispatcher.domain.steps import RECORDED, Await, Decision, Finish, Ignore, PutBack, Redial, Situation, Step
 
 MAX_PERMITS = 20
 """No destination gets more permits than this, whatever put it back."""
-MAX_CRASHES = 3
-"""So many workers may die holding a row before it is called poison."""
-CRASH_SPREAD = timedelta(seconds=10)
 TAKE_OVER_SLACK = timedelta(minutes=1)
 """For the look-up that must come before a take-over."""
+BUSY_WAIT = timedelta(seconds=60)
+"""For a row whose person has an open attempt elsewhere."""
 LATE_WAIT = timedelta(seconds=1)
 THROTTLED_WAIT = timedelta(seconds=5)
 STOPPED_WAIT = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(minutes=15)
 PATIENT_PERMITS = 4
 """So many may be spent before the waits for an account's trouble grow."""
-_NO_ATTEMPT_NEEDED = frozenset({Disposition.NOT_SENT, Disposition.LEASE_OVER})
 _LOOKS: Mapping[Phase, tuple[float, ...]] = {
     # shares of the phase's timeout between two lookups; the last one repeats
     Phase.UNKNOWN: (1 / 60, 1 / 15, 1 / 5),
@@ -35,102 +32,9 @@ _LOOKS: Mapping[Phase, tuple[float, ...]] = {
 _LOOKS_WHILE_PROVIDER_RETRIES = (1 / 48, 1 / 24, 1 / 12)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """Everything about an attempt that a decision needs, read under the row's lock."""
-
-    key: str
-    campaign_id: int
-    phase: Phase
-    is_latest: bool
-    permit_at: datetime | None
-    lease_over: bool
-    looks: int
-    resolve_by: datetime | None
-    attempt_result: Result | None
-    state: State
-    retry_owner: RetryOwner
-    permits: int
-    charged: int
-    crashes: int
-    due_at: datetime
-    first_dialled_at: datetime | None
-    last_result: Result | None
-    """Of the dial before this one."""
-    campaign_state: CampaignState
-    policy: Policy
-    on_dnc: bool
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """To a final state."""
-
-    state: State
-    result: Result | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Redial:
-    """To CALLBACK, ours, due later. The dial stays charged."""
-
-    due_at: datetime
-    result: Result | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class PutBack:
-    """Nothing rang: to READY, or to CALLBACK if it rang before; a charge for this attempt is taken back."""
-
-    due_at: datetime
-    reason: str
-    crashed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Await:
-    """The attempt stays open: wait for news, ask at `look_at`, give up after `resolve_by`."""
-
-    owner: RetryOwner
-    look_at: datetime
-    resolve_by: datetime
-    looks: int
-    """How often the provider was asked in this wait."""
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ignore:
-    """Nothing changes but, perhaps, what the attempt's history says."""
-
-    why: str
-
-
-Step = Finish | Redial | PutBack | Await | Ignore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """A step, the phase that the attempt goes to, and who moved it."""
-
-    key: str
-    campaign_id: int
-    step: Step
-    phase: Phase
-    actor: Actor
-    outcome: Outcome
-    result: Result | None = field(default=None)
-    """The attempt's own result, set exactly when `phase` is RESULT."""
-
-
 def next_step(news: News, at: Situation, draw: float) -> Decision:
     """Decide what becomes of a destination. `draw` in [0, 1) is the retry's jitter."""
     outcome = news.outcome
-    if at.permit_at is None and outcome.disposition not in _NO_ATTEMPT_NEEDED:
-        return _ignore(news, at, "IMPOSSIBLE")
     if at.phase not in OPEN:
         return _late(news, at)
     decision = _HANDLERS[outcome.disposition](news, at, draw)
@@ -148,8 +52,7 @@ def _decide(news: News, at: Situation, step: Step, phase: Phase, result: Result 
     elif at.state is not State.SELECTED:
         actor = Actor.RESULT  # the answer to the POST came after other news: it is one more report
     return Decision(
-        key=news.key,
-        campaign_id=at.campaign_id,
+        at=at,
         step=step,
         phase=phase,
         actor=actor,
@@ -160,8 +63,7 @@ def _decide(news: News, at: Situation, step: Step, phase: Phase, result: Result 
 
 def _ignore(news: News, at: Situation, why: str) -> Decision:
     return Decision(
-        key=news.key,
-        campaign_id=at.campaign_id,
+        at=at,
         step=Ignore(why),
         phase=at.phase,
         actor=news.source.actor,
@@ -259,6 +161,8 @@ def _not_sent(news: News, at: Situation, draw: float) -> Decision:
     if at.phase is Phase.ACCEPTED:
         return _ignore(news, at, "CONFLICT")
     reason = news.outcome.detail or "NOT_SENT"
+    if news.outcome.state is State.INVALID:
+        return _decide(news, at, Finish(State.INVALID, None, reason, charge=-1), Phase.NOT_SENT)
     wait = news.outcome.retry_after or timedelta(0)
     if _permits_for_nothing(at) > PATIENT_PERMITS:  # a machine that is always late must not use them up
         wait = max(wait, _longer_each_time(at, LATE_WAIT))
@@ -268,14 +172,13 @@ def _not_sent(news: News, at: Situation, draw: float) -> Decision:
 def _put_back(news: News, at: Situation, due_at: datetime, reason: str, phase: Phase) -> Decision:
     result = news.outcome.result
     if at.on_dnc:
-        return _decide(news, at, Finish(State.DNC, None, "DNC_BEFORE_RETRY"), phase, result)
+        return _decide(news, at, Finish(State.DNC, None, "DNC_BEFORE_RETRY", charge=-1), phase, result)
+    last = at.last_result or Result.UNDIALED
     if at.campaign_state is CampaignState.ABORTED:
-        return _decide(news, at, Finish(State.FINISHED, at.last_result or Result.UNDIALED, "ABORTED"), phase, result)
+        return _decide(news, at, Finish(State.FINISHED, last, "ABORTED", charge=-1), phase, result)
     if at.permits >= MAX_PERMITS:
-        ended = Finish(State.FINISHED, at.last_result or Result.UNDIALED, "PUT_BACK_LIMIT")
-        return _decide(news, at, ended, phase, result)
-    crashed = news.source is Source.REAPER
-    return _decide(news, at, PutBack(due_at, reason, crashed), phase, result)
+        return _decide(news, at, Finish(State.FINISHED, last, "PUT_BACK_LIMIT", charge=-1), phase, result)
+    return _decide(news, at, PutBack(due_at, reason), phase, result)
 
 
 def _in_flight(news: News, at: Situation, draw: float) -> Decision:
@@ -317,16 +220,10 @@ def _await(at: Situation, phase: Phase, owner: RetryOwner, news: News, reason: s
 
 
 def _lease_over(news: News, at: Situation, draw: float) -> Decision:
-    """The worker is gone. INTENT is provably unsent; SENDING may have rung."""
-    if not at.lease_over or at.phase not in (Phase.INTENT, Phase.SENDING):
+    """The worker is gone, and its request may have rung."""
+    if not at.lease_over or at.phase is not Phase.SENDING:
         return _ignore(news, at, "LEASE_ALIVE")
-    if at.phase is Phase.SENDING:
-        return _decide(news, at, _await(at, Phase.UNKNOWN, at.retry_owner, news, "WORKER_LOST"), Phase.UNKNOWN)
-    if at.crashes + 1 >= MAX_CRASHES:
-        return _decide(news, at, Finish(State.INVALID, None, "POISON"), Phase.NOT_SENT)
-    # spread out: whoever was held beside a poison row must not be held beside it again
-    spread = CRASH_SPREAD * (1 << at.crashes) * draw
-    return _put_back(news, at, at.now + spread, "LEASE_OVER", Phase.NOT_SENT)
+    return _decide(news, at, _await(at, Phase.UNKNOWN, at.retry_owner, news, "WORKER_LOST"), Phase.UNKNOWN)
 
 
 def _overdue(news: News, at: Situation, draw: float) -> Decision:
@@ -380,5 +277,7 @@ def _late(news: News, at: Situation) -> Decision:
         return _ignore(news, at, "CONFLICT")
     final = outcome.state if outcome.disposition is Disposition.SCREENED and outcome.state else State.FINISHED
     amends = at.is_latest and (at.state is State.TIMEOUT or ours)
-    step: Step = Finish(final, outcome.result, "LATE_RESULT") if amends else Ignore("RECORDED")
+    was_uncharged = at.phase is Phase.REJECTED or at.attempt_result is Result.UNDIALED
+    charge = int(was_uncharged and outcome.disposition is not Disposition.SCREENED)
+    step: Step = Finish(final, outcome.result, "LATE_RESULT", charge) if amends else Ignore(RECORDED)
     return _decide(news, at, step, Phase.RESULT, outcome.result)

@@ -11,7 +11,7 @@ class State(StrEnum):
     """Where a destination is."""
 
     READY = "READY"
-    """May be dialled when due; nothing has rung yet. Left by the claim, a do-not-call add or an abort."""
+    """May be dialled when due; nothing has rung yet. Left by the permit, a do-not-call add or an abort."""
     SELECTED = "SELECTED"
     """Holds exactly one open attempt. Left only by news about that attempt, or by its expiry."""
     CALLBACK = "CALLBACK"
@@ -35,8 +35,6 @@ WAITING = frozenset({State.READY, State.CALLBACK})
 class Phase(StrEnum):
     """Where an attempt is."""
 
-    INTENT = "INTENT"
-    """Written before anything is sent; holds no permit, so provably nobody was rung."""
     SENDING = "SENDING"
     """Has the permit: its request may be on the wire."""
     UNKNOWN = "UNKNOWN"
@@ -53,7 +51,7 @@ class Phase(StrEnum):
     """Closed: no result in time; a late one is still recorded."""
 
 
-OPEN = frozenset({Phase.INTENT, Phase.SENDING, Phase.UNKNOWN, Phase.ACCEPTED})
+OPEN = frozenset({Phase.SENDING, Phase.UNKNOWN, Phase.ACCEPTED})
 
 
 class RetryOwner(StrEnum):
@@ -66,7 +64,7 @@ class RetryOwner(StrEnum):
 class Actor(StrEnum):
     """Who moved a destination."""
 
-    CLAIMER = "claimer"
+    PERMIT = "permit"
     SENDER = "sender"
     REAPER = "reaper"
     RESULT = "result"
@@ -78,14 +76,14 @@ class Actor(StrEnum):
 def _moves() -> frozenset[tuple[State, State, Actor]]:
     s, a = State, Actor
     table: list[tuple[tuple[State, ...], tuple[State, ...], tuple[Actor, ...]]] = [
-        # T5: due, ours, nobody else holds the person
-        ((s.READY, s.CALLBACK), (s.SELECTED,), (a.CLAIMER,)),
-        # T6, T7, T11, T12: put back because nothing rang, or to be dialled again
-        # T8, T9, T10, T18: refused at the permit, by the provider, final news, three crashes on one row
+        # T5, T8: due, ours, and the person has no other open attempt; or refused at the permit
+        ((s.READY, s.CALLBACK), (s.SELECTED, s.DNC, s.FINISHED), (a.PERMIT,)),
+        # T6, T11, T12: put back because nothing rang, or to be dialled again
+        # T9, T10: refused by the provider, final news
         (
             (s.SELECTED,),
             (s.READY, s.CALLBACK, s.DNC, s.INVALID, s.FINISHED),
-            (a.SENDER, a.RESULT, a.REAPER),
+            (a.SENDER, a.RESULT),
         ),
         # T13: the provider's own retry ended; or a late final about the last attempt, not yet redialled.
         # READY: the provider refused an attempt and then told its result after all

@@ -103,9 +103,12 @@ def _loaded(story: Story) -> Iterator[Line]:
 
 def _dialled(story: Story) -> Iterator[Line]:
     for a in story.attempts:
-        yield a.created_at, f"attempt {a.fence} ({a.key}): claimed, caller id {a.caller_id}, policy {a.policy_version}"
+        name = f"attempt {a.fence} ({a.key})"
+        terms = f"caller id {a.caller_id}, policy {a.policy_version}"
         if a.permit_at:
-            yield a.permit_at, f"attempt {a.fence}: permitted, sent to {story.account.name}"
+            yield a.permit_at, f"{name}: permitted, {terms}; sent to {story.account.name}"
+        else:  # written by a version before 0.2
+            yield a.created_at, f"{name}: claimed, {terms}"
         if a.cancel_noted_at:
             yield a.cancel_noted_at, f"attempt {a.fence}: is to ring no more ({a.cancel_why})"
         if a.cancel_asked_at:
@@ -180,8 +183,6 @@ def _next(story: Story) -> Iterator[str]:
 
 
 def _waits(a: AttemptStory, row: RowStory) -> str:
-    if a.phase is Phase.INTENT:
-        return f"a worker holds it until {_clock(a.lease_until)} and may permit it"
     if a.phase is Phase.SENDING:
         return "its request is on the wire; without an answer it becomes UNKNOWN and is asked about, never sent again"
     who = (

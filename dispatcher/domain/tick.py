@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from dispatcher.domain.campaign import Policy, WindowPart
+from dispatcher.domain.campaign import CampaignState, Policy, WindowPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class DueHead:
     is_idle: bool
     """No open attempt and no open load, and at least one load is done."""
     now: datetime
+    version: str
+    """Of the campaign's mark: what is noticed meanwhile must not be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,31 @@ class DueMark:
     account_id: int
     next_due_at: datetime | None
     blocked_by: str | None
+    version: str
+    look_again: bool = False
+    """It seemed to be over: to be looked at until it is DONE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A campaign that the tick looks at: something has moved in it, or its rows are due."""
+
+    campaign_id: int
+    part: int
+    state: CampaignState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """What the tick found to do."""
+
+    moved: tuple[Moved, ...] = ()
+    expired: tuple[str, ...] = ()
+    """Attempts whose worker did not come back in time."""
+    has_dead_loads: bool = False
+    postbacks_wait: bool = False
+    accounts_to_ask: tuple[int, ...] = ()
+    accounts_to_probe: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +70,11 @@ class DueWork:
 
 
 def mark_due(head: DueHead) -> DueMark:
-    """A closed window holds a campaign back as a whole, so that no row is claimed in vain."""
-    if head.due_at is None:
-        return DueMark(head.campaign_id, head.account_id, None, None)
-    at = max(head.due_at, head.now)
-    if head.window and not head.window.window.is_open(at):
-        return DueMark(head.campaign_id, head.account_id, head.window.window.next_opening(at), "WINDOW_CLOSED")
-    return DueMark(head.campaign_id, head.account_id, head.due_at, None)
+    """A closed window holds a campaign back as a whole, so that no slot is booked in vain."""
+    due_at, blocked_by = head.due_at, None
+    if due_at and head.window:
+        at = max(due_at, head.now)
+        if not head.window.window.is_open(at):
+            due_at, blocked_by = head.window.window.next_opening(at), "WINDOW_CLOSED"
+    is_over = due_at is None and head.is_idle
+    return DueMark(head.campaign_id, head.account_id, due_at, blocked_by, head.version, look_again=is_over)

@@ -23,6 +23,13 @@ class Window:
         local = at.astimezone(_zone(self.timezone))
         return local.weekday() in self.days and self.opens <= local.time() < self.closes
 
+    def span(self, at: datetime) -> tuple[datetime, datetime]:
+        """The open hours around `at`, or the next ones: [opens, closes). Never longer than one day."""
+        opening = self.next_opening(at)
+        local = opening.astimezone(_zone(self.timezone))
+        opens, closes = (datetime.combine(local.date(), t, tzinfo=local.tzinfo) for t in (self.opens, self.closes))
+        return opens.astimezone(at.tzinfo), closes.astimezone(at.tzinfo)
+
     def next_opening(self, at: datetime) -> datetime:
         """The first instant from `at` on when it is open, in the zone of `at`.
 

@@ -1,4 +1,4 @@
-"""Dial: bounded shifts that stream reserve, claim, permit, POST and record, without a barrier between them."""
+"""Dial: bounded shifts that stream reserve, permit, POST and record, without a barrier between them."""
 
 import logging
 from collections import Counter
@@ -17,7 +17,7 @@ MOST_ACCOUNTS = 50
 _ADOPT_EVERY_S = 1.0
 _LOOK_EVERY_S = 0.1
 _WORTH_S = 3.0
-"""With less time left, an adopted account's rows would only be claimed and put back."""
+"""With less time left it is not worth taking a place of another account."""
 _SLACK_S = 10
 
 
@@ -70,16 +70,16 @@ async def _serve(account_id: int, end: float, summary: ShiftSummary, services: S
 async def _hold_slot(account_id: int, end: float, summary: ShiftSummary, services: Services) -> None:
     owner = services.ids.owner()
     lease = timedelta(seconds=services.shift.length_s + services.shift.deadline_s + _SLACK_S)
-    slot = await services.store.take_shift(account_id, owner, lease)
-    if slot is None:
+    shift = await services.store.take_shift(account_id, owner, lease)
+    if shift is None:
         return
     summary.accounts.append(account_id)
     recorder = Recorder(account_id, services)
     writing = services.tasks.spawn(recorder.run())
     try:
-        await AccountLane(account_id, owner, end, recorder, services).run()
+        await AccountLane(shift, end, recorder, services).run()
     finally:
         recorder.close()
         await writing
         summary.outcomes.update(recorder.outcomes)
-        await services.store.leave_shift(account_id, slot, owner)
+        await services.store.leave_shift(shift)

@@ -9,7 +9,7 @@ from itertools import islice
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, DncReport, Scope, read_listed
+from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, DncReport, Scope, Waiting, read_listed
 from dispatcher.domain.errors import NotFound, ServerError, SourceError, UsageError
 from dispatcher.domain.phone import SUPPORTED_REGIONS, NotAPhone
 from dispatcher.ports import Services
@@ -129,11 +129,12 @@ async def screen_waiting(services: Services) -> int:
 async def screen_campaign(campaign: Campaign, services: Services) -> int:
     """As `screen_waiting`, for one campaign."""
     moved = 0
-    last: int | None = 0
-    while last is not None:
+    last: Waiting | None = None
+    while True:
         last, n = await services.store.dnc_screen_waiting(campaign, last, _PAGE)
         moved += n
-    return moved
+        if last is None:
+            return moved
 
 
 def check_place(place: DncPlace) -> None:

@@ -3,14 +3,16 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.errors import PayloadError
 from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback, is_of_request, unmatched
-from dispatcher.domain.reading import Body, BodyKind, Event
+from dispatcher.domain.reading import Body, BodyKind, Event, Reading
 from dispatcher.domain.results import Disposition, News, Sighting, Source
 from dispatcher.domain.states import State
+from dispatcher.domain.steps import Situation
 from dispatcher.flow.settle import DEFAULT_SLOWDOWN, settle, stop_account
 from dispatcher.ports import Services
 
@@ -30,14 +32,13 @@ async def settle_postbacks(services: Services) -> int:
     """Read and settle what waits in the inbox; how many were taken."""
     taken = 0
     while not services.stopping():
-        postbacks = await services.store.take_postbacks(GROUP)
+        accounts, postbacks = await services.store.take_postbacks(GROUP)
         by_account: dict[int, list[Postback]] = defaultdict(list)
         for postback in postbacks:
             by_account[postback.account_id].append(postback)
         for account_id, group in by_account.items():
             try:
-                account = await services.store.account(account_id)
-                await services.store.mark_postbacks(await settle_group(account, group, services))
+                await settle_group(accounts[account_id], group, services)
             except Exception:  # the other accounts' are settled all the same
                 log.exception("postbacks not settled yet", extra={"account_id": account_id, "n": len(group)})
         taken += len(postbacks)
@@ -47,36 +48,51 @@ async def settle_postbacks(services: Services) -> int:
 
 
 async def settle_group(account: Account, group: list[Postback], services: Services) -> list[PostbackMark]:
-    """Read and settle postbacks of one account; what became of each."""
-    reader = services.providers.reader(account)
-    channels = services.providers.capabilities(account).channels
+    """Read and settle postbacks of one account, and mark them; what became of each."""
     marks: dict[int, PostbackMark] = {}
     sightings: list[tuple[Postback, Sighting]] = []
     for postback in group:
-        try:
-            seen = reader.read(Body(kind=BodyKind.POSTBACK, data=postback.body, content_type=postback.content_type))
-        except PayloadError as error:
-            log.warning("postback quarantined", extra={"postback_id": postback.id, "error": str(error)})
-            marks[postback.id] = PostbackMark(postback.id, PostbackState.QUARANTINED, str(error))
+        seen = _read(account, postback, services)
+        if isinstance(seen, PostbackMark):
+            marks[postback.id] = seen
             continue
-        outbound = [(postback, s) for s in seen.sightings if not s.inbound and is_of_request(s, postback.request)]
-        outbound = [(p, s) for p, s in outbound if s.channel in channels]  # a flow's own texts are none of ours
-        sightings += outbound
+        outbound = _outbound(account, postback, seen, services)
+        sightings += [(postback, sighting) for sighting in outbound]
         await _hear_people(account, seen.events, services)
         if postback.tries == 1:  # what waits for its match must not stop an account that has recovered since
             await _hear_provider(account, seen.events, services)
         marks[postback.id] = PostbackMark(postback.id, PostbackState.APPLIED if outbound else PostbackState.IGNORED)
-    keys = await _match(account, sightings, services)
-    await _list_strangers(account, [s for (_, s), key in zip(sightings, keys, strict=True) if key is None], services)
-    news = []
-    for (postback, sighting), key in zip(sightings, keys, strict=True):
-        if key is None:
+    found = await _match(account, sightings, services)
+    await _list_strangers(account, [s for (_, s), at in zip(sightings, found, strict=True) if at is None], services)
+    news, known = [], {}
+    for (postback, sighting), at in zip(sightings, found, strict=True):
+        if at is None:
             marks[postback.id] = unmatched(postback)
         else:
-            news.append(News(key, sighting.outcome, Source.POSTBACK))
-    if news:
-        await settle(account.id, news, services)
+            news.append(News(at.key, sighting.outcome, Source.POSTBACK))
+            known[at.key] = at
+            marks[postback.id] = replace(marks[postback.id], keys=(*marks[postback.id].keys, at.key))
+    await settle(account.id, news, services, known=known, marks=list(marks.values()))
     return list(marks.values())
+
+
+def _read(account: Account, postback: Postback, services: Services) -> Reading | PostbackMark:
+    """What a postback says; one that cannot be read is kept for a person, and must not hold up the others."""
+    body = Body(kind=BodyKind.POSTBACK, data=postback.body, content_type=postback.content_type)
+    try:
+        return services.providers.reader(account).read(body)
+    except PayloadError as error:
+        log.warning("postback quarantined", extra={"postback_id": postback.id, "error": str(error)})
+        return PostbackMark(postback.id, PostbackState.QUARANTINED, str(error))
+    except Exception:  # a fault of ours
+        log.exception("postback quarantined", extra={"postback_id": postback.id})
+        return PostbackMark(postback.id, PostbackState.QUARANTINED, "reading it failed; see the log")
+
+
+def _outbound(account: Account, postback: Postback, seen: Reading, services: Services) -> list[Sighting]:
+    """What it says of calls that we may have made; texts that a flow sends by itself are not ours."""
+    channels = services.providers.capabilities(account).channels
+    return [s for s in seen.sightings if not s.inbound and s.channel in channels and is_of_request(s, postback.request)]
 
 
 async def _hear_people(account: Account, events: Sequence[Event], services: Services) -> None:
@@ -101,11 +117,15 @@ async def _hear_provider(account: Account, events: Sequence[Event], services: Se
             await services.store.slow_account(account.id, outcome.retry_after or DEFAULT_SLOWDOWN)
 
 
-async def _match(account: Account, sightings: list[tuple[Postback, Sighting]], services: Services) -> list[str | None]:
-    keys = await services.store.match(account.id, [s for _, s in sightings])
-    late = [i for i, (p, _) in enumerate(sightings) if keys[i] is None and p.tries >= _BY_NUMBER_FROM_TRY]
+async def _match(
+    account: Account, sightings: list[tuple[Postback, Sighting]], services: Services
+) -> list[Situation | None]:
+    if not sightings:
+        return []
+    found = await services.store.match(account.id, [s for _, s in sightings])
+    late = [i for i, (p, _) in enumerate(sightings) if found[i] is None and p.tries >= _BY_NUMBER_FROM_TRY]
     if late:
-        found = await services.store.match_by_number(account.id, [sightings[i][1] for i in late])
-        for i, key in zip(late, found, strict=True):
-            keys[i] = key
-    return keys
+        by_number = await services.store.match_by_number(account.id, [sightings[i][1] for i in late])
+        for i, at in zip(late, by_number, strict=True):
+            found[i] = at
+    return found

@@ -1,6 +1,8 @@
 """Reconcile: what has waited too long is asked about; what cannot be learnt ends as TIMEOUT, never as a new dial."""
 
 import logging
+import math
+from collections.abc import Sequence
 from functools import partial
 
 from dispatcher.domain.account import Account, AccountState
@@ -9,8 +11,10 @@ from dispatcher.domain.errors import UsageError
 from dispatcher.domain.pacing import Limit
 from dispatcher.domain.results import Disposition, News, Outcome, Source
 from dispatcher.domain.states import Phase, State
+from dispatcher.flow.cancel import SHARE_OF_PACE as SHARE_OF_CANCELS
 from dispatcher.flow.cancel import cancel
 from dispatcher.flow.settle import settle
+from dispatcher.flow.turns import Turns
 from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
@@ -19,18 +23,17 @@ SHARE_OF_PACE = 0.1
 """Lookups use at most this share of the account's pace."""
 MOST_LOOKUPS = 100
 MOST_RESENDS = 10
-HORIZON_S = 1.0
-RESEND_HORIZON_S = 5.0
-_REAP = 500
+ROUND_S = 1.0
+"""So many calls are taken as there are slots in this time."""
+MOST_HOPELESS, MOST_TAKES = 500, 10
 
 
-async def reap(services: Services) -> int:
-    """Attempts whose worker is gone: unsent ones go back to the queue, the others become UNKNOWN; how many."""
-    news = await services.store.expired_leases(_REAP)
-    if news:
-        await settle(None, news, services)
-        log.warning("leases over", extra={"n": len(news)})
-    return len(news)
+async def reap(keys: Sequence[str], services: Services) -> None:
+    """Attempts whose worker is gone become UNKNOWN: asked about, never sent again."""
+    if keys:
+        gone = Outcome(disposition=Disposition.LEASE_OVER)
+        await settle(None, [News(key, gone, Source.REAPER) for key in keys], services)
+        log.warning("leases over", extra={"n": len(keys)})
 
 
 async def reconcile(account_id: int, services: Services) -> int:
@@ -39,19 +42,33 @@ async def reconcile(account_id: int, services: Services) -> int:
     First it is asked to stop what nobody wants any more: what it rings meanwhile cannot be taken back.
     """
     account = await services.store.account(account_id)
-    await cancel(account, services)
+    share = _share(account, "cancel", SHARE_OF_CANCELS)
+    await cancel(account, lambda wanted: Turns(_pace(account), share, wanted, services).take, services)
     try:
         await _resend(account, services)
     except UsageError as error:  # what is overdue must end all the same
         _no_credentials(account, error)
-    booking = await services.limiter.reserve([_limit(account)], MOST_LOOKUPS, HORIZON_S)
-    calls = await services.store.take_lookups(account.id, len(booking.delays_s))
+    await _end_hopeless(account, services)
+    n = min(MOST_LOOKUPS, math.ceil(account.rate * SHARE_OF_PACE * ROUND_S))
+    calls = await services.store.take_lookups(account.id, n)
     if not calls:
         return 0
-    answers = await _ask(account, calls, services)
-    news = [news_of(call, answers.get(call.key)) for call in calls]
-    await settle(account.id, news, services)
-    return len(calls)
+    turns = Turns(_pace(account), _share(account, "lookup", SHARE_OF_PACE), len(calls), services)
+    answers = await _ask(account, calls, turns, services)
+    # what found no slot was not asked about: it comes again soon, when its half minute is over
+    asked = [call for call in calls if call.key in answers or not turns.are_over]
+    await settle(account.id, [news_of(call, answers.get(call.key)) for call in asked], services)
+    return len(asked)
+
+
+async def _end_hopeless(account: Account, services: Services) -> None:
+    """What has waited for too long ends: that needs no request, and so no slot."""
+    for _ in range(MOST_TAKES):
+        news = await services.store.hopeless(account.id, MOST_HOPELESS)
+        if news:
+            await settle(account.id, news, services)
+        if len(news) < MOST_HOPELESS:
+            break
 
 
 async def _resend(account: Account, services: Services) -> None:
@@ -61,10 +78,8 @@ async def _resend(account: Account, services: Services) -> None:
     """
     for request in await services.store.take_frozen(account.id, MOST_RESENDS):
         pace = Limit(f"account:{account.id}", len(request.keys) / account.rate)
-        booking = await services.limiter.reserve([pace], 1, RESEND_HORIZON_S)
-        if not booking.delays_s:
-            continue  # it is taken again later
-        await services.clock.sleep(booking.delays_s[0])
+        if not await Turns(pace, None, 1, services).take():
+            return  # they are taken again later
         permitted_at = services.clock.now()
         calls = await services.store.may_resend(account.id, request)
         if calls is None:
@@ -83,10 +98,10 @@ async def _is_fresh(permitted_at: float, services: Services) -> bool:
     return not services.stopping() and services.clock.now() - permitted_at < services.shift.permit_age_s
 
 
-async def _ask(account: Account, calls: list[OpenCall], services: Services) -> dict[str, Outcome]:
+async def _ask(account: Account, calls: list[OpenCall], turns: "Turns", services: Services) -> dict[str, Outcome]:
     """What the provider knows; nothing when its credentials are gone: what is overdue must end all the same."""
     try:
-        return await services.providers.of(account).lookup(calls)
+        return await services.providers.of(account).lookup(calls, turns.take)
     except UsageError as error:
         _no_credentials(account, error)
         return {}
@@ -96,8 +111,13 @@ def _no_credentials(account: Account, error: UsageError) -> None:
     log.warning("account without credentials", extra={"account_id": account.id, "error": str(error)})
 
 
-def _limit(account: Account) -> Limit:
-    return Limit(f"lookup:{account.id}", 1 / (account.rate * SHARE_OF_PACE))
+def _pace(account: Account) -> Limit:
+    """A request that is no call is inside the account's limit all the same."""
+    return Limit(f"account:{account.id}", 1 / account.rate)
+
+
+def _share(account: Account, kind: str, share: float) -> Limit:
+    return Limit(f"{kind}:{account.id}", 1 / (account.rate * share))
 
 
 def news_of(call: OpenCall, answer: Outcome | None) -> News:
@@ -135,8 +155,12 @@ def _is_new(call: OpenCall, answer: Outcome) -> bool:
 async def probe(account_id: int, services: Services) -> bool:
     """Ask a stopped account whether it works again, and open it if it does."""
     account = await services.store.account(account_id)
+    if account.state is AccountState.OPEN:
+        return True
+    if not await Turns(_pace(account), None, 1, services).take():
+        return False  # it is due all the same, and comes again
     if not await services.store.put_off_probe(account):  # first: nobody else asks meanwhile
-        return account.state is AccountState.OPEN
+        return False
     try:
         objection = await services.providers.of(account).probe()
     except UsageError as error:

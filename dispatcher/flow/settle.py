@@ -2,19 +2,24 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from dispatcher.domain.campaign import BY_CONFIG, CampaignState
+from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.errors import NotAllowed, ServerError
+from dispatcher.domain.postback import PostbackMark, PostbackState
 from dispatcher.domain.results import Disposition, News, Result
-from dispatcher.domain.settling import Decision, PutBack
 from dispatcher.domain.states import State
+from dispatcher.domain.steps import Decision, PutBack, Situation
 from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
 
-FLUSH_S, LONGEST_FLUSH_S = 0.02, 0.2
+FLUSH_S, LONGEST_FLUSH_S = 0.02, 0.15
+FULL = 8
+"""News in a group from which on the next one waits for as long as it may."""
 GROUP = 500
 KEEP_TRYING_S = 20
 """As long as a shift's task has before its time limit."""
@@ -23,37 +28,83 @@ DEFAULT_SLOWDOWN = timedelta(seconds=1)
 _LONGEST_WORD = 64
 
 
-async def settle(account_id: int | None, news: Sequence[News], services: Services) -> list[Decision]:
+async def settle(
+    account_id: int | None,
+    news: Sequence[News],
+    services: Services,
+    *,
+    known: Mapping[str, Situation] | None = None,
+    marks: Sequence[PostbackMark] = (),
+) -> list[Decision]:
     """Write what news mean. Idempotent and free of order. Raises ServerError; then nothing of a group was written.
 
     What concerns the account or a do-not-call list is written first: if we die in between, the row is settled
-    again, but nobody was dialled meanwhile.
+    again, but nobody was dialled meanwhile. `known`: situations that were read before, by key. `marks`: postbacks that
+    are over when all of it is written.
     """
     if account_id is not None:
         await _tell_account(account_id, news, services)
         if frozen := {r.digest: r for n in news if (r := n.outcome.frozen)}:
             await services.store.freeze(account_id, list(frozen.values()))
-    screened = [n.key for n in news if n.outcome.disposition is Disposition.SCREENED and n.outcome.state is State.DNC]
-    if screened:
-        await services.store.dnc_add_called(screened, "provider", f"account:{account_id}")
+        await _list_screened(account_id, news, services)
+    groups = [news[i : i + GROUP] for i in range(0, len(news), GROUP)] or [()]
     decisions: list[Decision] = []
-    for i in range(0, len(news), GROUP):
-        decisions += await _settle_group(news[i : i + GROUP], services)
+    for group in groups[:-1]:
+        decisions += await _settle_group(group, known, (), services)
+    if len(groups) > 1:  # what the groups before wrote is written
+        marks = [replace(mark, keys=()) for mark in marks]
+    decisions += await _settle_group(groups[-1], known, marks, services)
     await _pause_misconfigured(decisions, services)
     return decisions
 
 
-async def _settle_group(group: Sequence[News], services: Services) -> list[Decision]:
-    """One transaction; if it fails by itself, one for each, so that a bad one does not block its neighbours."""
+async def _list_screened(account_id: int, news: Sequence[News], services: Services) -> None:
+    """The provider, or the person, says that the number is not to be called: it goes on our global list."""
+    screened = [n.key for n in news if n.outcome.disposition is Disposition.SCREENED and n.outcome.state is State.DNC]
+    if numbers := await services.store.numbers_of(screened) if screened else []:
+        new = DncAdd(numbers=tuple(sorted(set(numbers))), list="provider", source=f"account:{account_id}")
+        await services.store.dnc_add(new, screened)
+
+
+async def _settle_group(
+    group: Sequence[News],
+    known: Mapping[str, Situation] | None,
+    marks: Sequence[PostbackMark],
+    services: Services,
+) -> list[Decision]:
+    """One message. If it cannot be written as it is, its parts are, so that a bad one does not block the others."""
     try:
-        return await services.store.settle(group, [services.rng.draw() for _ in group])
+        return await services.store.settle(group, [services.rng.draw() for _ in group], known, marks)
+    except ServerError:
+        raise
+    except Exception:
+        log.exception("group that cannot be settled", extra={"n": len(group)})
+    failed: set[str] = set()
+    decisions = await _settle_halves(group, failed, services)
+    if marks:
+        await services.store.settle((), (), None, [_after_all(mark, failed) for mark in marks])
+    return decisions
+
+
+async def _settle_halves(group: Sequence[News], failed: set[str], services: Services) -> list[Decision]:
+    try:
+        return await services.store.settle(group, [services.rng.draw() for _ in group]) if group else []
     except ServerError:
         raise
     except Exception:
         if len(group) == 1:
             log.exception("news that cannot be settled", extra={"key": group[0].key})
+            failed.add(group[0].key)
             return []
-    return [decision for item in group for decision in await _settle_group([item], services)]
+    half = len(group) // 2
+    return [d for part in (group[:half], group[half:]) for d in await _settle_halves(part, failed, services)]
+
+
+def _after_all(mark: PostbackMark, failed: set[str]) -> PostbackMark:
+    """What could not be settled is kept for a person."""
+    if failed.isdisjoint(mark.keys):
+        return replace(mark, keys=())
+    return PostbackMark(mark.id, PostbackState.QUARANTINED, "what it tells cannot be written; see the log")
 
 
 async def _tell_account(account_id: int, news: Sequence[News], services: Services) -> None:
@@ -97,18 +148,22 @@ async def _pause_misconfigured(decisions: Sequence[Decision], services: Services
 
 
 class Recorder:
-    """Collects the news of a shift and settles them in groups, every 20 ms, until it is closed."""
+    """Collects the news of a shift and settles them in groups until it is closed: the busier, the larger."""
 
     def __init__(self, account_id: int, services: Services) -> None:
         self._account_id = account_id
         self._services = services
         self._news: list[News] = []
+        self._known: dict[str, Situation] = {}
         self._closing = False
         self.outcomes: Counter[Disposition] = Counter()
 
-    def add(self, news: News) -> None:
+    def add(self, news: News, known: Situation | None = None) -> None:
+        """`known`: the attempt as it stands if nothing else has moved it."""
         self.outcomes[news.outcome.disposition] += 1
         self._news.append(news)
+        if known:
+            self._known[news.key] = known
 
     def close(self) -> None:
         """End `run` once everything is written."""
@@ -122,12 +177,12 @@ class Recorder:
             if not group:
                 await clock.sleep(FLUSH_S)
                 continue
-            began = clock.now()
+            known = {item.key: self._known.pop(item.key) for item in group if item.key in self._known}
             try:
-                await settle(self._account_id, group, self._services)
+                await settle(self._account_id, group, self._services, known=known)
                 failing_since = None
-                # the busier everything is, the larger the groups
-                await clock.sleep(min(LONGEST_FLUSH_S, max(FLUSH_S, 4 * (clock.now() - began))))
+                if not self._closing:
+                    await clock.sleep(min(LONGEST_FLUSH_S, max(FLUSH_S, LONGEST_FLUSH_S * len(group) / FULL)))
             except Exception:  # whatever it is, the answers that come after these must still be written
                 failing_since = failing_since or clock.now()
                 if clock.now() - failing_since > KEEP_TRYING_S:

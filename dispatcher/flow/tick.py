@@ -1,17 +1,23 @@
-"""The tick: once a second, by any number of beats. It starts what is missing and ends what is over."""
+"""The tick: once a second, by any number of beats. It starts what is missing and ends what is over.
+
+What it finds to do is read in one message, so that campaigns in which nothing happens cost nothing.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable
 
+from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import DispatcherError
 from dispatcher.domain.report import live_row
-from dispatcher.domain.tick import mark_due
+from dispatcher.domain.tick import Upkeep, mark_due
 from dispatcher.flow.reconcile import reap
 from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
 
 ABORT_BATCH = 5000
+MOST_SHOWN = 20
+"""Campaigns that are shown in one tick; the others come in the next ones."""
 
 
 async def tick(services: Services) -> int:
@@ -19,72 +25,76 @@ async def tick(services: Services) -> int:
 
     The duties are independent: one that fails is logged, and the next second has its next try.
     """
+    try:
+        found = await services.store.upkeep()
+    except DispatcherError:
+        log.exception("the tick found nothing to do, because looking failed")
+        found = Upkeep()
     failed = 0
     for duty in DUTIES:
         try:
-            await duty(services)
+            await duty(found, services)
         except DispatcherError:
             failed += 1
             log.exception("duty of the tick failed", extra={"duty": duty.__name__})
     return failed
 
 
-async def _reap(services: Services) -> None:
-    await reap(services)
+async def _reap(found: Upkeep, services: Services) -> None:
+    await reap(found.expired, services)
 
 
-async def _mark_campaigns(services: Services) -> None:
-    heads = await services.store.due_heads()
-    for head in heads:
-        if head.due_at is None and head.is_idle:
-            await services.store.finish_campaign(head.campaign_id)
-    if heads:
-        await services.store.mark_due([mark_due(head) for head in heads])
+async def _mark_campaigns(found: Upkeep, services: Services) -> None:
+    running = [c for c in found.moved if c.state is CampaignState.RUNNING]
+    heads = await services.store.due_heads(running) if running else []
+    marks = [mark_due(head) for head in heads]
+    await services.store.mark_due(marks)
+    for mark in marks:
+        if mark.look_again:
+            await services.store.finish_campaign(mark.campaign_id)
 
 
-async def _start_shifts(services: Services) -> None:
+async def _start_shifts(found: Upkeep, services: Services) -> None:
     for account_id, missing in (await services.store.missing_shifts()).items():
         for _ in range(missing):
             await services.broker.start_shift(account_id)
 
 
-async def _call_helpers(services: Services) -> None:
-    if await services.store.postbacks_wait():
+async def _give_hints(found: Upkeep, services: Services) -> None:
+    if found.postbacks_wait:
         await services.broker.settle_postbacks()
-    for account_id in await services.store.accounts_to_ask():
+    for account_id in found.accounts_to_ask:
         await services.broker.reconcile(account_id)
-    for account in await services.store.accounts_to_probe():
-        await services.broker.probe(account.id)
+    for account_id in found.accounts_to_probe:
+        await services.broker.probe(account_id)
 
 
-async def _abort(services: Services) -> None:
-    await services.store.abort_waiting(ABORT_BATCH)
+async def _abort(found: Upkeep, services: Services) -> None:
+    for campaign in found.moved:
+        if campaign.state is CampaignState.ABORTED:
+            await services.store.abort_waiting(campaign, ABORT_BATCH)
 
 
-async def _tidy(services: Services) -> None:
-    await services.store.fold_counters()
+async def _fail_dead_loads(found: Upkeep, services: Services) -> None:
+    if found.has_dead_loads:
+        await services.store.fail_dead_loads()
 
 
-async def _show(services: Services) -> None:
+async def _show(found: Upkeep, services: Services) -> None:
     """The live row of each campaign for those who look on."""
-    measured = await services.store.measure_pace()
+    measured = await services.store.measure_pace(MOST_SHOWN)
     campaigns = [(await services.store.campaign(i), at) for i, at in measured.items()]
     rows = [live_row(await services.store.status(campaign), at) for campaign, at in campaigns]
     if rows:
         await services.broker.show(rows)
 
 
-async def _bury_loads(services: Services) -> None:
-    await services.store.fail_dead_loads()
-
-
-DUTIES: tuple[Callable[[Services], Awaitable[None]], ...] = (
+DUTIES: tuple[Callable[[Upkeep, Services], Awaitable[None]], ...] = (
     _reap,
     _mark_campaigns,
     _start_shifts,
-    _call_helpers,
+    _give_hints,
     _abort,
-    _tidy,
-    _bury_loads,
+    _fail_dead_loads,
     _show,
 )

@@ -2,21 +2,25 @@
 
 import time
 from collections import deque
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from dispatcher.domain.errors import ServerError
-from dispatcher.domain.pacing import FIRST_AFTER_LOSS_S, Booking, Limit
+from dispatcher.domain.pacing import FIRST_AFTER_LOSS_S, GAP_S, LATE_S, LONGEST_BOOKING_S, Booking, Limit
 
+T = TypeVar("T")
 _SCRIPT = (Path(__file__).parent / "reserve.lua").read_text()
 _OLDEST_REDIS = 7
 _OLDEST_VALKEY = 8
 _AWAY_WAIT_S = 1.0
 _CLOCK_JUMP_S = 1.0
 PREFIX = "dispatcher:slot:"
+MEMORY = "dispatcher:memory"
+"""Which run of the server remembers the slots, and since when."""
 
 
 class RedisLimiter:
@@ -28,24 +32,13 @@ class RedisLimiter:
         )
         self._reserve = self._redis.register_script(_SCRIPT)
         self._offsets: deque[float] = deque(maxlen=16)
+        self._since = ""
 
     async def open(self) -> None:
         """Refuse a server that is away or too old. Raises ServerError."""
-        try:
-            info = await self._redis.info("server")
-        except RedisError as error:
-            raise ServerError(
-                f"Redis cannot be used: {error}. Check that it runs and what DISPATCHER_REDIS_URL says; nobody is "
-                "dialled without it."
-            ) from error
-        name, version, oldest = "Redis", str(info.get("redis_version", "0")), _OLDEST_REDIS
-        if "valkey_version" in info:
-            name, version, oldest = "Valkey", str(info["valkey_version"]), _OLDEST_VALKEY
-        if int(version.split(".")[0]) < oldest:
-            raise ServerError(
-                f"{name} {version} is too old: Redis {_OLDEST_REDIS} or Valkey {_OLDEST_VALKEY} or later is "
-                "needed. Point DISPATCHER_REDIS_URL at a newer server."
-            )
+        _require_recent(await _answered(self._redis.info("server")))
+        # a new memory begins here and not with the first call: who starts a campaign later waits for nothing
+        await _answered(self._ask([], 0, 0, 0))
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -60,29 +53,58 @@ class RedisLimiter:
     async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
         """Book up to `n` instants that are free in every limit; delays are relative, so clocks need not agree."""
         try:
-            answer = await self._reserve(
-                keys=[PREFIX + x.name for x in limits],
-                args=[n, _us(horizon_s), _us(FIRST_AFTER_LOSS_S), _us(lead_s), *[_us(x.interval_s) for x in limits]],
-            )
+            answer = await self._ask(limits, n, min(horizon_s, LONGEST_BOOKING_S), lead_s)
         except RedisError:
             return Booking(blocked_by="REDIS_AWAY", wait_s=_AWAY_WAIT_S)
-        server_now, blocked_by, *instants = cast(list[str], answer)
         now = time.monotonic()
-        offset = self._offset(now - int(server_now) / 1e6)
-        delays = tuple(max(0.0, int(x) / 1e6 + offset - now) for x in instants)
+        server_now, since, blocked_by, *instants = answer
+        offset = self._offset(now - int(server_now) / 1e6, since)
+        delays = [int(x) / 1e6 + offset - now for x in instants]
         if blocked_by:
-            return Booking(blocked_by=blocked_by.removeprefix(PREFIX), wait_s=delays[0])
-        return Booking(delays)
+            return Booking(blocked_by=blocked_by.removeprefix(PREFIX), wait_s=max(0.0, delays[0]))
+        # what passed while the answer was on its way is forfeited: sent now, it would be a burst
+        in_time = tuple(max(0.0, x) for x in delays if x >= -LATE_S)
+        return Booking(in_time) if in_time else Booking(blocked_by="REDIS_SLOW")
 
-    def _offset(self, sample: float) -> float:
+    async def _ask(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float) -> list[str]:
+        answer = await self._reserve(
+            keys=[MEMORY, *[PREFIX + x.name for x in limits]],
+            args=[n, *map(_us, (horizon_s, FIRST_AFTER_LOSS_S, lead_s, GAP_S)), *[_us(x.interval_s) for x in limits]],
+        )
+        return cast(list[str], answer)
+
+    def _offset(self, sample: float, since: str) -> float:
         """Our clock less the server's: the least of the last samples is the one that waited least on its way.
 
         A busy moment of ours then moves no slot towards its neighbours.
         """
-        if self._offsets and abs(sample - min(self._offsets)) > _CLOCK_JUMP_S:
-            self._offsets.clear()  # another server answers now, or its clock was set
+        clock_was_set = bool(self._offsets) and abs(sample - min(self._offsets)) > _CLOCK_JUMP_S
+        if since != self._since or clock_was_set:
+            self._offsets.clear()  # another run of the server may be on another host
+            self._since = since
         self._offsets.append(sample)
         return min(self._offsets)
+
+
+async def _answered(question: Awaitable[T]) -> T:
+    try:
+        return await question
+    except RedisError as error:
+        raise ServerError(
+            f"Redis cannot be used: {error}. Check that it runs and what DISPATCHER_REDIS_URL says; nobody is "
+            "dialled without it."
+        ) from error
+
+
+def _require_recent(info: Mapping[str, Any]) -> None:
+    name, version, oldest = "Redis", str(info.get("redis_version", "0")), _OLDEST_REDIS
+    if "valkey_version" in info:
+        name, version, oldest = "Valkey", str(info["valkey_version"]), _OLDEST_VALKEY
+    if int(version.split(".")[0]) < oldest:
+        raise ServerError(
+            f"{name} {version} is too old: Redis {_OLDEST_REDIS} or Valkey {_OLDEST_VALKEY} or later is "
+            "needed. Point DISPATCHER_REDIS_URL at a newer server."
+        )
 
 
 def _us(seconds: float) -> int:

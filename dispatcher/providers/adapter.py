@@ -11,7 +11,7 @@ from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import NotAllowed, PayloadError
 from dispatcher.domain.reading import Body, BodyKind, Reading
 from dispatcher.domain.results import Disposition, Frozen, Outcome, Sighting
-from dispatcher.providers.http import Answer, Lanes, by_status
+from dispatcher.providers.http import Answer, Lanes, always, by_status
 
 LOOKUP_BUDGET_S = 10
 """One round of lookups takes no longer, however slow the provider is: others wait for the worker."""
@@ -52,6 +52,18 @@ class Opening:
     deadline_s: float = 12
 
 
+class Asked:
+    """Asks for a slot before each request, and for no more once there was none."""
+
+    def __init__(self, may_ask: MaySend) -> None:
+        self._may_ask = may_ask
+        self.in_vain = False
+
+    async def __call__(self) -> bool:
+        self.in_vain = self.in_vain or not await self._may_ask()
+        return not self.in_vain
+
+
 class Adapter(ABC):
     """One account at one provider. Trouble is an Outcome, never an exception."""
 
@@ -73,6 +85,11 @@ class Adapter(ABC):
     def calls_per_request(self) -> int:
         """Calls that one request may carry: as the account says, or less since the provider said so."""
         return self._most
+
+    @property
+    def requests_per_submit(self) -> int:
+        """Requests that one `post` makes; each asks `may_send`."""
+        return 1
 
     async def submit(self, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
         """Ask for calls, each once, by our key. What the provider refused as a whole is split and sent again."""
@@ -133,15 +150,16 @@ class Adapter(ABC):
     unmentioned: Outcome = UNREADABLE
     """A call that an accepted request says nothing of."""
 
-    async def lookup(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+    async def lookup(self, calls: Sequence[OpenCall], may_ask: MaySend = always) -> dict[str, Outcome]:
         """What the provider knows of each call, by our key. A key that is missing could not be asked."""
-        questions = self.questions_of(calls)
+        questions, asked = self.questions_of(calls), Asked(may_ask)
         askable = {call.key for group in questions for call in group}
         found = {call.key: NO_WAY for call in calls if call.key not in askable}
         with suppress(TimeoutError):  # what there was no time for could not be asked, and is asked again
             async with asyncio.timeout(LOOKUP_BUDGET_S):
                 for group in questions:
-                    found |= await self.ask(group)
+                    if not asked.in_vain:
+                        found |= await self.ask(group, asked)
         return found
 
     def questions_of(self, calls: Sequence[OpenCall]) -> list[Sequence[OpenCall]]:
@@ -149,8 +167,8 @@ class Adapter(ABC):
         return [[call] for call in calls]
 
     @abstractmethod
-    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
-        """What the provider knows of these calls."""
+    async def ask(self, calls: Sequence[OpenCall], may_ask: MaySend) -> dict[str, Outcome]:
+        """What the provider knows of these calls; `may_ask` is asked in the instant before each request leaves."""
 
     async def probe(self) -> str | None:
         """Ask something harmless: what the provider objects to, None when the account works."""
@@ -188,7 +206,7 @@ class Adapter(ABC):
         """How far the provider's clock is ahead of ours, by the last thing that it was asked."""
         return self._asking.clock_off_s
 
-    async def cancel(self, requests: Sequence[str]) -> frozenset[str]:
+    async def cancel(self, requests: Sequence[str], may_ask: MaySend = always) -> frozenset[str]:
         """Ask the provider to stop requests, by its own ids; those for which it took the word."""
         return frozenset()
 

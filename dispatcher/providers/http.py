@@ -1,22 +1,30 @@
 """The one module that speaks HTTP outwards: one request, once, and the exact line between unsent and unknown.
 
-A shared httpx pool collapses with concurrency (each request scans every connection), so every lane is a client
-with one connection of its own. Nothing here retries, follows redirects, or reads proxies from the environment.
+Requests and answers are httpx's; aiohttp carries them, at less than half the cost. Left alone, aiohttp would send some
+requests twice: nothing here retries, follows redirects, keeps cookies, or reads proxies from the environment.
 """
 
 import asyncio
+import select
 import socket
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, lru_cache
+from time import monotonic
 from typing import Any
 
+import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+from httpx_aiohttp import AiohttpTransport
 
 from dispatcher.domain.account import MAX_RETRY_AFTER
 from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
@@ -24,7 +32,11 @@ from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
 MOST_BYTES = 256 * 1024
 KEEPALIVE_S = 2.0
 """Short: a connection that the server closes under a second request is the commonest unknown answer."""
+CLOSED_BEFORE_SENDING = "CLOSED_BEFORE_SENDING"
+"""`Outcome.detail` of a request whose connection was closed while we asked whether it may be sent."""
 _UNSENT_WAIT = timedelta(seconds=5)
+_TIMEOUTS = {"timeout": {"pool": 5.0}}
+"""For name, connection and handshake together, as httpx-aiohttp passes it on; the rest is the deadline's."""
 Params = Sequence[tuple[str, str]]
 
 
@@ -48,19 +60,25 @@ async def always() -> bool:
 
 
 class Lanes:
-    """A fixed number of single-connection clients to one host; the freshest connection is taken first."""
+    """A fixed number of requests at once to one host; the freshest connection is taken first."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], size: int, deadline_s: float) -> None:
-        self._idle = [_client(base_url, headers) for _ in range(size)]
-        self._all = list(self._idle)
-        self._returned = asyncio.Condition()
+        self._base_url = base_url
+        self._transport = AiohttpTransport(verify=_context(), trust_env=False, client=lambda: _session(headers))
+        self._places = asyncio.Semaphore(size)
+        self._free = size
         self._deadline_s = deadline_s
-        self.clock_off_s: float | None = None
-        """How far the server's clock is ahead of ours, by its last answer."""
+        self._dated: tuple[str, datetime] | None = None
 
     @property
     def free(self) -> int:
-        return len(self._idle)
+        """How many more requests may be put on the wire now."""
+        return self._free
+
+    @property
+    def clock_off_s(self) -> float | None:
+        """How far the server's clock is ahead of ours, by its last answer."""
+        return _clock_off(*self._dated) if self._dated else None
 
     async def send(
         self,
@@ -76,44 +94,62 @@ class Lanes:
         """One request. An Outcome when there is no answer: NOT_SENT if no byte left, RECONCILE otherwise."""
         wire = _Wire(may_send)
         try:
-            async with asyncio.timeout(self._deadline_s), self._lane() as client:
-                request = client.build_request(
+            async with asyncio.timeout(self._deadline_s), self._places:
+                request = httpx.Request(
                     method,
-                    path,
+                    _address(self._base_url, path),
                     json=json,
                     content=content,
                     headers=headers,
                     params=list(params) or None,
-                    extensions={"trace": wire.trace},
+                    extensions=_TIMEOUTS,
                 )
-                response = await client.send(request, stream=True)
-                self.clock_off_s = _clock_off(response.headers.get("Date"))
-                try:
-                    return await _read(response)
-                finally:
-                    await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, Veto, _TooLong) as error:
-            return wire.outcome(error)
+                return await self._exchange(request, wire)
+        except BaseException as error:
+            wire.abort()
+            if outcome := wire.outcome(error):
+                return outcome
+            raise
 
-    @asynccontextmanager
-    async def _lane(self) -> AsyncIterator[httpx.AsyncClient]:
-        async with self._returned:
-            await self._returned.wait_for(lambda: self._idle)
-            client = self._idle.pop()
+    async def _exchange(self, request: httpx.Request, wire: "_Wire") -> Answer:
+        self._free -= 1
+        _WIRE.set(wire)
         try:
-            yield client
+            response = await self._transport.handle_async_request(request)
+            try:
+                date = response.headers.get("Date")
+                self._dated = (date, datetime.now(UTC)) if date else None
+                return await _read(response)
+            finally:
+                await response.aclose()
         finally:
-            self._idle.append(client)
-            async with self._returned:
-                self._returned.notify()
+            self._free += 1
 
     async def close(self) -> None:
-        for client in self._all:
-            await client.aclose()
+        await self._transport.aclose()
+
+
+class _ClosedBeforeSending(Exception):
+    pass
+
+
+class _AlreadySent(Exception):
+    pass
 
 
 class _TooLong(Exception):
     pass
+
+
+_UNSENT = (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, Veto, _ClosedBeforeSending)
+"""What may go wrong before anything is sent; the rest is our own mistake."""
+_NAMES: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ServerDisconnectedError, "RemoteProtocolError"),
+    (aiohttp.ClientPayloadError, "RemoteProtocolError"),
+    (aiohttp.ClientResponseError, "RemoteProtocolError"),
+    (aiohttp.ClientConnectionError, "ReadError"),
+)
+"""httpx-aiohttp calls every lost connection a ConnectTimeout; operators know httpx's own names."""
 
 
 class _Wire:
@@ -121,53 +157,149 @@ class _Wire:
 
     def __init__(self, may_send: Callable[[], Awaitable[bool]]) -> None:
         self._may_send = may_send
-        self._sent = False
+        self._transport: asyncio.Transport | None = None
+        self.sent = False
+        self.unreachable = False
+        self.idle_since: float | None = None
+        """When its connection was last used; None for a new one."""
 
-    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        if event.endswith("send_request_headers.started"):
-            if not await self._may_send():
-                raise Veto
-            self._sent = True
+    async def pass_gate(self, protocol: ResponseHandler | None) -> None:
+        """The last step before bytes may leave. Raises Veto and _ClosedBeforeSending."""
+        if not await self._may_send():
+            raise Veto
+        # a new TLS connection may have session tickets to read: those say nothing
+        if protocol is None or not _is_open(protocol) or (self.idle_since is not None and _has_news(protocol)):
+            raise _ClosedBeforeSending
+        self._transport = protocol.transport
+        self.sent = True
 
-    def outcome(self, error: Exception) -> Outcome:
-        name = type(error).__name__.lstrip("_")
-        if self._sent:
-            return Outcome(disposition=Disposition.RECONCILE, detail=name)
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+    def abort(self) -> None:
+        """Closing alone would still send what is buffered, long after we gave the request up."""
+        if self._transport:
+            self._transport.abort()
+
+    def outcome(self, error: BaseException) -> Outcome | None:
+        """None when the error must be raised."""
+        if self.sent and isinstance(error, Exception):
+            return Outcome(disposition=Disposition.RECONCILE, detail=_name(error))
+        if not isinstance(error, _UNSENT):
+            return None
+        if self.unreachable:
             return Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE, retry_after=_UNSENT_WAIT)
-        return Outcome(disposition=Disposition.NOT_SENT, detail=VETOED if isinstance(error, Veto) else name)
+        return Outcome(disposition=Disposition.NOT_SENT, detail=_name(error))
+
+
+def _name(error: Exception) -> str:
+    if isinstance(error, Veto):
+        return VETOED
+    if isinstance(error, _ClosedBeforeSending):
+        return CLOSED_BEFORE_SENDING
+    cause = error.__cause__ if isinstance(error, httpx.HTTPError) else error
+    return next((name for kind, name in _NAMES if isinstance(cause, kind)), type(error).__name__.lstrip("_"))
+
+
+_WIRE: ContextVar[_Wire] = ContextVar("wire")
+"""Carries a request's wire through httpx and aiohttp to the connector."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Asks whether a request may be sent when its connection is there and nothing is written yet."""
+
+    async def connect(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> Connection:
+        wire = _WIRE.get()
+        if wire.sent:  # should aiohttp ever repeat a request, it gets no connection for it
+            raise _AlreadySent
+        try:
+            connection = await super().connect(req, *args, **kwargs)
+        except (aiohttp.ClientConnectorError, TimeoutError):
+            wire.unreachable = True
+            raise
+        try:
+            await wire.pass_gate(connection.protocol)
+        except _ClosedBeforeSending:
+            connection.close()
+            raise
+        except BaseException:
+            self._put_back(connection, req.connection_key, wire.idle_since)
+            raise
+        return connection
+
+    async def _get(self, key: ConnectionKey, traces: list[Trace]) -> Connection | None:
+        """The freshest: aiohttp would take the oldest, which the server is about to close."""
+        kept = self._conns.get(key)
+        while kept:
+            protocol, idle_since = kept.pop()
+            if monotonic() - idle_since <= KEEPALIVE_S and _is_open(protocol) and not _has_news(protocol):
+                self._acquired.add(protocol)
+                _WIRE.get().idle_since = idle_since
+                return Connection(self, key, protocol, self._loop)
+            protocol.close()
+        return None
+
+    def _put_back(self, connection: Connection, key: ConnectionKey, idle_since: float | None) -> None:
+        """Unused, and as old as it was: the server counts from the last request, not from a veto."""
+        protocol = connection.protocol
+        connection.release()
+        kept = self._conns.get(key)
+        if idle_since is not None and kept and kept[-1][0] is protocol:
+            kept[-1] = (kept[-1][0], idle_since)
+
+
+def _is_open(protocol: ResponseHandler) -> bool:
+    return protocol.is_connected() and not protocol.should_close
+
+
+def _has_news(protocol: ResponseHandler) -> bool:
+    """Has the server closed it, or spoken unasked? The kernel knows before a busy event loop does."""
+    assert protocol.transport is not None
+    poll = select.poll()
+    poll.register(protocol.transport.get_extra_info("socket"), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 @cache
 def _context() -> ssl.SSLContext:
     """Made once: it costs more than a hundred calls."""
-    return ssl.create_default_context()
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-def _client(base_url: str, headers: Mapping[str, str]) -> httpx.AsyncClient:
-    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # else the kernel may deliver a request a quarter of an hour after we gave it up
-        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 12_000))
-    transport = httpx.AsyncHTTPTransport(
-        verify=_context(),
-        retries=0,
-        limits=httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_S),
-        socket_options=options,
-    )
-    return httpx.AsyncClient(
-        base_url=base_url,
-        transport=transport,
-        timeout=httpx.Timeout(12, connect=5),
-        trust_env=False,
-        follow_redirects=False,
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 12_000)
+    return made
+
+
+def _session(headers: Mapping[str, str]) -> aiohttp.ClientSession:
+    """Made at the first request: it belongs to the event loop that runs then."""
+    session = aiohttp.ClientSession(
+        # the places limit the connections too
+        connector=_Connector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=_context(), socket_factory=_socket),
+        cookie_jar=aiohttp.DummyCookieJar(),
         headers={
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": "campaign-dispatcher",
             **headers,
         },
+        skip_auto_headers=["Content-Type"],  # a request without a body has none
+        trust_env=False,
     )
+    session._retry_connection = False  # it would repeat GET, PUT and DELETE; there is no public way
+    return session
+
+
+@lru_cache(maxsize=1024)
+def _address(base_url: str, path: str) -> httpx.URL:
+    """As httpx's own client joins them."""
+    url, base = httpx.URL(path), httpx.URL(base_url)
+    if url.is_absolute_url:
+        return url
+    return base.copy_with(raw_path=base.raw_path.rstrip(b"/") + b"/" + url.raw_path.lstrip(b"/"))
 
 
 async def _read(response: httpx.Response) -> Answer:
@@ -182,9 +314,9 @@ async def _read(response: httpx.Response) -> Answer:
     )
 
 
-def _clock_off(date: str | None) -> float | None:
+def _clock_off(date: str, at: datetime) -> float | None:
     try:
-        return (parsedate_to_datetime(date or "") - datetime.now(UTC)).total_seconds()
+        return (parsedate_to_datetime(date) - at).total_seconds()
     except (ValueError, TypeError):
         return None
 

@@ -7,10 +7,12 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.account import BY_OPERATOR, Account, AccountState, NewAccount, probe_after, slowed, stops_now
+from dispatcher.domain.attempt import Shift
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.store.audit import write_audit
 from dispatcher.store.database import Database, Row, Transaction
 
+_TURNS = 5
 EDITABLE = (
     "base_url",
     "credentials",
@@ -102,70 +104,57 @@ class Accounts:
 
     async def slow_account(self, account_id: int, retry_after: timedelta) -> None:
         """The provider said: slower. One halving a second, however many calls heard it."""
-
-        async def work(tx: Transaction) -> None:
-            row = await tx.fetch_one("accounts.lock", id=account_id)
-            if row is None:
+        for _ in range(_TURNS):
+            account = await self.account(account_id)
+            pace, until, at = slowed(account, retry_after)
+            was = {"was_at": account.throttled_at, "was_until": account.throttled_until}
+            if await self.db.fetch_one("accounts.slow_down", id=account_id, pace=pace, until=until, at=at, **was):
                 return
-            pace, until, at = slowed(account_of(row), retry_after)
-            await tx.fetch("accounts.slow_down", id=account_id, pace=pace, until=until, at=at)
-
-        await self.db.atomically(work)
 
     async def stop_account(self, account_id: int, reason: str) -> bool:
         """Stop dialling for all campaigns of the account; True when this call stopped it."""
-
-        async def work(tx: Transaction) -> bool:
-            row = await tx.fetch_one("accounts.lock", id=account_id)
-            if row is None or row["state"] == AccountState.STOPPED:
-                return False
-            stops = stops_now(account_of(row))
-            await tx.fetch("accounts.stop", id=account_id, reason=reason, stops=stops, probe_after=probe_after(stops))
-            await write_audit(tx, "system", "account.stopped", f"account:{account_id}", {"reason": reason})
-            return True
-
-        return await self.db.atomically(work)
+        account = await self.account(account_id)
+        stops = stops_now(account)
+        return account.state is AccountState.OPEN and bool(
+            await self.db.fetch_one(
+                "accounts.stop", id=account_id, reason=reason, stops=stops, probe_after=probe_after(stops)
+            )
+        )
 
     async def hold_account(self, account_id: int) -> bool:
         """Stop it at a person's word, until a person resumes it; True when that was new.
 
-        The update waits for the permits that hold the account's row: when it returns, no new permit exists.
+        When it returns, no new permit exists.
         """
-
-        async def work(tx: Transaction) -> bool:
-            held = await tx.fetch_one("accounts.hold", id=account_id, reason=BY_OPERATOR)
-            if held:
-                await write_audit(tx, "operator", "account.stopped", f"account:{account_id}", {"reason": BY_OPERATOR})
-            return held is not None
-
-        return await self.db.atomically(work)
+        return bool(await self.db.fetch_one("accounts.hold", id=account_id, reason=BY_OPERATOR))
 
     async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool:
         """Dial again; True when it was stopped."""
-
-        async def work(tx: Transaction) -> bool:
-            by_person = actor == "operator"
-            reopened = await tx.fetch_one("accounts.reopen", id=account_id, by_person=by_person, operator=BY_OPERATOR)
-            if reopened:
-                await write_audit(tx, actor, "account.reopened", f"account:{account_id}", {})
-            return reopened is not None
-
-        return await self.db.atomically(work)
+        by_person = actor == "operator"
+        return bool(
+            await self.db.fetch_one(
+                "accounts.reopen", id=account_id, by_person=by_person, operator=BY_OPERATOR, actor=actor
+            )
+        )
 
     async def edit_account(self, account_id: int, changes: Mapping[str, Any]) -> Account:
         """Change what an operator says about an account; campaigns go on with it at once."""
-
-        async def work(tx: Transaction) -> Account:
-            values = {name: changes.get(name) for name in EDITABLE}
-            values["options"] = Jsonb(dict(values["options"])) if values["options"] else None
-            await tx.fetch("accounts.edit", id=account_id, **values)
-            detail = {name: str(value) for name, value in changes.items()}
-            await write_audit(tx, "operator", "account.edited", f"account:{account_id}", detail)
-            row = await tx.fetch_one("accounts.by_id", id=account_id)
-            assert row
-            return account_of(row)
-
-        return await self.db.atomically(work)
+        values = {name: changes.get(name) for name in EDITABLE}
+        values["options"] = Jsonb(dict(values["options"])) if values["options"] else None
+        audit = {
+            "actor": "operator",
+            "act": "account.edited",
+            "subject": f"account:{account_id}",
+            "detail": Jsonb({name: str(value) for name, value in changes.items()}),
+        }
+        *_, rows = await self.db.message(
+            [
+                ("accounts.edit", {"id": account_id, **values}),
+                ("campaigns.audit", audit),
+                ("accounts.by_id", {"id": account_id}),
+            ]
+        )
+        return account_of(rows[0])
 
     async def prove_dedupe(self, account_id: int, window: timedelta | None) -> None:
         """What probing showed: for how long a request that comes again is recognised; None when it is not."""
@@ -186,20 +175,17 @@ class Accounts:
         )
         return row is not None
 
-    async def accounts_to_probe(self) -> list[Account]:
-        return [account_of(row) for row in await self.db.fetch("accounts.due_probes")]
-
     async def next_slot_in(self, account_id: int, wait: timedelta) -> None:
         """Nothing can be sent for so long: the tick starts no shift until then."""
         await self.db.fetch("accounts.next_slot", id=account_id, wait=wait)
 
-    async def take_shift(self, account_id: int, owner: str, lease: timedelta) -> int | None:
+    async def take_shift(self, account_id: int, owner: str, lease: timedelta) -> Shift | None:
         """A free slot of the account, or None when all are taken."""
         row = await self.db.fetch_one("accounts.take_shift", account_id=account_id, owner=owner, lease=lease)
-        return row["slot"] if row else None
+        return Shift(account_id, row["slot"], owner, row["epoch"]) if row else None
 
-    async def leave_shift(self, account_id: int, slot: int, owner: str) -> None:
-        await self.db.fetch("accounts.leave_shift", account_id=account_id, slot=slot, owner=owner)
+    async def leave_shift(self, shift: Shift) -> None:
+        await self.db.fetch("accounts.leave_shift", account_id=shift.account_id, slot=shift.slot, owner=shift.owner)
 
     async def missing_shifts(self) -> dict[int, int]:
         """Accounts with due work: how many more shifts each may have."""

@@ -1,15 +1,24 @@
 """Campaigns: created, moved, kept by the tick."""
 
-from datetime import datetime
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, Policy
-from dispatcher.domain.errors import NotAllowed, NotFound
-from dispatcher.domain.tick import DueHead, DueMark, DueWork
+from dispatcher.domain.errors import NotAllowed, NotFound, Refused
+from dispatcher.domain.tick import DueHead, DueMark, DueWork, Moved, Upkeep
+from dispatcher.store.accounts import account_of
 from dispatcher.store.audit import write_audit
-from dispatcher.store.database import Database, Row, Transaction
+from dispatcher.store.database import APPLICATION, Database, Row, Step, Transaction
+
+OLDEST_TRANSACTION = timedelta(seconds=10)
+MOST_LOOKED_AT, MOST_REAPED = 500, 500
+_KNOWN_PARTS = 8
 
 
 def campaign_of(row: Row) -> Campaign:
@@ -31,6 +40,8 @@ class Policies:
 
     db: Database
     _policies: dict[tuple[int, int], Policy]
+    _work_parts: list[int]
+    """Parts whose campaigns had work lately: most work is there."""
 
     async def policy(self, campaign_id: int, version: int, tx: Transaction | None = None) -> Policy:
         """A frozen version of a policy."""
@@ -94,90 +105,133 @@ class Campaigns(Policies):
 
         `from_`: the only state to come from, where several could become `to`.
 
-        Takes the account's row lock first, which every permit holds until it commits: once a pause has
-        committed, no new permit exists.
+        Takes the account's lock first, which every permit holds until it commits: once a pause has committed, no new
+        permit exists.
         """
         account_id = (await self.campaign(campaign_id)).account_id
-        act, subject = f"campaign.{to.lower()}", f"campaign:{campaign_id}"
-
-        async def work(tx: Transaction) -> None:
-            await tx.fetch("campaigns.be_impatient")
-            await tx.fetch("dialling.lock_account", account_id=account_id)
-            row = await tx.fetch_one("campaigns.lock", id=campaign_id)
-            assert row
-            if request_id is not None and await _was_done(tx, request_id, act, subject):
-                return
-            state = CampaignState(row["state"])
-            if state not in CAMPAIGN_MOVES[to] or from_ not in (None, state):
-                raise NotAllowed(_why_not(campaign_id, state, to))
-            await tx.fetch("campaigns.move", id=campaign_id, state=to, reason=reason)
-            if to is CampaignState.ABORTED:
-                await tx.fetch("cancelling.cancel_campaign", account_id=account_id, campaign_id=campaign_id)
-            await write_audit(tx, actor, act, subject, {"from": state, "reason": reason})
-
-        await self.db.atomically(work)
+        move = {
+            "id": campaign_id,
+            "state": to,
+            "from": sorted({from_} & CAMPAIGN_MOVES[to] if from_ else CAMPAIGN_MOVES[to]),
+            "reason": reason,
+            "actor": actor,
+            "act": f"campaign.{to.lower()}",
+            "subject": f"campaign:{campaign_id}",
+            "request_id": request_id,
+        }
+        steps: list[Step] = [("permitting.lock_account", {"account_id": account_id}), ("campaigns.move", move)]
+        if to is CampaignState.ABORTED:
+            steps.append(("cancelling.cancel_campaign", {"account_id": account_id, "campaign_id": campaign_id}))
+        try:
+            answer = await self.db.message(steps)
+        except Refused:  # the same request id was used at the same time
+            answer = await self.db.message(steps)
+        (row,) = answer[1]
+        if not row["moved"]:
+            _require_done_before(row, move)
         return await self.campaign(campaign_id)
 
-    async def due_heads(self) -> list[DueHead]:
-        """For every running campaign, when its first row is due and whether anything is still open."""
+    async def to_look_at(self, n: int) -> list[Moved]:
+        """Campaigns in which something has moved, or whose rows are due."""
+        return [_moved(row) for row in await self.db.fetch("campaigns.to_look_at", n=n)]
+
+    async def due_heads(self, campaigns: Sequence[Moved]) -> list[DueHead]:
+        """Of these campaigns, if they run: when the first row is due, and whether anything is still open."""
+        by_part: dict[int, list[int]] = defaultdict(list)
+        for moved in campaigns:
+            by_part[moved.part].append(moved.campaign_id)
+        steps: list[Step] = [
+            ("campaigns.due_heads", {"part": part, "campaigns": ids}) for part, ids in sorted(by_part.items())
+        ]
         heads = []
-        for row in await self.db.fetch("campaigns.due_heads"):
+        for row in chain.from_iterable(await self.db.message(steps) if steps else []):
             policy = await self.policy(row["id"], row["policy_version"])
             idle = not row["has_open"] and not row["has_open_load"] and row["has_load"]
-            heads.append(DueHead(row["id"], row["account_id"], policy.window, row["due_at"], idle, row["now"]))
+            heads.append(
+                DueHead(row["id"], row["account_id"], policy.window, row["due_at"], idle, row["now"], row["version"])
+            )
         return heads
 
-    async def mark_due(self, marks: list[DueMark]) -> None:
+    async def mark_due(self, marks: Sequence[DueMark]) -> None:
         """What the shifts read: when each campaign has work next."""
-        await self.db.fetch(
-            "campaigns.set_due",
-            campaigns=[m.campaign_id for m in marks],
-            accounts=[m.account_id for m in marks],
-            due=[m.next_due_at for m in marks],
-            blocked=[m.blocked_by for m in marks],
-        )
-
-    async def due_work(self, account_id: int, n: int) -> list[DueWork]:
-        """The account's campaigns with rows to dial now; each counts at most `n` of a kind."""
-        rows = await self.db.fetch("campaigns.due_work", account_id=account_id, n=n)
-        return [
-            DueWork(
-                row["id"],
-                row["part"],
-                row["weight"],
-                row["policy_version"],
-                await self.policy(row["id"], row["policy_version"]),
-                min(row["due"], row["room"]),
+        if marks:
+            await self.db.fetch(
+                "campaigns.set_due",
+                campaigns=[m.campaign_id for m in marks],
+                due=[m.next_due_at for m in marks],
+                blocked=[m.blocked_by for m in marks],
+                moved=[m.look_again for m in marks],
+                versions=[m.version for m in marks],
             )
-            for row in rows
-            if min(row["due"], row["room"]) > 0
-        ]
+
+    async def due_work(self, account_id: int, n: int) -> tuple[Account, list[DueWork]]:
+        """The account as it stands, and its campaigns with rows to dial now; each counts at most `n` of a kind."""
+        parts = list(self._work_parts)
+        rest: Step = ("campaigns.parts_with_work", {"account_id": account_id, "known": parts})
+        accounts, *rows, others = await self.db.message(
+            [("accounts.by_id", {"id": account_id}), *_due_in(parts, account_id, n), rest]
+        )
+        if others:
+            found = [row["part"] for row in others]
+            rows += await self.db.message(_due_in(found, account_id, n))
+            self._work_parts[:] = [*found, *self._work_parts][:_KNOWN_PARTS]
+        if not accounts:
+            raise NotFound(f"there is no account {account_id}; see: dispatcher account list")
+        account = account_of(accounts[0])
+        work = [await self._work(row, account) for row in chain.from_iterable(rows)]
+        return account, [w for w in work if w.due > 0]
+
+    async def _work(self, row: Row, account: Account) -> DueWork:
+        policy = await self.policy(row["id"], row["policy_version"])
+        room = min(row["account_room"], policy.in_flight - row["busy"])
+        due = min(row["due"], room)
+        return DueWork(row["id"], row["part"], row["weight"], row["policy_version"], policy, due)
 
     async def finish_campaign(self, campaign_id: int) -> bool:
         """RUNNING -> DONE when every row is final and no load is open; True when it was."""
+        (row,) = await self.db.fetch("campaigns.part_of", id=campaign_id)
+        _, done = await self.db.message(
+            [
+                ("campaigns.lock", {"id": campaign_id}),
+                ("campaigns.finish", {"id": campaign_id, "part": row["part"]}),
+            ]
+        )
+        return bool(done)
 
-        async def work(tx: Transaction) -> bool:
-            await tx.fetch("campaigns.lock", id=campaign_id)
-            row = await tx.fetch_one("campaigns.is_over", id=campaign_id)
-            if row is None or not row["is_over"]:
-                return False
-            await tx.fetch("campaigns.move", id=campaign_id, state=CampaignState.DONE, reason=None)
-            await write_audit(tx, "system", "campaign.done", f"campaign:{campaign_id}", {})
-            return True
+    async def abort_waiting(self, campaign: Moved, n: int) -> int:
+        """Finish up to `n` waiting rows of an aborted campaign; how many there were."""
+        place = {"part": campaign.part, "campaign_id": campaign.campaign_id}
+        (row,) = await self.db.fetch("campaigns.abort_waiting", **place, n=n)
+        if row["n"] == 0:
+            await self.db.fetch("campaigns.unnotice", campaign_id=campaign.campaign_id)
+        return int(row["n"])
 
-        return await self.db.atomically(work)
+    async def upkeep(self) -> Upkeep:
+        """What the tick does for everybody, and what it finds to do; one message."""
+        steps: list[Step] = [
+            ("campaigns.end_old_sessions", {"application": APPLICATION, "older": OLDEST_TRANSACTION}),
+            ("campaigns.beat", {}),
+            ("campaigns.fold_counters", {}),
+            ("campaigns.to_look_at", {"n": MOST_LOOKED_AT}),
+            ("settling.expired_leases", {"n": MOST_REAPED}),
+            ("loads.dead", {}),
+            ("postbacks.wait", {}),
+            ("asking.accounts_to_ask", {}),
+            ("accounts.due_probes", {}),
+        ]
+        *_, looked, expired, dead, waits, ask, probes = await self.db.message(steps)
+        return Upkeep(
+            moved=tuple(_moved(row) for row in looked),
+            expired=tuple(row["key"] for row in expired),
+            has_dead_loads=bool(dead),
+            postbacks_wait=waits[0]["waits"],
+            accounts_to_ask=tuple(row["account_id"] for row in ask),
+            accounts_to_probe=tuple(row["id"] for row in probes),
+        )
 
-    async def abort_waiting(self, n: int) -> int:
-        """Finish up to `n` waiting rows of aborted campaigns; how many there were."""
-        row = await self.db.fetch_one("campaigns.abort_waiting", n=n)
-        return int(row["n"]) if row else 0
-
-    async def fold_counters(self) -> None:
-        await self.db.fetch("campaigns.fold_counters")
-
-    async def measure_pace(self) -> dict[int, datetime]:
-        """Campaigns whose pace was measured now, every five seconds each -> when."""
-        return {row["campaign_id"]: row["at"] for row in await self.db.fetch("campaigns.measure_pace")}
+    async def measure_pace(self, n: int) -> dict[int, datetime]:
+        """Up to `n` campaigns whose pace was measured now -> when."""
+        return {row["campaign_id"]: row["at"] for row in await self.db.fetch("campaigns.measure_pace", n=n)}
 
     async def alert_once(self, act: str, subject: str, detail: dict[str, Any]) -> bool:
         """Write an act of the system that a person should see, once for each subject; True when it is new."""
@@ -185,13 +239,20 @@ class Campaigns(Policies):
         return row is not None
 
 
-async def _was_done(tx: Transaction, request_id: str, act: str, subject: str) -> bool:
-    """Raises NotAllowed when the id was given to something else."""
-    if await tx.fetch_one("campaigns.ask_once", id=request_id, act=act, subject=subject):
-        return False
-    if await tx.fetch_one("campaigns.asked", id=request_id) != {"act": act, "subject": subject}:
+def _moved(row: Row) -> Moved:
+    return Moved(row["id"], row["part"], CampaignState(row["state"]))
+
+
+def _due_in(parts: Sequence[int], account_id: int, n: int) -> list[Step]:
+    return [("campaigns.due_work", {"part": part, "account_id": account_id, "n": n}) for part in parts]
+
+
+def _require_done_before(row: Row, move: Mapping[str, Any]) -> None:
+    """Raises NotAllowed unless the request was carried out before."""
+    if row["asked_act"] is None:
+        raise NotAllowed(_why_not(move["id"], CampaignState(row["was"]), move["state"]))
+    if (row["asked_act"], row["asked_subject"]) != (move["act"], move["subject"]):
         raise NotAllowed("this request id was used for something else (campaigns share them); choose a new one")
-    return True
 
 
 def _why_not(campaign_id: int, state: CampaignState, to: CampaignState) -> str:

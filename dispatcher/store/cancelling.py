@@ -1,8 +1,9 @@
 """Calls that are to ring no more: kept until their provider was asked to stop them, also when they are closed."""
 
 from collections.abc import Sequence
+from itertools import chain
 
-from dispatcher.store.database import Database
+from dispatcher.store.database import Database, Step
 
 
 class Cancelling:
@@ -18,7 +19,9 @@ class Cancelling:
         keys = [row["key"] for row in await self.db.fetch("cancelling.take_cancels", account_id=account_id, n=n)]
         if not keys:
             return []
-        rows = await self.db.fetch("cancelling.cancellable", keys=keys)
+        parts = [row["part"] for row in await self.db.fetch("cancelling.parts_of", keys=keys)]
+        steps: list[Step] = [("cancelling.cancellable", {"part": part, "keys": keys}) for part in parts]
+        rows = list(chain.from_iterable(await self.db.message(steps) if steps else []))
         if over := [row["key"] for row in rows if row["is_over"]]:
             await self.db.fetch("cancelling.end_cancels", keys=over)
         return sorted({row["request"] for row in rows if row["may"] and not row["is_over"]})
@@ -29,5 +32,5 @@ class Cancelling:
 
     async def stopped(self, account_id: int, requests: Sequence[str]) -> None:
         """The provider took the word for these requests of its; what became of their calls is looked for soon."""
-        await self.db.fetch("cancelling.stopped", account_id=account_id, requests=list(requests))
-        await self.db.fetch("cancelling.look_soon", account_id=account_id, requests=list(requests))
+        named = {"account_id": account_id, "requests": list(requests)}
+        await self.db.message([("cancelling.stopped", named), ("cancelling.look_soon", named)])

@@ -1,12 +1,20 @@
-"""A pool of connections; transactions, tried again when PostgreSQL aborts them; foreign errors, translated."""
+"""A pool of connections; messages and transactions on it; foreign errors, translated.
+
+What the dial path has to say is said as one message: a simple-protocol text of several statements, COMMIT included.
+The server runs it whole, so no lock waits for our event loop. Values are written into the text as literals: a
+prepared statement may turn to a generic plan, which locks every partition of a table.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import re
+import select
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncClientCursor, AsyncConnection, sql
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -15,9 +23,25 @@ from dispatcher.store.queries import statement
 
 T = TypeVar("T")
 Row = dict[str, Any]
+Step = tuple[str, Mapping[str, Any]]
+"""A named statement and its values."""
 OLDEST_POSTGRES = 15
+APPLICATION = "dispatcher"
+LONG_APPLICATION = "dispatcher-long"
+"""Sessions in a load or an export call themselves so: they may be old."""
+_HAS_TRANSACTION_TIMEOUT = 170_000
 _ABORTED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 _TRIES = 5
+_LIMITS = {"lock_timeout": "5s", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s"}
+_LONG_LIMITS = {"lock_timeout": "0", "statement_timeout": "0", "idle_in_transaction_session_timeout": "60s"}
+_WIRE = {
+    # without these a host that vanishes keeps a session, and what it has locked, for hours
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 
 
 class Transaction:
@@ -28,7 +52,7 @@ class Transaction:
 
     async def fetch(self, name: str, /, **params: Any) -> list[Row]:
         """The rows of a named statement; none if it gives none."""
-        cursor = await self.connection.execute(_literal(statement(name)), params)
+        cursor = await self.connection.execute(_text(name, params), params)
         return await cursor.fetchall() if cursor.description else []
 
     async def fetch_one(self, name: str, /, **params: Any) -> Row | None:
@@ -36,15 +60,34 @@ class Transaction:
         rows = await self.fetch(name, **params)
         return rows[0] if rows else None
 
-    async def pipeline(self, steps: Sequence[tuple[str, dict[str, Any]]]) -> list[list[Row]]:
-        """Several statements in one round trip, in order; each sees what the ones before it did."""
-        async with self.connection.pipeline():
-            cursors = [await self.connection.execute(_literal(statement(name)), params) for name, params in steps]
-        return [await c.fetchall() if c.description else [] for c in cursors]
-
 
 def _literal(text: str) -> sql.SQL:
     return sql.SQL(text)
+
+
+def _text(name: str, params: Mapping[str, Any]) -> sql.SQL:
+    """A named statement; the one partition that it is about is named by its own table."""
+    text = statement(name)
+    return sql.SQL(text.replace("{part}", str(int(params["part"]))) if "{part}" in text else text)
+
+
+def array(values: Sequence[str | int | float | bool | datetime | None]) -> str:
+    """An array as PostgreSQL reads it: a statement's many rows are as many arrays, and these are cheap to write."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: str | int | float | bool | datetime | None) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, datetime):
+        return f'"{value.isoformat()}"'
+    return str(value)
+
+
+_PLAIN = re.compile(r"(?!null$)[A-Za-z0-9_.:+@-]+", re.IGNORECASE)
+"""What needs no quotes."""
 
 
 class Database:
@@ -55,12 +98,19 @@ class Database:
         self._pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
             url,
             connection_class=AsyncConnection[DictRow],
-            kwargs={"row_factory": dict_row, "application_name": "dispatcher"},
+            kwargs={
+                "row_factory": dict_row,
+                "cursor_factory": AsyncClientCursor,
+                "application_name": APPLICATION,
+                "autocommit": True,
+                **_WIRE,
+            },
             min_size=1,
             max_size=size,
             timeout=10,
             open=False,
-            check=AsyncConnectionPool.check_connection,
+            configure=_limit_session,
+            check=_require_alive,
         )
 
     async def open(self) -> None:
@@ -78,9 +128,9 @@ class Database:
 
     async def check_server(self) -> None:
         """Refuse a server that is too old or that may forget a commit. Raises ServerError."""
-        async with self.transaction() as tx:
-            version = tx.connection.info.server_version // 10000
-            cursor = await tx.connection.execute(
+        async with self._connection() as connection:
+            version = connection.info.server_version // 10000
+            cursor = await connection.execute(
                 "SELECT current_setting('synchronous_commit') AS commit, current_setting('fsync') AS fsync,"
                 " current_setting('transaction_isolation') AS isolation"
             )
@@ -99,11 +149,11 @@ class Database:
             raise ServerError("PostgreSQL's default_transaction_isolation must be 'read committed'.")
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
-        """One transaction. Raises ServerError when the server is away."""
+    async def _connection(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+        """A connection of the pool, with errors translated."""
         try:
-            async with self._pool.connection() as connection, connection.transaction():
-                yield Transaction(connection)
+            async with self._pool.connection() as connection:
+                yield connection
         except _ABORTED:
             raise
         except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError) as error:
@@ -114,30 +164,115 @@ class Database:
         except (psycopg.Error, PoolTimeout) as error:
             raise _away(error) from error
 
-    async def atomically(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `work` in a transaction; when PostgreSQL aborts it for a conflict, nothing was done: again."""
-        for turn in range(_TRIES):
+    async def message(self, steps: Sequence[Step]) -> list[list[Row]]:
+        """Several statements as one message: sent at once, answered at once, committed at once.
+
+        Each statement sees what the ones before it did, and what others committed while they waited. Gives the rows
+        of each. Raises ServerError when the answer is lost; the server may commit all the same, even later.
+        """
+
+        async def send() -> list[list[Row]]:
+            async with self._connection() as connection:
+                cursor = AsyncClientCursor(connection)
+                said = [cursor.mogrify(_text(name, params), params) for name, params in steps]
+                await cursor.execute(_literal(";\n".join([_BEGIN, *said, "COMMIT"])))
+                return await _answers(cursor, len(steps))
+
+        return await _again_if_aborted(send)
+
+    @asynccontextmanager
+    async def transaction(self, *, long: bool = False) -> AsyncIterator[Transaction]:
+        """A transaction of several messages. Raises ServerError when the server is away.
+
+        Not for the dial path: what it has locked waits for our event loop. `long`: a load or an export.
+        """
+        async with self._connection() as connection:
+            await connection.execute(_literal(_begin(connection, long=long)))
             try:
-                async with self.transaction() as tx:
-                    return await work(tx)
-            except _ABORTED as error:
-                if turn == _TRIES - 1:
-                    raise ServerError(f"PostgreSQL aborted a transaction {_TRIES} times: {error}") from error
-                await asyncio.sleep(0.01 * (turn + 1))
-        raise AssertionError
+                yield Transaction(connection)
+            except BaseException:
+                with suppress(psycopg.Error):  # a broken connection has rolled back by itself
+                    await connection.execute("ROLLBACK")
+                raise
+            committed = await connection.execute("COMMIT")
+            if committed.statusmessage != "COMMIT":
+                raise ServerError("PostgreSQL rolled a transaction back instead of committing it; nothing was changed.")
+
+    async def atomically(self, work: Callable[[Transaction], Awaitable[T]], *, long: bool = False) -> T:
+        """Run `work` in a transaction; when PostgreSQL aborts it for a conflict, nothing was done: again."""
+
+        async def once() -> T:
+            async with self.transaction(long=long) as tx:
+                return await work(tx)
+
+        return await _again_if_aborted(once)
 
     async def fetch(self, name: str, /, **params: Any) -> list[Row]:
-        """One statement in a transaction of its own."""
+        """One statement, which is a transaction of its own."""
 
-        async def work(tx: Transaction) -> list[Row]:
-            return await tx.fetch(name, **params)
+        async def once() -> list[Row]:
+            async with self._connection() as connection:
+                return await Transaction(connection).fetch(name, **params)
 
-        return await self.atomically(work)
+        return await _again_if_aborted(once)
 
     async def fetch_one(self, name: str, /, **params: Any) -> Row | None:
-        """One statement in a transaction of its own: its first row."""
+        """One statement, which is a transaction of its own: its first row."""
         rows = await self.fetch(name, **params)
         return rows[0] if rows else None
+
+
+_BEGIN = "BEGIN; " + "; ".join(
+    f"SET LOCAL {name} = '{_LIMITS[name]}'" for name in ("lock_timeout", "statement_timeout")
+)
+_BEFORE = 3
+"""Answers that come before those of the steps."""
+
+
+async def _answers(cursor: AsyncClientCursor[DictRow], n: int) -> list[list[Row]]:
+    answers: list[list[Row]] = []
+    for _ in range(_BEFORE):
+        cursor.nextset()
+    for _ in range(n):
+        answers.append(await cursor.fetchall() if cursor.description else [])
+        cursor.nextset()
+    if cursor.statusmessage != "COMMIT":  # COMMIT of a failed transaction answers ROLLBACK and raises nothing
+        raise ServerError("PostgreSQL rolled a message back instead of committing it; nothing was changed.")
+    return answers
+
+
+def _begin(connection: AsyncConnection[DictRow], *, long: bool) -> str:
+    limits = dict(_LONG_LIMITS if long else _LIMITS)
+    if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
+        limits["transaction_timeout"] = "0" if long else "10s"
+    if long:
+        limits["application_name"] = LONG_APPLICATION
+    return "BEGIN; " + "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in limits.items())
+
+
+async def _again_if_aborted(work: Callable[[], Awaitable[T]]) -> T:
+    for turn in range(_TRIES):
+        try:
+            return await work()
+        except _ABORTED as error:
+            if turn == _TRIES - 1:
+                raise ServerError(f"PostgreSQL aborted a transaction {_TRIES} times: {error}") from error
+            await asyncio.sleep(0.01 * (turn + 1))
+    raise AssertionError
+
+
+async def _limit_session(connection: AsyncConnection[DictRow]) -> None:
+    """For single statements; no start-up option, because PgBouncer refuses those."""
+    limits = {**_LIMITS, "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+    await connection.execute(_literal("; ".join(f"SET {name} = '{value}'" for name, value in limits.items())))
+
+
+async def _require_alive(connection: AsyncConnection[DictRow]) -> None:
+    """Without asking the server: an idle connection on which something can be read has been closed by it."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        raise psycopg.OperationalError("the server has closed the connection")
 
 
 def _away(error: Exception) -> DispatcherError:

@@ -1,18 +1,31 @@
 """Do-not-call lists: an addition is in force at the next permit, and says whom it came too late for."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg import sql
 
 from dispatcher.domain.campaign import Campaign
-from dispatcher.domain.dnc import DncAdd, DncEntry, DncImport, DncList, DncPlace, DncReport, ImportTicket, Scope
+from dispatcher.domain.dnc import (
+    DncAdd,
+    DncEntry,
+    DncImport,
+    DncList,
+    DncPlace,
+    DncReport,
+    ImportTicket,
+    Scope,
+    Waiting,
+)
 from dispatcher.domain.errors import NotAllowed
-from dispatcher.store.audit import write_audit
-from dispatcher.store.database import Database, Row, Transaction
-from dispatcher.store.dialling import DNC_LOCK
+from dispatcher.domain.states import State
+from dispatcher.store.database import Database, Row, Step, Transaction
+from dispatcher.store.permitting import DNC_LOCK
 from dispatcher.store.queries import statement
+
+_PARTS_AT_ONCE = 100
+_FIRST = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class Dnc:
@@ -20,54 +33,42 @@ class Dnc:
 
     db: Database
 
-    async def dnc_add(self, new: DncAdd) -> DncReport:
-        """Put numbers on a list and move waiting destinations to DNC, in one short exclusive write."""
-        return await self._add(new)
+    async def dnc_add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport:
+        """Put numbers on a list, in force at the next permit; then move waiting destinations to DNC.
 
-    async def _add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport:
-        """`over`: calls that nobody needs to stop."""
+        `over`: calls that need not be stopped. The lists' lock is held for the short write only.
+        """
         named = _named(new.numbers)
         numbers = named["numbers"]
+        place = {"channel": new.channel, "scope": new.scope, "scope_id": new.scope_id}
+        audit = {**_place(new), "source": new.source, "numbers": numbers}
+        _, _, added, out, _, _ = await self.db.message(
+            [
+                ("dnc.lock", {"lock": DNC_LOCK}),
+                ("dnc.end_expired", {"numbers": numbers}),
+                ("dnc.add", {**named, **_place(new), "source": new.source, "expires_at": new.expires_at}),
+                ("dnc.still_out", {**named, **place}),
+                ("cancelling.cancel_listed", {**named, **place, "over": list(over)}),
+                ("dnc.audit_added", audit),
+            ]
+        )
+        return DncReport(len(added), await self._screen(numbers), tuple(row["key"] for row in out))
 
-        async def work(tx: Transaction) -> DncReport:
-            await tx.fetch("dnc.lock", lock=DNC_LOCK)
-            await tx.fetch("dnc.end_expired", numbers=numbers)
-            added = await tx.fetch(
-                "dnc.add",
-                **named,
-                **_place(new),
-                source=new.source,
-                expires_at=new.expires_at,
-            )
-            moved = await tx.fetch_one("dnc.screen", numbers=numbers)
-            out = await tx.fetch("dnc.still_out", **named, channel=new.channel, scope=new.scope, scope_id=new.scope_id)
-            await tx.fetch("cancelling.cancel_calls", keys=[row["key"] for row in out if row["key"] not in over])
-            if added:
-                detail = {"list": new.list, "source": new.source, "scope": new.scope, "numbers": len(added)}
-                await write_audit(tx, "operator", "dnc.added", f"dnc:{new.list}", detail)
-            return DncReport(len(added), moved["n"] if moved else 0, tuple(row["key"] for row in out))
-
-        return await self.db.atomically(work)
-
-    async def dnc_add_called(self, keys: Sequence[str], list_name: str, source: str) -> None:
-        """Put the numbers of these attempts on a global list: the provider refused them, or the person did."""
-        rows = await self.db.fetch("dnc.called", keys=list(keys))
-        if rows:
-            new = DncAdd(numbers=tuple(row["e164"] for row in rows), list=list_name, source=source)
-            await self._add(new, over=keys)
+    async def _screen(self, numbers: Sequence[str]) -> int:
+        """Move waiting rows with these numbers to DNC, a part at a time; how many."""
+        parts = [row["part"] for row in await self.db.fetch("dnc.screened_parts")]
+        moved = 0
+        for i in range(0, len(parts), _PARTS_AT_ONCE):
+            steps: list[Step] = [
+                ("dnc.screen", {"part": part, "numbers": list(numbers)}) for part in parts[i : i + _PARTS_AT_ONCE]
+            ]
+            moved += sum(rows[0]["n"] for rows in await self.db.message(steps))
+        return moved
 
     async def dnc_rescreen(self, since: datetime) -> int:
         """Move rows that were loaded while their number was being listed; how many."""
         numbers = [row["number"] for row in await self.db.fetch("dnc.added_since", since=since)]
-        if not numbers:
-            return 0
-
-        async def work(tx: Transaction) -> int:
-            await tx.fetch("dnc.lock", lock=DNC_LOCK)
-            moved = await tx.fetch_one("dnc.screen", numbers=numbers)
-            return int(moved["n"]) if moved else 0
-
-        return await self.db.atomically(work)
+        return await self._screen(numbers) if numbers else 0
 
     async def dnc_grew_since(self, since: datetime) -> bool:
         """Did a prefix or an import come into force, whose numbers cannot be told one by one?"""
@@ -77,14 +78,14 @@ class Dnc:
     async def dnc_remove(self, numbers: Sequence[str], place: DncPlace) -> int:
         """End the entries of a list for these numbers; how many there were. Nothing is deleted."""
 
-        async def work(tx: Transaction) -> int:
-            await tx.fetch("dnc.lock", lock=DNC_LOCK)
-            ended = await tx.fetch("dnc.remove", **_named(numbers), **_place(place))
-            if ended:
-                await write_audit(tx, "operator", "dnc.removed", f"dnc:{place.list}", {"numbers": len(ended)})
-            return len(ended)
-
-        return await self.db.atomically(work)
+        _, ended, _ = await self.db.message(
+            [
+                ("dnc.lock", {"lock": DNC_LOCK}),
+                ("dnc.remove", {**_named(numbers), **_place(place)}),
+                ("dnc.audit_removed", {"list": place.list, "numbers": _named(numbers)["numbers"]}),
+            ]
+        )
+        return len(ended)
 
     async def dnc_check(self, number: str) -> list[DncEntry]:
         """Every entry that applies to the number now, prefixes included."""
@@ -96,7 +97,7 @@ class Dnc:
 
     async def dnc_entries(self, list_name: str) -> AsyncIterator[DncEntry]:
         """What a list holds now, streamed."""
-        async with self.db.transaction() as tx, tx.connection.cursor(name="entries") as cursor:
+        async with self.db.transaction(long=True) as tx, tx.connection.cursor(name="entries") as cursor:
             await cursor.execute(sql.SQL(statement("dnc.entries")), {"list": list_name})
             async for row in cursor:
                 yield entry_of(row)
@@ -111,10 +112,6 @@ class Dnc:
             if known and known["is_alive"]:
                 raise NotAllowed(f"this file is being imported into '{new.list}' right now; wait for it")
             if known and known["is_whole"]:
-                await tx.fetch("dnc.lock", lock=DNC_LOCK)
-                await tx.fetch("dnc.renew_import", id=known["id"], replaces=new.replaces, expires_at=new.expires_at)
-                if new.replaces:
-                    await tx.fetch("dnc.end_replaced", id=known["id"])
                 return ImportTicket(known["id"], True, owner)
             if known:
                 await tx.fetch("dnc.supersede", id=known["id"])
@@ -132,11 +129,18 @@ class Dnc:
                 raise NotAllowed(f"this file is being imported into '{new.list}' right now; wait for it")
             return ImportTicket(made["id"], False, owner)
 
-        return await self.db.atomically(work)
+        ticket = await self.db.atomically(work)
+        if ticket.is_active:
+            renew = {"id": ticket.import_id, "replaces": new.replaces, "expires_at": new.expires_at}
+            steps: list[Step] = [("dnc.lock", {"lock": DNC_LOCK}), ("dnc.renew_import", renew)]
+            if new.replaces:
+                steps.append(("dnc.end_replaced", {"id": ticket.import_id}))
+            await self.db.message(steps)
+        return ticket
 
     async def dnc_stage(self, ticket: ImportTicket, numbers: Sequence[str], *, lease: timedelta) -> None:
         """COPY a chunk that is not in force yet, and stay alive. Raises NotAllowed when the import was ended."""
-        async with self.db.transaction() as tx:
+        async with self.db.transaction(long=True) as tx:
             alive = await tx.fetch_one(
                 "dnc.heartbeat_import", id=ticket.import_id, owner=ticket.owner, lease=lease, n=len(numbers)
             )
@@ -150,35 +154,43 @@ class Dnc:
     async def dnc_activate(self, ticket: ImportTicket) -> int:
         """Bring a whole import into force, and end those it replaces; how many numbers. Raises NotAllowed."""
 
-        async def work(tx: Transaction) -> int:
-            await tx.fetch("dnc.lock", lock=DNC_LOCK)
-            active = await tx.fetch_one("dnc.activate", id=ticket.import_id, owner=ticket.owner)
-            if active is None:
-                raise NotAllowed("the import took too long and was ended; import the file again")
-            await tx.fetch("dnc.end_replaced", id=ticket.import_id)
-            await tx.fetch("cancelling.cancel_imported", id=ticket.import_id)
-            detail = {"numbers": active["numbers"]}
-            await write_audit(tx, "operator", "dnc.imported", f"dnc-import:{ticket.import_id}", detail)
-            return int(active["numbers"])
-
-        return await self.db.atomically(work)
+        done = {"id": ticket.import_id}
+        _, active, *_ = await self.db.message(
+            [
+                ("dnc.lock", {"lock": DNC_LOCK}),
+                ("dnc.activate", {**done, "owner": ticket.owner}),
+                ("dnc.end_replaced", done),
+                ("cancelling.cancel_imported", done),
+                ("dnc.audit_imported", {**done, "owner": ticket.owner}),
+            ]
+        )
+        if not active:
+            raise NotAllowed("the import took too long and was ended; import the file again")
+        return int(active[0]["numbers"])
 
     async def dnc_fail_import(self, ticket: ImportTicket) -> None:
         """Give an import up before it was in force."""
         await self.db.fetch("dnc.fail_import", id=ticket.import_id, owner=ticket.owner)
 
-    async def dnc_screen_waiting(self, campaign: Campaign, after: int, n: int) -> tuple[int | None, int]:
-        """Move listed rows among the next `n` waiting ones; gives (the last id looked at, how many were moved)."""
+    async def dnc_screen_waiting(self, campaign: Campaign, after: Waiting | None, n: int) -> tuple[Waiting | None, int]:
+        """Move listed rows among the next `n` waiting ones; gives (the last one looked at, how many were moved)."""
+        at = after or Waiting(State.READY, _FIRST, 0)
         row = await self.db.fetch_one(
             "dnc.screen_waiting",
             part=campaign.part,
             campaign_id=campaign.id,
             account_id=campaign.account_id,
-            after=after,
+            state=at.state,
+            after_due=at.due_at,
+            after_id=at.id,
             n=n,
         )
         assert row
-        return row["last"], row["moved"]
+        if row["id"] is not None:
+            return Waiting(at.state, row["due_at"], row["id"]), row["moved"]
+        if at.state is State.READY:
+            return await self.dnc_screen_waiting(campaign, Waiting(State.CALLBACK, _FIRST, 0), n)
+        return None, 0
 
 
 def _place(place: DncPlace) -> dict[str, Any]:

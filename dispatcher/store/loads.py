@@ -66,7 +66,7 @@ class Loads:
 
     async def stage(self, ticket: LoadTicket, rows: Iterable[Screened], *, lease: timedelta) -> None:
         """COPY a chunk of records beside the table, and stay alive. Raises NotAllowed when another took over."""
-        async with self.db.transaction() as tx:
+        async with self.db.transaction(long=True) as tx:
             alive = await tx.fetch_one("loads.heartbeat", id=ticket.load_id, owner=ticket.owner, lease=lease)
             if alive is None:
                 raise NotAllowed(_TAKEN_OVER)
@@ -97,8 +97,9 @@ class Loads:
                 )
             await tx.fetch("loads.finish", id=load_id, owner=ticket.owner, rows_read=staged)
             await _execute(tx, "loads.drop_staging", load_id)
+            await tx.fetch("campaigns.notice", campaigns=[campaign.id])
 
-        await self.db.atomically(work)
+        await self.db.atomically(work, long=True)
         return await self.load_report(ticket)
 
     async def rehearse_load(
@@ -118,7 +119,7 @@ class Loads:
             return await self.load_report(ticket)
         report: dict[State, int] = {}
         with suppress(_Rehearsed):
-            async with self.db.transaction() as tx:
+            async with self.db.transaction(long=True) as tx:
                 await _execute(tx, "loads.create_rehearsal", _REHEARSAL)
                 await _execute(tx, "loads.create_rehearsed", _REHEARSAL, _REHEARSED)
                 for chunk in chunks:
@@ -147,13 +148,13 @@ class Loads:
     async def load_report(self, ticket: LoadTicket) -> LoadReport:
         """What the load made of its records."""
         place = await self._place(ticket)
-        async with self.db.transaction() as tx:
+        async with self.db.transaction(long=True) as tx:
             return LoadReport(ticket.load_id, ticket.is_done, await _report(tx, place))
 
     async def rejects(self, ticket: LoadTicket) -> AsyncGenerator[Reject, None]:
         """The records of the load that are not to be dialled, in the order of the file, streamed."""
         place = await self._place(ticket)
-        async with self.db.transaction() as tx:
+        async with self.db.transaction(long=True) as tx:
             async for reject in _rejects(tx, place):
                 yield reject
 
@@ -168,6 +169,7 @@ class Loads:
         async def work(tx: Transaction) -> None:
             if await tx.fetch("loads.fail", id=ticket.load_id, owner=ticket.owner, error=error):
                 await _execute(tx, "loads.drop_staging", ticket.load_id)
+                await tx.fetch("campaigns.notice", campaigns=[ticket.campaign.id])
 
         await self.db.atomically(work)
 
@@ -178,6 +180,7 @@ class Loads:
             dead = await tx.fetch("loads.fail_dead")
             for row in dead:
                 await _execute(tx, "loads.drop_staging", row["id"])
+            await tx.fetch("campaigns.notice", campaigns=[row["campaign_id"] for row in dead])
             return len(dead)
 
         return await self.db.atomically(work)

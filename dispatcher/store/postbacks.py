@@ -1,10 +1,13 @@
 """The raw inbox of postbacks."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 
+from dispatcher.domain.account import Account
 from dispatcher.domain.postback import Postback, PostbackMark, RawPostback
-from dispatcher.store.database import Database
+from dispatcher.store.accounts import account_of
+from dispatcher.store.database import Database, Step
 
 
 class Postbacks:
@@ -26,21 +29,23 @@ class Postbacks:
             requests=[raw.request for _, raw in rows],
         )
 
-    async def postbacks_wait(self) -> bool:
-        """Is there anything to take now?"""
-        row = await self.db.fetch_one("postbacks.wait")
-        return bool(row and row["waits"])
+    async def take_postbacks(self, n: int) -> tuple[dict[int, Account], list[Postback]]:
+        """Up to `n` that wait, the oldest first, with their accounts; what is not marked in time comes again."""
+        rows, accounts = await self.db.message([("postbacks.take", {"n": n}), ("postbacks.accounts", {})])
+        names = Postback.__slots__
+        found = [Postback(**{name: row[name] for name in names}) for row in sorted(rows, key=lambda row: row["id"])]
+        return {row["id"]: account_of(row) for row in accounts}, found
 
-    async def take_postbacks(self, n: int) -> list[Postback]:
-        """Up to `n` that wait, the oldest first; whoever dies with them leaves them to the next one."""
-        rows = await self.db.fetch("postbacks.take", n=n)
-        return [Postback(**row) for row in sorted(rows, key=lambda row: row["id"])]
 
-    async def mark_postbacks(self, marks: Sequence[PostbackMark]) -> None:
-        await self.db.fetch(
-            "postbacks.mark",
-            ids=[m.id for m in marks],
-            states=[m.state for m in marks],
-            notes=[m.note for m in marks],
-            waits=[m.wait_s for m in marks],
-        )
+def mark_step(marks: Sequence[PostbackMark], held: Collection[str] = ()) -> list[Step]:
+    """The statement that marks postbacks, for the message that settles what they told; none for no marks.
+
+    `held`: keys for which nothing has to be written.
+    """
+    if not marks:
+        return []
+    rows = [
+        {"id": m.id, "state": m.state, "note": m.note, "wait_s": m.wait_s, "keys": [k for k in m.keys if k not in held]}
+        for m in marks
+    ]
+    return [("postbacks.mark", {"marks": json.dumps(rows), "ids": [m.id for m in marks]})]

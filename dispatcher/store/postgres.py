@@ -4,23 +4,29 @@ from datetime import datetime
 
 from dispatcher.domain.campaign import Policy
 from dispatcher.store.accounts import Accounts
+from dispatcher.store.asking import Asking
 from dispatcher.store.campaigns import Campaigns
 from dispatcher.store.cancelling import Cancelling
 from dispatcher.store.database import Database
-from dispatcher.store.dialling import Dialling
 from dispatcher.store.dnc import Dnc
 from dispatcher.store.loads import Loads
+from dispatcher.store.permitting import Permitting
 from dispatcher.store.postbacks import Postbacks
 from dispatcher.store.reports import Reports
 from dispatcher.store.resending import Resending
+from dispatcher.store.settling import Settling
 
 
-class PostgresStore(Accounts, Campaigns, Loads, Dialling, Resending, Cancelling, Postbacks, Dnc, Reports):
+class PostgresStore(
+    Accounts, Campaigns, Loads, Permitting, Settling, Asking, Resending, Cancelling, Postbacks, Dnc, Reports
+):
     """Opened in the event loop that uses it; never shared across a fork."""
 
     def __init__(self, url: str, pool_size: int = 8) -> None:
         self.db = Database(url, pool_size)
         self._policies: dict[tuple[int, int], Policy] = {}
+        self._parts = [0]
+        self._work_parts = [0]
 
     async def open(self) -> None:
         """Connect and refuse a server that may forget a commit. Raises ServerError."""
@@ -32,8 +38,7 @@ class PostgresStore(Accounts, Campaigns, Loads, Dialling, Resending, Cancelling,
 
     async def ping(self) -> None:
         """Raises ServerError when PostgreSQL is away."""
-        async with self.db.transaction() as tx:
-            await tx.connection.execute("SELECT 1")
+        await self.now()
 
     async def now(self) -> datetime:
         """The clock that everything follows."""

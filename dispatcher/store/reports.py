@@ -18,7 +18,8 @@ from dispatcher.store.dnc import entry_of
 from dispatcher.store.queries import statement, statements
 
 _STALE_S = 15
-"""The tick measures every five seconds; what is older says that no tick runs."""
+"""The tick measures what moves every five seconds, and leaves a heartbeat every second."""
+_IDLE_STALE_S = 75
 
 
 class Reports:
@@ -30,7 +31,7 @@ class Reports:
         """Progress of a campaign, from its counters."""
         rows = await self._measure(campaign.id, "row")
         attempts = await self._measure(campaign.id, "attempt")
-        found = await self.db.fetch_one("reports.blocked", campaign_id=campaign.id)
+        found = await self.db.fetch_one("reports.blocked", campaign_id=campaign.id, part=campaign.part)
         assert found
         row = await self.db.fetch_one("accounts.by_id", id=found["account_id"])
         assert row
@@ -85,7 +86,7 @@ class Reports:
 
     async def export(self, campaign: Campaign) -> AsyncGenerator[ExportRow, None]:
         """Every destination of a campaign in the order it was loaded, streamed from one snapshot."""
-        async with self.db.transaction() as tx, tx.connection.cursor(name="export") as cursor:
+        async with self.db.transaction(long=True) as tx, tx.connection.cursor(name="export") as cursor:
             await cursor.execute(
                 sql.SQL(statement("reports.export")), {"part": campaign.part, "campaign_id": campaign.id}
             )
@@ -123,7 +124,8 @@ def _applies(campaign: Campaign, rows: list[Row]) -> Iterator[DncEntry]:
 
 
 def _is_fresh(row: Row) -> bool:
-    return row["pace_age_s"] is not None and row["pace_age_s"] < _STALE_S
+    age: float | None = row["pace_age_s"]
+    return age is not None and age < (_STALE_S if row["rate"] else _IDLE_STALE_S)
 
 
 def _nothing_loaded(campaign: Campaign) -> str | None:
@@ -136,7 +138,7 @@ def _blocked_by(row: Row, campaign: Campaign) -> str | None:
     if (campaign.reason or "").startswith(BY_CONFIG):
         mend = f"mend the account, then: dispatcher campaign resume {campaign.id}; or abort it and create it anew"
         return f"REFUSED by the provider, {campaign.reason}; {mend}"
-    if campaign.state is CampaignState.RUNNING and row["running_s"] > _STALE_S and not _is_fresh(row):
+    if campaign.state is CampaignState.RUNNING and row["running_s"] > _STALE_S and row["tick_age_s"] > _STALE_S:
         return "NOTHING_RUNS (no tick of beat and worker-io for a while); start them: dispatcher up, or supervisord"
     if row["account_state"] == AccountState.STOPPED and row["account_reason"] == BY_OPERATOR:
         return f"ACCOUNT_STOPPED by an operator; go on with: dispatcher account resume {row['account_name']}"

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dispatcher.domain.attempt import Call
 from dispatcher.domain.results import Channel, Frozen
 from dispatcher.store.campaigns import Policies
-from dispatcher.store.database import Transaction
-from dispatcher.store.dialling import DNC_LOCK
+from dispatcher.store.permitting import DNC_LOCK
 
 
 class Resending(Policies):
@@ -16,7 +15,7 @@ class Resending(Policies):
         """Keep requests whose answer was lost."""
         for request in requests:
             await self.db.fetch(
-                "dialling.freeze",
+                "resending.freeze",
                 digest=request.digest,
                 account_id=account_id,
                 body=request.body,
@@ -25,30 +24,31 @@ class Resending(Policies):
 
     async def take_frozen(self, account_id: int, n: int) -> list[Frozen]:
         """Requests that it is time to send again; nobody else does now."""
-        await self.db.fetch("dialling.end_expired_frozen", account_id=account_id)
-        rows = await self.db.fetch("dialling.take_frozen", account_id=account_id, n=n)
+        await self.db.fetch("resending.end_expired_frozen", account_id=account_id)
+        rows = await self.db.fetch("resending.take_frozen", account_id=account_id, n=n)
         return [Frozen(digest=row["digest"], body=row["body"], keys=tuple(row["keys"])) for row in rows]
 
     async def may_resend(self, account_id: int, request: Frozen) -> list[Call] | None:
         """Its calls, when each of them may still be dialled; else None: the bytes cannot leave one out."""
 
-        async def work(tx: Transaction) -> list[Call] | None:
-            await tx.fetch("dialling.lock_dnc_shared", lock=DNC_LOCK)
-            await tx.fetch("dialling.lock_account", account_id=account_id)
-            rows = await tx.fetch("dialling.resendable", keys=list(request.keys))
-            for row in rows:
-                policy = await self.policy(row["campaign_id"], row["policy_version"], tx)
-                if not row["may"] or (policy.window and not policy.window.window.is_open(row["now"])):
-                    return None
-            if {row["key"] for row in rows} != set(request.keys):
-                return None
-            return [
-                Call(key=r["key"], to=r["to"], caller_id=r["caller_id"], text="", channel=Channel(r["channel"]))
-                for r in rows
+        *_, rows = await self.db.message(
+            [
+                ("permitting.lock_dnc_shared", {"lock": DNC_LOCK}),
+                ("permitting.lock_account", {"account_id": account_id}),
+                ("resending.resendable", {"keys": list(request.keys)}),
             ]
-
-        return await self.db.atomically(work)
+        )
+        for row in rows:
+            policy = await self.policy(row["campaign_id"], row["policy_version"])
+            if not row["may"] or (policy.window and not policy.window.window.is_open(row["now"])):
+                return None
+        if {row["key"] for row in rows} != set(request.keys):
+            return None
+        return [
+            Call(key=r["key"], to=r["to"], caller_id=r["caller_id"], text="", channel=Channel(r["channel"]))
+            for r in rows
+        ]
 
     async def end_frozen(self, requests: Sequence[Frozen]) -> None:
         """Never send these again."""
-        await self.db.fetch("dialling.end_frozen", digests=[request.digest for request in requests])
+        await self.db.fetch("resending.end_frozen", digests=[request.digest for request in requests])

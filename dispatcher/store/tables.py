@@ -116,7 +116,6 @@ destination = Table(
     Column("result", Text),
     Column("permits", SmallInteger, nullable=False),
     Column("charged", SmallInteger, nullable=False),
-    Column("crashes", SmallInteger, nullable=False),
     Column("fence", SmallInteger, nullable=False),
     Column("retry_owner", Text, nullable=False),
     Column("due_at", INSTANT, nullable=False),
@@ -145,7 +144,7 @@ open_attempt = Table(
     Column("owner", Text, nullable=False),
     Column("lease_until", INSTANT, nullable=False),
     Column("created_at", INSTANT, nullable=False),
-    Column("permit_at", INSTANT),
+    Column("permit_at", INSTANT, nullable=False),
     Column("provider_owned", Boolean, nullable=False),
     Column("provider_call_id", Text),
     Column("provider_request_id", Text),
@@ -289,6 +288,7 @@ shift = Table(
     Column("slot", Integer, nullable=False),
     Column("owner", Text, nullable=False),
     Column("lease_until", INSTANT, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
     PrimaryKeyConstraint("account_id", "slot"),
 )
 
@@ -299,6 +299,7 @@ campaign_due = Table(
     Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
     Column("next_due_at", INSTANT),
     Column("blocked_by", Text),
+    Column("moved", Boolean, nullable=False),
 )
 
 request = Table(
@@ -348,4 +349,21 @@ audit = Table(
     Column("act", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("detail", JSONB, nullable=False),
+)
+
+attempt_ref = Table(
+    "attempt_ref",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("part", Integer, nullable=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("provider_call_id", Text),
+    Column("provider_request_id", Text),
+)
+
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at", INSTANT, nullable=False),
 )

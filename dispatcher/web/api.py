@@ -25,6 +25,8 @@ from dispatcher.flow import control
 from dispatcher.ports import Services
 
 MOST_CAMPAIGN_BYTES = 64 * 1024
+PROGRESS_BYTES, PROGRESS_EVERY_S = 64 * 1024, 30.0
+"""At least so much of a body must come in this time, unless it ends: a slower client is answered 408."""
 LoadFile = Callable[[int, Path, str, Format | None], LoadReport]
 """Loads a file in a thread of its own: campaign, file, its name, its format."""
 
@@ -61,10 +63,13 @@ router = APIRouter(prefix="/v1")
 async def create(api: Known, request: Request, request_id: RequestId = None) -> dict[str, Any]:
     """Make a campaign: the body is a campaign file as JSON."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+
+    def take(chunk: bytes) -> None:
+        body.extend(chunk)
         if len(body) > MOST_CAMPAIGN_BYTES:
             raise HTTPException(413, f"a campaign has at most {MOST_CAMPAIGN_BYTES} bytes")
+
+    await _receive(request, take)
     return campaign_document(await control.create(read_policy(_object(bytes(body))), api.services, request_id))
 
 
@@ -103,16 +108,34 @@ def _csv_line(cells: Sequence[str]) -> str:
     return line.getvalue()
 
 
+async def _receive(request: Request, take: Callable[[bytes], None]) -> None:
+    """Give the body to `take`, piece by piece. Raises HTTPException for a client that is too slow to keep its place."""
+    loop, came = asyncio.get_running_loop(), 0
+    try:
+        async with asyncio.timeout(PROGRESS_EVERY_S) as patience:
+            async for chunk in request.stream():
+                take(chunk)
+                came += len(chunk)
+                if came >= PROGRESS_BYTES:
+                    came = 0
+                    patience.reschedule(loop.time() + PROGRESS_EVERY_S)
+    except TimeoutError:
+        raise HTTPException(408, "the body came too slowly; nothing was changed") from None
+
+
 @asynccontextmanager
 async def _kept(api: Api, request: Request) -> AsyncIterator[Path]:
     """The body as a file, which is gone afterwards."""
     try:
         api.spool.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(prefix="upload-", dir=api.spool) as file:
-            async for chunk in request.stream():
+
+            def take(chunk: bytes) -> None:
                 file.write(chunk)
                 if file.tell() > api.most_load_bytes:
                     raise HTTPException(413, f"a load has at most {api.most_load_bytes} bytes; split the file")
+
+            await _receive(request, take)
             file.flush()
             yield Path(file.name)
     except ClientDisconnect:

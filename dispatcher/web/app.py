@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, api_key, open_services, secret_key
@@ -20,7 +23,7 @@ from dispatcher.ports import Services
 from dispatcher.web.api import Api
 from dispatcher.web.api import router as api_router
 from dispatcher.web.inbox import Inbox
-from dispatcher.web.postbacks import Door, router
+from dispatcher.web.postbacks import PATH, Door, Hook, is_postback
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,21 @@ async def _say_what_is_wrong(request: Request, error: Exception) -> JSONResponse
     return JSONResponse({"detail": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 422)
 
 
+class PostbacksFirst(FastAPI):
+    """Takes postbacks out before FastAPI's layers, which cost more than a postback itself."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.hook = Hook()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if is_postback(scope):
+            scope["app"] = self
+            await self.hook(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def make_app(settings: Settings, urls: Urls) -> FastAPI:
     """The application; servers are connected when it starts."""
 
@@ -77,8 +95,10 @@ def make_app(settings: Settings, urls: Urls) -> FastAPI:
             )
             yield
 
-    app = FastAPI(title="campaign dispatcher", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(router)
+    app = PostbacksFirst(
+        title="campaign dispatcher", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.router.routes.append(Route(PATH, app.hook, methods=["POST"]))  # so that other methods are answered 405
     app.include_router(api_router)
     app.add_exception_handler(DispatcherError, _say)
     app.add_exception_handler(RequestValidationError, _say_what_is_wrong)

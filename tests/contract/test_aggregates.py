@@ -1,10 +1,12 @@
 """Loads, lists, accounts, campaigns: the same cases on memory and on PostgreSQL, invariants checked after each."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from dispatcher.domain.account import AccountState
+from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd, DncPlace
 from dispatcher.domain.errors import NotAllowed, NotFound
@@ -15,16 +17,15 @@ from dispatcher.ports import Store
 from tests.factories import (
     LEASE,
     OVER,
-    claim,
     dial,
     hear,
     load,
     make_account,
     make_campaign,
     make_policy,
+    new_keys,
     news,
     number,
-    permit,
     screened,
     states,
 )
@@ -130,24 +131,24 @@ class TestLists:
 
     async def test_the_numbers_of_attempts(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1), number(2)])
-        rows = await claim(store, campaign)
-        await permit(store, campaign, rows[:1])
-        await store.dnc_add_called([r.key for r in rows], "provider", "s")
-        assert len(await store.dnc_check(rows[0].e164)) == 1
-        assert await store.dnc_check(rows[1].e164) == []
+        one, two = await dial(store, campaign)
+        await hear(store, news(one.key, D.FINAL_SUCCESS, Result.LA))
+        assert await store.numbers_of([one.key, *new_keys(1)]) == [number(1)]
+        assert sorted(await store.numbers_of([one.key, two.key])) == [number(1), number(2)]
 
 
 class TestAccounts:
     async def test_shift_slots(self, store: Store) -> None:
         account = await make_account(store, shifts=2)
-        assert await store.take_shift(account.id, "a", LEASE) == 1
-        assert await store.take_shift(account.id, "b", OVER) == 2
-        assert await store.take_shift(account.id, "c", LEASE) == 2
+        first = await store.take_shift(account.id, "a", LEASE)
+        assert first == Shift(account.id, 1, "a", 0)
+        assert await store.take_shift(account.id, "b", OVER) == Shift(account.id, 2, "b", 0)
+        assert await store.take_shift(account.id, "c", LEASE) == Shift(account.id, 2, "c", 1)
         assert await store.take_shift(account.id, "d", LEASE) is None
-        await store.leave_shift(account.id, 1, "stranger")
+        await store.leave_shift(replace(first, owner="stranger"))
         assert await store.take_shift(account.id, "d", LEASE) is None
-        await store.leave_shift(account.id, 1, "a")
-        assert await store.take_shift(account.id, "d", LEASE) == 1
+        await store.leave_shift(first)
+        assert await store.take_shift(account.id, "d", LEASE) == Shift(account.id, 1, "d", 0)
 
     async def test_missing_shifts_only_where_work_is_due(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
@@ -165,7 +166,7 @@ class TestAccounts:
         assert not await store.stop_account(account.id, "again")
         stopped = await store.account(account.id)
         assert (stopped.state, stopped.reason, stopped.stops) == (AccountState.STOPPED, "HTTP 401", 1)
-        assert await store.accounts_to_probe() == []
+        assert (await store.upkeep()).accounts_to_probe == ()
         assert await store.take_shift(account.id, "a", LEASE) is None
         assert await store.put_off_probe(stopped)
         assert await store.reopen_account(account.id)
@@ -265,7 +266,8 @@ class TestCampaigns:
         campaign = await make_campaign(store, [number(i) for i in range(5)])
         (row,) = await dial(store, campaign, 1)
         await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
-        assert [await store.abort_waiting(3) for _ in range(3)] == [3, 1, 0]
+        (moved,) = (await store.upkeep()).moved
+        assert [await store.abort_waiting(moved, 3) for _ in range(3)] == [3, 1, 0]
         assert await states(store, campaign) == {"FINISHED UNDIALED": 4, "SELECTED": 1}
         assert await hear(store, news(row.key, D.RETRYABLE, Result.BUSY)) == ["Finish"]
         assert await states(store, campaign) == {"FINISHED UNDIALED": 4, "FINISHED BUSY": 1}
@@ -277,6 +279,6 @@ class TestCampaigns:
         campaign = await make_campaign(store, [number(1), number(2)])
         await dial(store, campaign, 1)
         before = await states(store, campaign)
-        await store.fold_counters()
-        await store.fold_counters()
+        await store.upkeep()
+        await store.upkeep()
         assert await states(store, campaign) == before == {"READY": 1, "SELECTED": 1}

@@ -14,7 +14,7 @@ from dispatcher.domain.states import FINAL, LEGAL_MOVES, Actor, State
 from dispatcher.store import PostgresStore
 from dispatcher.store.migrate import migrate, newest_revision
 from dispatcher.store.tables import metadata
-from tests.factories import claim, dial, hear, make_campaign, news, number
+from tests.factories import dial, hear, make_campaign, news, number
 
 
 async def force(store: PostgresStore, statement: str) -> None:
@@ -66,7 +66,8 @@ def place(state: State, actor: str) -> bytes:
         "UPDATE destination SET retry_owner = 'PROVIDER'",
         "DELETE FROM destination",
         "UPDATE open_attempt SET permit_at = now()",
-        "UPDATE open_attempt SET phase = 'INTENT', permit_at = NULL",
+        "UPDATE open_attempt SET phase = 'INTENT'",
+        "UPDATE open_attempt SET permit_at = NULL",
         "UPDATE open_attempt SET e164 = '+12025550999'",
         "UPDATE open_attempt SET key = '0000000000000'",
         "INSERT INTO open_attempt SELECT * FROM open_attempt",
@@ -91,7 +92,7 @@ async def test_what_the_database_refuses(postgres: PostgresStore, statement: str
 
 async def test_two_open_attempts_for_one_person_cannot_be(postgres: PostgresStore) -> None:
     campaign = await make_campaign(postgres, [number(1)])
-    await claim(postgres, campaign)
+    await dial(postgres, campaign)
     copy = (
         "INSERT INTO open_attempt SELECT (jsonb_populate_record(o, "
         '\'{"key": "0000000000000", "destination_id": 999}\')).* FROM open_attempt AS o'

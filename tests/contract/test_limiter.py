@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,10 +11,10 @@ from redis.asyncio import Redis
 
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.ledger import worst_second
-from dispatcher.domain.pacing import Limit, reserve
+from dispatcher.domain.pacing import LONGEST_BOOKING_S, Limit, Memory, relied_on, reserve
 from dispatcher.embedded import Servers
 from dispatcher.limits import RedisLimiter
-from dispatcher.limits.limiter import PREFIX
+from dispatcher.limits.limiter import MEMORY, PREFIX
 
 TOLERANCE_S = 0.05
 
@@ -26,25 +27,47 @@ async def clean(servers: Servers) -> str:
     return servers.redis_url
 
 
-@settings(max_examples=25)
+async def remember(redis: Redis, age_s: float, run: str | None = None) -> None:
+    """Write down a memory that began so long ago; with limits that are all free, when nothing else is said."""
+    await redis.flushall()
+    run = run or (await redis.info("server"))["run_id"]
+    seconds, micros = await redis.time()
+    await redis.set(MEMORY, f"{run} {seconds * 1_000_000 + micros - round(age_s * 1e6)}")
+
+
+Asked = tuple[int, float, float]
+
+
+@settings(max_examples=40)
 @given(
     st.floats(0.01, 3),
     st.floats(0.01, 3),
-    st.lists(st.tuples(st.integers(1, 40), st.floats(0, 3), st.floats(0, 1)), min_size=1, max_size=5),
+    st.floats(0, 8),
+    st.sampled_from(["ours", "another run's", "lost"]),
+    st.lists(st.one_of(st.none(), st.tuples(st.integers(1, 40), st.floats(0, 5), st.floats(0, 1))), max_size=6),
 )
 async def test_it_books_as_the_domain_says(
-    clean: str, one: float, two: float, asked: list[tuple[int, float, float]]
+    clean: str, one: float, two: float, age: float, memory: str, asked: list[Asked | None]
 ) -> None:
-    limiter = RedisLimiter(clean)
-    redis = Redis.from_url(clean)
-    await redis.flushall()
-    limits = [Limit("a", one), Limit("b", two)]
+    """Whatever the server remembers at first, and when it loses that (None)."""
+    limiter, redis, twin = RedisLimiter(clean), Redis.from_url(clean), [Limit("a", one), Limit("b", two)]
+    limits = list(twin)
+    await remember(redis, age, "abc" if memory == "another run's" else None)
+    if memory == "lost":
+        await redis.flushall()
+    found = None if memory == "lost" else Memory(memory, time.monotonic() - age)
     try:
-        for n, horizon, share in asked:
-            lead = horizon * share
+        for step in asked:
+            if step is None:
+                await redis.flushall()
+                twin, found = list(limits), None
+                continue
+            n, horizon, share = step
+            lead = min(horizon, LONGEST_BOOKING_S) * share
             before = time.monotonic()
-            expected, limits = reserve(limits, n, horizon, before, lead)
-            booking = await limiter.reserve([Limit("a", one), Limit("b", two)], n, horizon, lead)
+            found = relied_on(found, "ours", before)
+            expected, twin = reserve(twin, n, horizon, before, lead, found.since)
+            booking = await limiter.reserve(limits, n, horizon, lead)
             # a slot right at the horizon may fall on either side of it: clocks differ by the way to the server
             assert abs(len(booking.delays_s) - len(expected.delays_s)) <= 1
             for ours, theirs in zip(booking.delays_s, expected.delays_s, strict=False):
@@ -52,8 +75,8 @@ async def test_it_books_as_the_domain_says(
             if len(booking.delays_s) != len(expected.delays_s):
                 return
             if not expected.delays_s:
-                assert booking.blocked_by == expected.blocked_by or one == two
-                assert abs(booking.wait_s - expected.wait_s) < TOLERANCE_S
+                assert booking.blocked_by == expected.blocked_by or abs(one - two) < TOLERANCE_S
+                assert abs(booking.wait_s - max(0.0, expected.wait_s)) < TOLERANCE_S
     finally:
         await limiter.close()
         await redis.aclose()
@@ -61,6 +84,9 @@ async def test_it_books_as_the_domain_says(
 
 async def test_workers_together_keep_the_limit(clean: str) -> None:
     rate, limiters = 200.0, [RedisLimiter(clean) for _ in range(4)]
+    redis = Redis.from_url(clean)
+    await remember(redis, 4)
+    await redis.aclose()
     sent: list[float] = []
 
     async def work(limiter: RedisLimiter) -> None:
@@ -79,15 +105,41 @@ async def test_workers_together_keep_the_limit(clean: str) -> None:
     assert len(sent) / span > 0.97 * rate
 
 
-async def test_a_forgotten_limit_opens_a_second_later(clean: str) -> None:
+async def test_a_limit_is_kept_an_hour_and_a_memory_for_good(clean: str) -> None:
     limiter = RedisLimiter(clean)
     redis = Redis.from_url(clean)
     try:
-        await limiter.reserve([Limit("a", 0.1)], 5, 2.0)
-        await redis.flushall()
-        booking = await limiter.reserve([Limit("a", 0.1)], 5, 2.0)
-        assert 0.95 < booking.delays_s[0] <= 1.05
-        assert await redis.ttl(f"{PREFIX}a") > 3000
+        await limiter.open()
+        assert await redis.ttl(MEMORY) == -1
+        assert (await limiter.reserve([Limit("a", 0.1)], 5, 2.0)).wait_s > LONGEST_BOOKING_S
+        assert not await redis.exists(f"{PREFIX}a")  # who is refused leaves nothing behind
+        await remember(redis, 4)
+        assert (await limiter.reserve([Limit("a", 0.1)], 5, 2.0)).delays_s[0] < TOLERANCE_S
+        assert await redis.ttl(f"{PREFIX}a") > 3500
+    finally:
+        await limiter.close()
+        await redis.aclose()
+
+
+async def test_an_answer_that_took_too_long_is_worth_nothing(clean: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = RedisLimiter(clean)
+    redis = Redis.from_url(clean)
+    try:
+        await remember(redis, 4)
+        limit = [Limit("a", 0.1)]
+        assert len((await limiter.reserve(limit, 2, 1.0)).delays_s) == 2
+        asked = limiter._ask
+
+        async def slowly(*args: Any) -> list[str]:
+            answer = await asked(*args)
+            await asyncio.sleep(0.45)
+            return answer
+
+        monkeypatch.setattr(limiter, "_ask", slowly)
+        first = await limiter.reserve(limit, 3, 1.0)  # at 0.2, 0.3 and 0.4
+        assert (first.delays_s, first.blocked_by) == ((), "REDIS_SLOW")
+        second = await limiter.reserve(limit, 8, 1.0)  # eight in 0.7 s: half of them are over
+        assert len(second.delays_s) in (3, 4)
     finally:
         await limiter.close()
         await redis.aclose()

@@ -15,7 +15,7 @@ from dispatcher.store import PostgresStore
 from tests.factories import (
     LEASE,
     OVER,
-    claim,
+    dial,
     hear,
     load,
     make_account,
@@ -86,9 +86,8 @@ class TestPlaces:
     @pytest.mark.parametrize("listed", [number(1), number(1)[:8] + "*", "+1*"])
     async def test_numbers_and_prefixes_refuse_the_permit(self, store: Store, listed: str) -> None:
         campaign = await make_campaign(store, [number(1)])
-        rows = await claim(store, campaign)
         await store.dnc_add(DncAdd(numbers=(listed,), list="l", source="s"))
-        assert await permit(store, campaign, rows) == set()
+        assert (await permit(store, campaign)).granted == ()
         assert await states(store, campaign) == {"DNC": 1}
 
     @pytest.mark.parametrize(
@@ -129,8 +128,7 @@ class TestPlaces:
 
     async def test_calls_that_are_out_to_a_prefix_are_named(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
-        rows = await claim(store, campaign)
-        await permit(store, campaign, rows)
+        rows = await dial(store, campaign)
         report = await store.dnc_add(DncAdd(numbers=(number(1)[:6] + "*",), list="l", source="s"))
         assert report.still_out == (rows[0].key,)
         await hear(store, news(rows[0].key, D.FINAL_SUCCESS, Result.LA))
@@ -144,17 +142,16 @@ class TestImports:
         assert await store.dnc_check(number(1)) == []
         assert await store.dnc_activate(ticket) == 2
         assert [(e.list, e.number) for e in await store.dnc_check("+19005550101")] == [("l", "+1900*")]
-        found = [await store.dnc_screen_waiting(campaign, 0, 1)]
-        found.append(await store.dnc_screen_waiting(campaign, found[0][0] or 0, 5))
-        assert [moved for _, moved in found] == [1, 0]
-        assert await store.dnc_screen_waiting(campaign, found[1][0] or 0, 5) == (None, 0)
+        found = [await store.dnc_screen_waiting(campaign, None, 1)]
+        found.append(await store.dnc_screen_waiting(campaign, found[0][0], 5))
+        assert sorted(moved for _, moved in found) == [0, 1]
+        assert await store.dnc_screen_waiting(campaign, found[1][0], 5) == (None, 0)
         assert await states(store, campaign) == {"DNC": 1, "READY": 1}
 
     async def test_the_permit_asks_imports(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
-        rows = await claim(store, campaign)
         await imported(store, [number(1)])
-        assert await permit(store, campaign, rows) == set()
+        assert (await permit(store, campaign)).refused == 1
         assert await states(store, campaign) == {"DNC": 1}
 
     async def test_the_same_file_again_is_the_same_import(self, store: Store) -> None:

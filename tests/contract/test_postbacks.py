@@ -8,13 +8,14 @@ from tests.factories import make_account
 async def test_the_same_bytes_are_stored_once(store: Store) -> None:
     account = await make_account(store)
     raw = RawPostback(account_id=account.id, content_type="application/json", body=b"{}", source_ip="127.0.0.1")
-    assert not await store.postbacks_wait()
+    assert not (await store.upkeep()).postbacks_wait
     await store.save_postbacks([raw, raw])
     await store.save_postbacks([raw])
-    assert await store.postbacks_wait()
-    (taken,) = await store.take_postbacks(10)
+    assert (await store.upkeep()).postbacks_wait
+    accounts, (taken,) = await store.take_postbacks(10)
+    assert list(accounts) == [taken.account_id]
     assert (taken.body, taken.tries, taken.account_id) == (b"{}", 1, account.id)
-    assert await store.take_postbacks(10) == []
+    assert await store.take_postbacks(10) == ({}, [])
 
 
 async def test_what_is_unmatched_comes_again_and_what_is_applied_does_not(store: Store) -> None:
@@ -25,8 +26,8 @@ async def test_what_is_unmatched_comes_again_and_what_is_applied_does_not(store:
             for body in (b"1", b"2")
         ]
     )
-    one, two = await store.take_postbacks(10)
+    _, (one, two) = await store.take_postbacks(10)
     again = PostbackMark(one.id, PostbackState.UNMATCHED, "later", 0)
-    await store.mark_postbacks([again, PostbackMark(two.id, PostbackState.APPLIED)])
-    assert [(p.id, p.tries) for p in await store.take_postbacks(10)] == [(one.id, 2)]
+    await store.settle([], [], None, [again, PostbackMark(two.id, PostbackState.APPLIED)])
+    assert [(p.id, p.tries) for p in (await store.take_postbacks(10))[1]] == [(one.id, 2)]
     assert unmatched(one).state is PostbackState.UNMATCHED

@@ -7,12 +7,13 @@ import pytest
 from dispatcher.domain.account import BY_OPERATOR, AccountState
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, Scope
+from dispatcher.domain.permitting import Hold
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
 from dispatcher.domain.story import tell
 from dispatcher.ports import Store
 from dispatcher.store import PostgresStore
-from tests.factories import claim, dial, hear, load, make_account, make_campaign, news, number, permit
+from tests.factories import a_shift, ask_for, dial, hear, load, make_account, make_campaign, news, number
 
 RULES = {"BUSY": {"delays": ["5m"]}, "jitter": 0.0}
 
@@ -70,8 +71,8 @@ class TestStory:
         text = await told(postgres, campaign, 2)
         assert "the provider rings again by itself" in text
         assert "on do-not-call list late: it will not be dialled again" in text
-        await claim(postgres, campaign)
-        assert "a worker holds it until" in await told(postgres, campaign, 3)
+        await dial(postgres, campaign)
+        assert "its request is on the wire" in await told(postgres, campaign, 3)
         assert await postgres.story(campaign, number(9)) is None
 
 
@@ -95,11 +96,11 @@ async def test_an_export_holds_every_record_in_order(postgres: PostgresStore) ->
 class TestHeldAccounts:
     async def test_a_person_stops_and_resumes(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
-        rows = await claim(store, campaign)
-        assert await store.hold_account(campaign.account_id)
-        assert not await store.hold_account(campaign.account_id)
-        assert await permit(store, campaign, rows) == set()
-        assert await store.accounts_to_probe() == []
+        async with a_shift(store, campaign) as shift:
+            assert await store.hold_account(campaign.account_id)
+            assert not await store.hold_account(campaign.account_id)
+            assert (await store.permit(ask_for(campaign, shift))).held is Hold.ACCOUNT_STOPPED
+        assert (await store.upkeep()).accounts_to_probe == ()
         assert not await store.stop_account(campaign.account_id, "HTTP 401")
         account = await store.account(campaign.account_id)
         assert (account.state, account.reason) == (AccountState.STOPPED, BY_OPERATOR)
@@ -122,22 +123,22 @@ class TestStatus:
     @pytest.mark.parametrize("measured", [True, False])
     async def test_without_a_tick_it_says_that_nothing_runs(self, postgres: PostgresStore, measured: bool) -> None:
         campaign = await make_campaign(postgres, [number(1)])
-        if measured:
-            await postgres.measure_pace()
         async with postgres.db.transaction() as tx:
+            if not measured:  # the last tick was long ago
+                await tx.connection.execute("UPDATE heartbeat SET at = at - interval '1 min'")
             await tx.connection.execute("UPDATE campaign SET started_at = started_at - interval '1 min'")
         blocked = (await postgres.status(campaign)).blocked_by
         assert (blocked or "").startswith("NOTHING_RUNS") is not measured
 
     async def test_rate_and_what_is_out(self, postgres: PostgresStore) -> None:
         campaign = await make_campaign(postgres, [number(i) for i in range(4)], cps=7)
-        await postgres.measure_pace()
+        await postgres.measure_pace(10)
         async with postgres.db.transaction() as tx:
             await tx.connection.execute("UPDATE campaign_pace SET at = at - interval '8 s'")
         rows = await dial(postgres, campaign, 4)
         await hear(postgres, news(rows[0].key, D.PROVIDER_RETRY), news(rows[1].key, D.RETRYABLE, Result.BUSY))
-        await postgres.fold_counters()
-        await postgres.measure_pace()
+        await postgres.upkeep()
+        await postgres.measure_pace(10)
         status = await postgres.status(campaign)
         assert status.rate == pytest.approx(0.5, rel=0.05)
         assert status.limit == pytest.approx(7 * 0.98)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from dispatcher.domain.results import Channel, Disposition, Frozen, News, Outcome, Result, Sighting, Source
 from dispatcher.ports import Store
-from tests.factories import dial, hear, make_account, make_campaign, news, number
+from tests.factories import accounts_to_ask, dial, hear, make_account, make_campaign, news, number
 
 WINDOW = timedelta(hours=1)
 
@@ -18,7 +18,7 @@ async def test_without_a_proof_nothing_is_kept(store: Store) -> None:
     await store.freeze(account.id, [frozen("0123456789abc")])
     await store.prove_dedupe(account.id, WINDOW)
     assert await store.take_frozen(account.id, 10) == []
-    assert account.id not in await store.accounts_to_ask()
+    assert account.id not in await accounts_to_ask(store)
 
 
 async def test_a_proof_holds_for_what_was_probed_only(store: Store) -> None:
@@ -66,7 +66,7 @@ async def test_late_news_of_a_request_finds_a_closed_call_that_never_had_an_id(s
     await hear(store, News(mine.key, over, Source.POSTBACK))
     outcome = Outcome(disposition=Disposition.FINAL_SUCCESS, result=Result.LA, provider_call_id="call-1")
     sighting = Sighting(outcome=outcome, to=number(1), request_id="request-1")
-    assert await store.match(account.id, [sighting]) == [mine.key]
+    assert [at and at.key for at in await store.match(account.id, [sighting])] == [mine.key]
 
 
 async def test_a_request_and_a_number_find_an_open_call_of_no_other_id(store: Store) -> None:
@@ -79,7 +79,8 @@ async def test_a_request_and_a_number_find_an_open_call_of_no_other_id(store: St
     async def found(call: str, channel: Channel = Channel.VOICE) -> str | None:
         outcome = Outcome(disposition=Disposition.IN_FLIGHT, provider_call_id=call)
         sighting = Sighting(outcome=outcome, to=number(1), request_id="request-1", channel=channel)
-        return (await store.match(account.id, [sighting]))[0]
+        (at,) = await store.match(account.id, [sighting])
+        return at.key if at else None
 
     assert await found("call-1") == mine.key
     assert await found("call-1", Channel.TEXT) is None

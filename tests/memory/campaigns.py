@@ -1,16 +1,17 @@
 """Accounts and campaigns in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dispatcher.domain.account import BY_OPERATOR, Account, AccountState, NewAccount, probe_after, slowed, stops_now
+from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, Policy
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.domain.results import Result
-from dispatcher.domain.states import Actor, State
-from dispatcher.domain.tick import DueHead, DueMark, DueWork
+from dispatcher.domain.states import Actor, Phase, State
+from dispatcher.domain.tick import DueHead, DueMark, DueWork, Moved, Upkeep
 from tests.memory.tables import Tables
 
 
@@ -101,26 +102,23 @@ class Campaigns(Tables):
         self.probe_at[account.id] = self.clock() + probe_after(account.stops + 1)
         return True
 
-    async def accounts_to_probe(self) -> list[Account]:
-        now = self.clock()
-        stopped = [a for a in self.accounts_.values() if a.state is AccountState.STOPPED]
-        return [await self.account(a.id) for a in stopped if self.probe_at[a.id] <= now]
-
     async def next_slot_in(self, account_id: int, wait: timedelta) -> None:
         self.next_slot[account_id] = self.clock() + wait
 
-    async def take_shift(self, account_id: int, owner: str, lease: timedelta) -> int | None:
+    async def take_shift(self, account_id: int, owner: str, lease: timedelta) -> Shift | None:
         account, now = await self.account(account_id), self.clock()
         for slot in range(1, account.shifts + 1):
             held = self.shifts.get((account_id, slot))
             if account.state is AccountState.OPEN and (held is None or held[1] <= now):
-                self.shifts[account_id, slot] = (owner, now + lease)
-                return slot
+                shift = Shift(account_id, slot, owner, held[0].epoch + 1 if held else 0)
+                self.shifts[account_id, slot] = (shift, now + lease)
+                return shift
         return None
 
-    async def leave_shift(self, account_id: int, slot: int, owner: str) -> None:
-        if self.shifts.get((account_id, slot), ("", None))[0] == owner:
-            del self.shifts[account_id, slot]
+    async def leave_shift(self, shift: Shift) -> None:
+        held = self.shifts.get((shift.account_id, shift.slot))
+        if held and held[0].owner == shift.owner:
+            del self.shifts[shift.account_id, shift.slot]
 
     async def missing_shifts(self) -> dict[int, int]:
         now, missing = self.clock(), {}
@@ -183,26 +181,45 @@ class Campaigns(Tables):
         if request_id:
             self.asked[request_id] = (campaign_id, to)
         self.campaigns_[campaign_id] = replace(campaign, state=to, reason=reason)
+        self.moved.add(campaign_id)
         if to is CampaignState.ABORTED:
             self._cancel([a for a in self._open() if a.row.campaign_id == campaign_id], aborted=True)
         return self.campaigns_[campaign_id]
 
-    async def due_heads(self) -> list[DueHead]:
+    async def upkeep(self) -> Upkeep:
+        now = self.clock()
+        due = {i for i, m in self.marks.items() if m.next_due_at and m.next_due_at <= now}
+        looked = [self.campaigns_[i] for i in sorted(self.moved | due)]
+        states = (CampaignState.RUNNING, CampaignState.ABORTED)
+        stopped = [a.id for a in self.accounts_.values() if a.state is AccountState.STOPPED]
+        gone = [a.key for a in self._open() if a.phase is Phase.SENDING and a.lease_until <= now]
+        return Upkeep(
+            moved=tuple(Moved(c.id, c.part, c.state) for c in looked if c.state in states),
+            expired=tuple(gone),
+            postbacks_wait=bool(self._takeable()),
+            accounts_to_ask=tuple(self._accounts_to_ask()),
+            accounts_to_probe=tuple(i for i in stopped if self.probe_at[i] <= now),
+        )
+
+    async def due_heads(self, campaigns: Sequence[Moved]) -> list[DueHead]:
         heads = []
-        for campaign in self.campaigns_.values():
+        for campaign in (self.campaigns_[m.campaign_id] for m in campaigns):
             if campaign.state is not CampaignState.RUNNING:
                 continue
             due = min((r.due_at for r in self._waiting(campaign.id)), default=None)
             idle = not any(a.row.campaign_id == campaign.id for a in self._open())
             mine = [t for (c, _), t in self.loads.items() if c == campaign.id]
             idle = idle and all(t.is_done for t in mine) and bool(mine)
-            heads.append(DueHead(campaign.id, campaign.account_id, campaign.policy.window, due, idle, self.clock()))
+            window, now = campaign.policy.window, self.clock()
+            heads.append(DueHead(campaign.id, campaign.account_id, window, due, idle, now, ""))
+            self.moved.discard(campaign.id)
         return heads
 
-    async def mark_due(self, marks: list[DueMark]) -> None:
+    async def mark_due(self, marks: Sequence[DueMark]) -> None:
         self.marks |= {m.campaign_id: m for m in marks}
+        self.moved |= {m.campaign_id for m in marks if m.look_again}
 
-    async def due_work(self, account_id: int, n: int) -> list[DueWork]:
+    async def due_work(self, account_id: int, n: int) -> tuple[Account, list[DueWork]]:
         now, work = self.clock(), []
         for mark in self.marks.values():
             campaign = self.campaigns_[mark.campaign_id]
@@ -211,25 +228,26 @@ class Campaigns(Tables):
                 due = sum(r.due_at <= now for r in self._waiting(campaign.id))
                 if due:
                     work.append(DueWork(campaign.id, 0, campaign.policy.weight, 1, campaign.policy, min(due, n)))
-        return work
+        return await self.account(account_id), work
 
     async def finish_campaign(self, campaign_id: int) -> bool:
-        head = next((h for h in await self.due_heads() if h.campaign_id == campaign_id), None)
-        if head is None or head.due_at is not None or not head.is_idle:
+        campaign = self.campaigns_[campaign_id]
+        heads = await self.due_heads([Moved(campaign_id, 0, campaign.state)])
+        if not heads or heads[0].due_at is not None or not heads[0].is_idle:
+            self.moved.add(campaign_id)
             return False
-        self.campaigns_[campaign_id] = replace(self.campaigns_[campaign_id], state=CampaignState.DONE)
+        self.campaigns_[campaign_id] = replace(campaign, state=CampaignState.DONE)
         return True
 
-    async def abort_waiting(self, n: int) -> int:
-        aborted = [c.id for c in self.campaigns_.values() if c.state is CampaignState.ABORTED]
-        waiting = [r for i in aborted for r in self._waiting(i)][:n]
+    async def abort_waiting(self, campaign: Moved, n: int) -> int:
+        waiting = self._waiting(campaign.campaign_id)[:n]
         for row in waiting:
             self._move(row, State.FINISHED, Actor.ABORT, "ABORTED", row.result or Result.UNDIALED)
+        if not waiting:
+            self.moved.discard(campaign.campaign_id)
         return len(waiting)
 
-    async def fold_counters(self) -> None: ...
-
-    async def measure_pace(self) -> dict[int, datetime]:
+    async def measure_pace(self, n: int) -> dict[int, datetime]:
         return {}
 
     async def alert_once(self, act: str, subject: str, detail: dict[str, Any]) -> bool:

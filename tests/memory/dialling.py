@@ -1,24 +1,32 @@
 """Loads and dialling in memory."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from dispatcher.domain.account import AccountState
-from dispatcher.domain.attempt import Claimed, OpenCall
+from dispatcher.domain.attempt import OpenCall, Shift
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.loading import LoadReport, LoadTicket, Reject
-from dispatcher.domain.permitting import Applicant, Gate, Refusal, Stale, grant, refused
-from dispatcher.domain.results import REACHED, Disposition, News, Outcome, Result, Sighting, Source
+from dispatcher.domain.permitting import (
+    REACHED_EARLIER,
+    Candidate,
+    Gate,
+    PermitRequest,
+    Permits,
+    Permitted,
+    held_by,
+    refusal,
+    room_of,
+)
+from dispatcher.domain.postback import PostbackMark
+from dispatcher.domain.results import Disposition, News, Outcome, Sighting, Source
 from dispatcher.domain.screening import Screened
-from dispatcher.domain.settling import Await, Decision, Finish, PutBack, Redial, Situation, next_step
-from dispatcher.domain.states import FINAL, OPEN, Actor, Phase, RetryOwner, State
-from dispatcher.domain.tick import DueWork
+from dispatcher.domain.settling import BUSY_WAIT, next_step
+from dispatcher.domain.states import FINAL, OPEN, Actor, RetryOwner, State
+from dispatcher.domain.steps import Await, Decision, PutBack, Redial, Situation
 from tests.memory.tables import Attempt, Row, Tables
-
-SAID_YES = REACHED - {Result.AM}
 
 
 class Dialling(Tables):
@@ -101,6 +109,7 @@ class Dialling(Tables):
         for key, known in self.loads.items():
             if known is ticket:
                 self.loads[key] = replace(ticket, is_done=True)
+        self.moved.add(campaign.id)
         return await self.load_report(ticket)
 
     async def load_report(self, ticket: LoadTicket) -> LoadReport:
@@ -120,114 +129,130 @@ class Dialling(Tables):
     async def fail_dead_loads(self) -> int:
         return 0
 
-    async def claim(
-        self,
-        work: DueWork,
-        account_id: int,
-        keys: Sequence[str],
-        *,
-        caller_id: str,
-        retries: int,
-        owner: str,
-        lease: timedelta,
-    ) -> list[Claimed]:
-        now, n = self.clock(), len(keys)
-        due = sorted((r for r in self._waiting(work.campaign_id) if r.due_at <= now), key=lambda r: (r.due_at, r.id))
-        fresh = [r for r in due if r.state is State.READY]
-        again = [r for r in due if r.state is State.CALLBACK][: max(retries, n - min(n, len(fresh)))]
-        picked = sorted(again + fresh[: max(0, n - len(again))], key=lambda r: (r.e164 or "", r.id))
-        claimed = []
-        campaign = self.campaigns_[work.campaign_id]
-        for key, row in zip(keys, picked, strict=False):
+    async def permit(self, ask: PermitRequest) -> Permits:
+        now, campaign = self.clock(), self.campaigns_[ask.work.campaign_id]
+        gate = self._gate(ask, now)
+        held = held_by(gate, ask.terms)
+        room = 0 if held else min(len(ask.keys), room_of(gate, ask.terms))
+        granted, refusals = [], 0
+        for key, row in zip(ask.keys, self._pick(ask, now, room), strict=False):
             if any(a.row.e164 == row.e164 for a in self._open()):
-                row.due_at, row.reason = now + timedelta(seconds=60), "PERSON_BUSY"
-                continue
-            row.fence += 1
-            self._move(row, State.SELECTED, Actor.CLAIMER)
-            self.attempts[key] = Attempt(key, row, campaign, account_id, caller_id, row.fence, owner, now + lease)
-            claimed.append(
-                Claimed(
-                    key=key,
-                    part=0,
-                    destination_id=row.id,
-                    campaign_id=campaign.id,
-                    fence=row.fence,
-                    e164=row.e164 or "",
-                    caller_id=caller_id,
-                    variables=row.variables,
-                )
-            )
-        return claimed
+                row.due_at, row.reason, row.version = now + BUSY_WAIT, "PERSON_BUSY", row.version + 1
+            elif refused := refusal(self._candidate(row, campaign), gate, ask.terms):
+                self._move(row, refused.state, Actor.PERMIT, refused.reason, refused.result)
+                refusals += 1
+            else:
+                granted.append(self._grant(key, row, ask, now))
+        left = sum(r.due_at <= now for r in self._waiting(campaign.id))
+        return Permits(granted=tuple(granted), refused=refusals, held=held_by(gate, ask.terms), due_left=left)
 
-    async def permit(
-        self, account_id: int, group: Sequence[Claimed], *, owner: str, lease: timedelta
-    ) -> tuple[set[str], dict[str, Refusal]]:
-        now = self.clock()
-        account = replace(self.accounts_[account_id], as_of=now)
-        campaign = self.campaigns_[group[0].campaign_id]
-        flying = [
-            a
-            for a in self._open()
-            if a.permit_at and not a.provider_owned and a.permit_at > now - account.in_flight_ttl
-        ]
-        here = sum(a.row.campaign_id == campaign.id for a in flying)
-        busy = sum(a.account_id == account_id for a in flying)
-        gate = Gate(
+    def _gate(self, ask: PermitRequest, now: datetime) -> Gate:
+        account, campaign = self.accounts_[ask.shift.account_id], self.campaigns_[ask.work.campaign_id]
+        flying = [a for a in self._open() if not a.provider_owned and a.permit_at > now - account.in_flight_ttl]
+        shift, until = self.shifts.get((ask.shift.account_id, ask.shift.slot), (None, now))
+        return Gate(
             now=now,
+            shift_is_live=shift == ask.shift and until > now,
             account_state=account.state,
             throttled_until=account.throttled_until,
             campaign_state=campaign.state,
-            policy=campaign.policy,
-            account_room=account.in_flight - busy,
-            campaign_room=campaign.policy.in_flight - here,
+            policy_version=campaign.policy_version,
+            account_room=account.in_flight - sum(a.account_id == account.id for a in flying),
+            campaign_busy=sum(a.row.campaign_id == campaign.id for a in flying),
         )
-        known = {c.key: a for c in group if (a := self.attempts.get(c.key)) and a.phase in OPEN and a.owner == owner}
-        granted, refusals = grant([self._applicant(a, now) for a in known.values()], gate)
-        for key in granted:
-            attempt = known[key]
-            attempt.phase, attempt.permit_at, attempt.lease_until = Phase.SENDING, now, now + lease
-            attempt.row.permits += 1
-            attempt.row.charged += 1
-            attempt.row.crashes = 0
-            attempt.row.first_dialled_at = attempt.row.first_dialled_at or now
-        for key, refusal in refusals.items():
-            if not isinstance(refusal, Stale):
-                self._apply(known[key], refused(key, campaign.id, refusal))
-        return set(granted), refusals | {c.key: Stale() for c in group if c.key not in known}
 
-    def _applicant(self, attempt: Attempt, now: datetime) -> Applicant:
-        row = attempt.row
-        return Applicant(
-            key=attempt.key,
+    def _pick(self, ask: PermitRequest, now: datetime, n: int) -> list[Row]:
+        waiting = (r for r in self._waiting(ask.work.campaign_id) if r.due_at <= now)
+        due = sorted(waiting, key=lambda r: (r.due_at, r.id))
+        fresh = [r for r in due if r.state is State.READY]
+        wanted = min(n, max(ask.retries, n - min(len(ask.keys), len(fresh))))
+        again = [r for r in due if r.state is State.CALLBACK][:wanted]
+        return sorted(again + fresh[: n - len(again)], key=lambda r: (r.e164 or "", r.id))
+
+    def _candidate(self, row: Row, campaign: Campaign) -> Candidate:
+        return Candidate(
+            on_dnc=self._on_list(row.e164 or "", campaign) is not None,
+            reached=next(
+                (a.result for a in self.attempts.values() if a.row is row and a.result in REACHED_EARLIER), None
+            ),
+            permits=row.permits,
+            charged=row.charged,
+            first_dialled_at=row.first_dialled_at,
+            last_result=row.result,
+        )
+
+    def _grant(self, key: str, row: Row, ask: PermitRequest, now: datetime) -> Permitted:
+        row.fence, row.permits, row.charged = row.fence + 1, row.permits + 1, row.charged + 1
+        row.first_dialled_at = row.first_dialled_at or now
+        self._move(row, State.SELECTED, Actor.PERMIT)
+        campaign, account_id, until = self.campaigns_[row.campaign_id], ask.shift.account_id, now + ask.lease
+        owner = ask.shift.owner
+        self.attempts[key] = Attempt(key, row, campaign, account_id, ask.caller_id, row.fence, owner, until, now)
+        return Permitted(
+            key=key,
+            part=0,
+            destination_id=row.id,
+            campaign_id=row.campaign_id,
+            fence=row.fence,
             e164=row.e164 or "",
-            phase=attempt.phase,
-            state=row.state,
-            is_latest=row.fence == attempt.fence,
-            lease_over=attempt.lease_until <= now,
+            caller_id=ask.caller_id,
+            variables=row.variables,
+            permit_at=now,
             permits=row.permits,
             charged=row.charged,
             due_at=row.due_at,
             first_dialled_at=row.first_dialled_at,
             last_result=row.result,
-            on_dnc=self._on_list(row.e164 or "", attempt.campaign) is not None,
-            reached=next((a.result for a in self.attempts.values() if a.row is row and a.result in SAID_YES), None),
+            version=self._versions(self.attempts[key])[0],
         )
 
-    async def settle(self, news: Sequence[News], draws: Sequence[float]) -> list[Decision]:
+    def _versions(self, attempt: Attempt) -> tuple[str, str]:
+        version = f"{attempt.row.version} {attempt.version}"
+        return version, version
+
+    async def void_permits(self, shift: Shift) -> Shift | None:
+        held, until = self.shifts.get((shift.account_id, shift.slot), (None, self.clock()))
+        if held is None or held.owner != shift.owner:
+            return None
+        raised = replace(held, epoch=held.epoch + 1)
+        self.shifts[shift.account_id, shift.slot] = (raised, until)
+        return raised
+
+    async def existing(self, keys: Sequence[str]) -> list[str]:
+        return [key for key in keys if key in self.attempts and self.attempts[key].phase in OPEN]
+
+    async def settle(
+        self,
+        news: Sequence[News],
+        draws: Sequence[float],
+        known: Mapping[str, Situation] | None = None,
+        marks: Sequence[PostbackMark] = (),
+    ) -> list[Decision]:
         decided = []
         for item, draw in zip(news, draws, strict=True):
-            attempt = self.attempts.get(item.key)
-            if attempt:
-                decision = next_step(item, self._situation(attempt), draw)
+            if attempt := self.attempts.get(item.key):
+                at = (known or {}).get(item.key)
+                if at is None or at.version != self._versions(attempt):
+                    at = self._situation(attempt)
+                decision = next_step(item, at, draw)
+                if _waits(decision):  # confirmed under the lists' lock
+                    decision = next_step(item, self._situation(attempt), draw)
                 self._apply(attempt, decision)
                 decided.append(decision)
+        self._mark(marks)
         return decided
+
+    async def numbers_of(self, keys: Sequence[str]) -> list[str]:
+        return [a.row.e164 or "" for key in keys if (a := self.attempts.get(key))]
 
     def _situation(self, attempt: Attempt) -> Situation:
         row, now = attempt.row, self.clock()
         return Situation(
             key=attempt.key,
+            part=0,
+            destination_id=row.id,
             campaign_id=row.campaign_id,
+            e164=row.e164 or "",
             phase=attempt.phase,
             is_latest=row.fence == attempt.fence,
             permit_at=attempt.permit_at,
@@ -239,7 +264,6 @@ class Dialling(Tables):
             retry_owner=row.retry_owner,
             permits=row.permits,
             charged=row.charged,
-            crashes=row.crashes,
             due_at=row.due_at,
             first_dialled_at=row.first_dialled_at,
             last_result=row.result,
@@ -247,47 +271,32 @@ class Dialling(Tables):
             policy=attempt.campaign.policy,
             on_dnc=self._on_list(row.e164 or "", attempt.campaign) is not None,
             now=now,
+            version=self._versions(attempt),
         )
 
     def _apply(self, attempt: Attempt, decision: Decision) -> None:
-        row, step, permitted = attempt.row, decision.step, attempt.permit_at is not None
-        outcome = decision.outcome
+        row, step, after, outcome = attempt.row, decision.step, decision.row, decision.outcome
+        attempt.version += 1
         attempt.phase, attempt.result = decision.phase, decision.result
         attempt.screened = outcome.disposition is Disposition.SCREENED
-        match step:
-            case Finish():
-                self._move(row, step.state, decision.actor, step.reason, step.result)
-            case Redial():
-                self.redials[row.campaign_id, step.reason] += 1
-                self._move(row, State.CALLBACK, decision.actor, step.reason)
-                row.retry_owner, row.due_at, row.result = RetryOwner.US, step.due_at, step.result
-            case PutBack():
-                self.put_backs[row.campaign_id, step.reason] += 1
-                row.charged -= permitted
-                row.first_dialled_at = row.first_dialled_at if row.charged else None
-                row.crashes += step.crashed
-                row.due_at = step.due_at
-                self._move(row, State.CALLBACK if row.charged else State.READY, decision.actor, step.reason)
-            case Await():
-                attempt.provider_owned = step.owner is RetryOwner.PROVIDER
-                attempt.look_at, attempt.resolve_by, attempt.looks = step.look_at, step.resolve_by, step.looks
-                if attempt.provider_owned and row.state is State.SELECTED:
-                    self._move(row, State.CALLBACK, decision.actor, step.reason)
-                    row.retry_owner, row.result = RetryOwner.PROVIDER, outcome.result
+        if isinstance(step, Redial):
+            self.redials[row.campaign_id, step.reason] += 1
+        elif isinstance(step, PutBack):
+            self.put_backs[row.campaign_id, step.reason] += 1
+        elif isinstance(step, Await):
+            attempt.provider_owned = step.owner is RetryOwner.PROVIDER
+            attempt.look_at, attempt.resolve_by, attempt.looks = step.look_at, step.resolve_by, step.looks
+        if after:
+            self._move(row, after.state, decision.actor, after.reason, after.result)
+            row.retry_owner, row.due_at, row.result = after.retry_owner, after.due_at, after.result
+            row.charged, row.first_dialled_at = after.charged, after.first_dialled_at
         attempt.provider_call_id = attempt.provider_call_id or outcome.provider_call_id
         attempt.provider_request_id = attempt.provider_request_id or outcome.provider_request_id
 
-    async def expired_leases(self, n: int) -> list[News]:
-        now = self.clock()
-        gone = [a for a in self._open() if a.phase in (Phase.INTENT, Phase.SENDING) and a.lease_until <= now]
-        return [News(a.key, Outcome(disposition=Disposition.LEASE_OVER), Source.REAPER) for a in gone[:n]]
-
-    async def accounts_to_ask(self) -> list[int]:
-        now = self.clock()
-        kept = {k.account_id for k in self.frozen.values() if not k.ended and k.resend_at <= now}
-        proved = {i for i in kept if self.accounts_[i].state is AccountState.OPEN}
-        asked = {self.attempts[k].account_id for k, c in self.cancels.items() if c.ask_at and c.ask_at <= now}
-        return sorted({a.account_id for a in self._open() if a.look_at and a.look_at <= now} | proved | asked)
+    async def hopeless(self, account_id: int, n: int) -> list[News]:
+        now, over = self.clock(), Outcome(disposition=Disposition.OVERDUE)
+        due = [a for a in self._open() if a.account_id == account_id and a.look_at and a.look_at <= now]
+        return [News(a.key, over, Source.RESOLVER) for a in due if _open_call(a, now).is_hopeless][:n]
 
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         now = self.clock()
@@ -297,10 +306,10 @@ class Dialling(Tables):
             a.look_at = now + timedelta(seconds=30)
         return [_open_call(a, now) for a in due]
 
-    async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]:
+    async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[Situation | None]:
         mine = [a for a in self.attempts.values() if a.account_id == account_id]
         by_call = {a.provider_call_id: a for a in mine if a.provider_call_id}
-        found: list[str | None] = []
+        found: list[Situation | None] = []
         for sighting in sightings:
             attempt = next((a for a in mine if a.key == sighting.key), None)
             attempt = attempt or by_call.get(sighting.outcome.provider_call_id or "")
@@ -311,22 +320,26 @@ class Dialling(Tables):
                 attempt = next((a for a in fitting if a.provider_call_id in (None, call)), None)
             fits = attempt is not None and sighting.channel is attempt.campaign.policy.channel
             agrees = attempt is not None and sighting.to in (None, attempt.row.e164)
-            found.append(attempt.key if attempt and agrees and fits else None)
+            found.append(self._situation(attempt) if attempt and agrees and fits else None)
         return found
 
-    async def match_by_number(self, account_id: int, sightings: Sequence[Sighting]) -> list[str | None]:
+    async def match_by_number(self, account_id: int, sightings: Sequence[Sighting]) -> list[Situation | None]:
         once = Counter(s.to for s in sightings)
-        found: list[str | None] = []
+        found: list[Situation | None] = []
         for s in sightings:
             fits = [
-                a.key
+                self._situation(a)
                 for a in self._open()
-                if a.account_id == account_id and a.row.e164 == s.to and a.permit_at and not a.provider_call_id
+                if a.account_id == account_id and a.row.e164 == s.to and not a.provider_call_id
                 if a.campaign.policy.channel is s.channel
                 if s.created_at and s.created_at >= a.permit_at - timedelta(seconds=5)
             ]
             found.append(fits[0] if s.to and len(fits) == 1 and once[s.to] == 1 else None)
         return found
+
+
+def _waits(decision: Decision) -> bool:
+    return isinstance(decision.step, PutBack | Redial)
 
 
 def _open_call(a: Attempt, now: datetime) -> OpenCall:
@@ -335,7 +348,7 @@ def _open_call(a: Attempt, now: datetime) -> OpenCall:
         to=a.row.e164 or "",
         channel=a.campaign.policy.channel,
         phase=a.phase,
-        permit_at=a.permit_at or now,
+        permit_at=a.permit_at,
         provider_call_id=a.provider_call_id,
         provider_request_id=a.provider_request_id,
         provider_owned=a.provider_owned,

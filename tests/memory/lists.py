@@ -4,13 +4,14 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.destination import Tally
-from dispatcher.domain.dnc import DncAdd, DncEntry, DncImport, DncList, DncPlace, DncReport, ImportTicket
+from dispatcher.domain.dnc import DncAdd, DncEntry, DncImport, DncList, DncPlace, DncReport, ImportTicket, Waiting
 from dispatcher.domain.errors import NotAllowed
-from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback
+from dispatcher.domain.postback import Postback, PostbackState, RawPostback
 from dispatcher.domain.report import AttemptKey, ExportRow, Status, Violation
 from dispatcher.domain.states import FINAL, Actor, Phase, RetryOwner, State
 from dispatcher.domain.story import Story
@@ -20,10 +21,7 @@ from tests.memory.tables import Inbox, Tables, holds_for
 class Lists(Tables):
     """Lists, postbacks and reports in memory."""
 
-    async def dnc_add(self, new: DncAdd) -> DncReport:
-        return self._add(new)
-
-    def _add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport:
+    async def dnc_add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport:
         added, now = 0, self.clock()
         self.entries = [e for e in self.entries if not e.expires_at or e.expires_at > now]
         for number in new.numbers:
@@ -41,7 +39,7 @@ class Lists(Tables):
                         expires_at=new.expires_at,
                     )
                 )
-        named = [a for a in self._open() if _names(new.numbers, a.row.e164) and a.phase is not Phase.INTENT]
+        named = [a for a in self._open() if _names(new.numbers, a.row.e164)]
         out = [a for a in named if holds_for(new, a.campaign)]
         self._cancel(a for a in out if a.key not in over)
         return DncReport(added, self._screen(), tuple(sorted(a.key for a in out)))
@@ -54,11 +52,6 @@ class Lists(Tables):
                     self._move(row, State.DNC, Actor.SCREEN, "DNC_ADDED")
                     moved += 1
         return moved
-
-    async def dnc_add_called(self, keys: Sequence[str], list_name: str, source: str) -> None:
-        numbers = tuple(a.row.e164 or "" for k in keys if (a := self.attempts.get(k)) and a.permit_at)
-        if numbers:
-            self._add(DncAdd(numbers=numbers, list=list_name, source=source), over=keys)
 
     async def dnc_rescreen(self, since: datetime) -> int:
         return self._screen()
@@ -146,12 +139,18 @@ class Lists(Tables):
     async def dnc_fail_import(self, ticket: ImportTicket) -> None:
         self.imports.pop(ticket.import_id, None)
 
-    async def dnc_screen_waiting(self, campaign: Campaign, after: int, n: int) -> tuple[int | None, int]:
-        page = sorted((r for r in self._waiting(campaign.id) if r.id > after), key=lambda r: r.id)[:n]
+    async def dnc_screen_waiting(self, campaign: Campaign, after: Waiting | None, n: int) -> tuple[Waiting | None, int]:
+        first = datetime(1, 1, 1, tzinfo=UTC)
+        at = after or Waiting(State.READY, first, 0)
+        rows = [r for r in self._waiting(campaign.id) if r.state is at.state and (r.due_at, r.id) > (at.due_at, at.id)]
+        page = sorted(rows, key=lambda r: (r.due_at, r.id))[:n]
         hit = [r for r in page if self._on_list(r.e164 or "", campaign)]
+        last = Waiting(at.state, page[-1].due_at, page[-1].id) if page else None
         for row in hit:
             self._move(row, State.DNC, Actor.SCREEN, "DNC_ADDED")
-        return (page[-1].id if page else None), len(hit)
+        if last is None and at.state is State.READY:
+            return await self.dnc_screen_waiting(campaign, Waiting(State.CALLBACK, first, 0), n)
+        return last, len(hit)
 
     async def save_postbacks(self, raws: Sequence[RawPostback]) -> None:
         for raw in raws:
@@ -167,24 +166,13 @@ class Lists(Tables):
                 )
                 self.inbox[new.id] = Inbox(new, PostbackState.NEW, self.clock(), digest)
 
-    async def postbacks_wait(self) -> bool:
-        return bool(self._takeable())
-
-    def _takeable(self) -> list[Inbox]:
-        now, open_states = self.clock(), (PostbackState.NEW, PostbackState.UNMATCHED)
-        return [i for i in self.inbox.values() if i.state in open_states and i.next_at <= now]
-
-    async def take_postbacks(self, n: int) -> list[Postback]:
+    async def take_postbacks(self, n: int) -> tuple[dict[int, Account], list[Postback]]:
         taken = self._takeable()[:n]
         for item in taken:
             item.postback = replace(item.postback, tries=item.postback.tries + 1)
             item.next_at = self.clock() + timedelta(seconds=30)
-        return [i.postback for i in taken]
-
-    async def mark_postbacks(self, marks: Sequence[PostbackMark]) -> None:
-        for mark in marks:
-            self.inbox[mark.id].state = mark.state
-            self.inbox[mark.id].next_at = self.clock() + timedelta(seconds=mark.wait_s)
+        accounts = {i.postback.account_id for i in taken}
+        return {i: self.accounts_[i] for i in accounts}, [i.postback for i in taken]
 
     async def status(self, campaign: Campaign) -> Status:
         rows = Counter((r.state, r.result if r.state in FINAL else None) for r in self._mine(campaign.id))
@@ -192,7 +180,7 @@ class Lists(Tables):
         return Status(
             campaign=campaign,
             tally=Tally(rows),
-            permits=sum(bool(a.permit_at) for a in self.attempts.values() if a.row.campaign_id == campaign.id),
+            permits=sum(a.row.campaign_id == campaign.id for a in self.attempts.values()),
             redials={why: n for (c, why), n in self.redials.items() if c == campaign.id},
             put_backs={why: n for (c, why), n in self.put_backs.items() if c == campaign.id},
             next_due_at=mark.next_due_at if mark else None,
@@ -211,7 +199,7 @@ class Lists(Tables):
         return [
             AttemptKey(
                 key=a.key,
-                permitted=a.permit_at is not None,
+                permitted=True,
                 fate=a.phase.lower(),
                 was_dialled=a.phase is Phase.ACCEPTED or (a.phase is Phase.RESULT and not a.screened),
             )

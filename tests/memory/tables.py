@@ -4,14 +4,15 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dispatcher.domain.account import Account
+from dispatcher.domain.account import Account, AccountState
+from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncEntry, DncImport, DncPlace, Scope
 from dispatcher.domain.loading import LoadTicket
-from dispatcher.domain.postback import Postback, PostbackState
+from dispatcher.domain.postback import Postback, PostbackMark, PostbackState
 from dispatcher.domain.results import Frozen, Result
 from dispatcher.domain.screening import Screened
 from dispatcher.domain.states import FINAL, LEGAL_MOVES, OPEN, WAITING, Actor, Phase, RetryOwner, State
@@ -33,11 +34,11 @@ class Row:
     result: Result | None = None
     permits: int = 0
     charged: int = 0
-    crashes: int = 0
     fence: int = 0
     retry_owner: RetryOwner = RetryOwner.US
     first_dialled_at: datetime | None = None
     moved_by: str = "loader"
+    version: int = 0
 
 
 @dataclass
@@ -50,8 +51,8 @@ class Attempt:
     fence: int
     owner: str
     lease_until: datetime
-    phase: Phase = Phase.INTENT
-    permit_at: datetime | None = None
+    permit_at: datetime
+    phase: Phase = Phase.SENDING
     provider_owned: bool = False
     provider_call_id: str | None = None
     provider_request_id: str | None = None
@@ -60,6 +61,7 @@ class Attempt:
     looks: int = 0
     result: Result | None = None
     screened: bool = False
+    version: int = 0
 
 
 @dataclass
@@ -95,7 +97,7 @@ class Tables:
     accounts_: dict[int, Account] = field(default_factory=dict)
     probe_at: dict[int, datetime] = field(default_factory=dict)
     next_slot: dict[int, datetime] = field(default_factory=dict)
-    shifts: dict[tuple[int, int], tuple[str, datetime]] = field(default_factory=dict)
+    shifts: dict[tuple[int, int], tuple[Shift, datetime]] = field(default_factory=dict)
     campaigns_: dict[int, Campaign] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
     asked: dict[str, tuple[int, CampaignState]] = field(default_factory=dict)
@@ -112,6 +114,8 @@ class Tables:
     marks: dict[int, DueMark] = field(default_factory=dict)
     redials: Counter[tuple[int, str]] = field(default_factory=Counter)
     put_backs: Counter[tuple[int, str]] = field(default_factory=Counter)
+    moved: set[int] = field(default_factory=set)
+    """Campaigns in which something has moved since the tick looked at them."""
     alerts: set[tuple[str, str]] = field(default_factory=set)
     ids: Any = field(default_factory=lambda: itertools.count(1))
 
@@ -124,8 +128,23 @@ class Tables:
     def _cancel(self, attempts: Iterable[Attempt], *, aborted: bool = False) -> None:
         now = self.clock()
         for a in attempts:
-            if a.phase is not Phase.INTENT:
-                self.cancels.setdefault(a.key, Cancel(aborted, now, now))
+            self.cancels.setdefault(a.key, Cancel(aborted, now, now))
+
+    def _takeable(self) -> list[Inbox]:
+        now, open_states = self.clock(), (PostbackState.NEW, PostbackState.UNMATCHED)
+        return [i for i in self.inbox.values() if i.state in open_states and i.next_at <= now]
+
+    def _mark(self, marks: Iterable[PostbackMark]) -> None:
+        for mark in marks:
+            self.inbox[mark.id].state = mark.state
+            self.inbox[mark.id].next_at = self.clock() + timedelta(seconds=mark.wait_s)
+
+    def _accounts_to_ask(self) -> list[int]:
+        now = self.clock()
+        kept = {k.account_id for k in self.frozen.values() if not k.ended and k.resend_at <= now}
+        proved = {i for i in kept if self.accounts_[i].state is AccountState.OPEN}
+        asked = {self.attempts[k].account_id for k, c in self.cancels.items() if c.ask_at and c.ask_at <= now}
+        return sorted({a.account_id for a in self._open() if a.look_at and a.look_at <= now} | proved | asked)
 
     def _open(self) -> list[Attempt]:
         return [a for a in self.attempts.values() if a.phase in OPEN]
@@ -133,6 +152,8 @@ class Tables:
     def _move(self, row: Row, to: State, actor: Actor, reason: str | None = None, result: Result | None = None) -> None:
         assert row.state is to or (row.state, to, actor) in LEGAL_MOVES, (row.state, to, actor)
         row.state, row.reason, row.moved_by = to, reason, actor
+        row.version += 1
+        self.moved.add(row.campaign_id)
         if to in FINAL:
             row.result, row.retry_owner = result, RetryOwner.US
 

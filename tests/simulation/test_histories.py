@@ -8,9 +8,9 @@ import pytest
 
 from dispatcher.domain import permitting, settling
 from dispatcher.domain.results import Disposition as D
-from dispatcher.domain.settling import PutBack
 from dispatcher.domain.states import Phase
-from dispatcher.flow import lane
+from dispatcher.domain.steps import PutBack, Redial
+from tests.memory import dialling
 from tests.simulation.world import World
 
 SEEDS, MORE_SEEDS = 25, 500
@@ -51,19 +51,12 @@ def redial_blindly(news: Any, at: Any, draw: float) -> Any:
 
 @handler(D.PROVIDER_RETRY)
 def redial_over_the_provider(news: Any, at: Any, draw: float) -> Any:
-    return settling._decide(news, at, settling.Redial(at.now, None, "broken"), Phase.RESULT)
+    return settling._decide(news, at, Redial(at.now, None, "broken"), Phase.RESULT)
 
 
 def forget_the_list_at_the_permit(patch: pytest.MonkeyPatch) -> None:
-    real = permitting.may_dial
-    patch.setattr(permitting, "may_dial", lambda who, gate, room: real(replace(who, on_dnc=False), gate, room))
-
-
-def send_without_a_permit(patch: pytest.MonkeyPatch) -> None:
-    async def permit(self: Any, batch: Any, group: Any) -> Any:
-        return group, False
-
-    patch.setattr(lane.AccountLane, "_permit", permit)
+    real = permitting.refusal
+    patch.setattr(dialling, "refusal", lambda row, gate, terms: real(replace(row, on_dnc=False), gate, terms))
 
 
 def never_give_up(patch: pytest.MonkeyPatch) -> None:
@@ -77,7 +70,6 @@ def never_give_up(patch: pytest.MonkeyPatch) -> None:
         redial_blindly,
         redial_over_the_provider,
         forget_the_list_at_the_permit,
-        send_without_a_permit,
         never_give_up,
     ],
 )

@@ -79,6 +79,10 @@ class Exchange:
     def calls_per_request(self) -> int:
         return self.world.calls_per_request
 
+    @property
+    def requests_per_submit(self) -> int:
+        return 1
+
     async def submit(self, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]) -> dict[str, Outcome]:
         """A request is dialled as a whole, and its answer is lost as a whole."""
         rng, world = self.world.rng, self.world
@@ -127,10 +131,12 @@ class Exchange:
             )
             await receive([raw], self.world.services())
 
-    async def lookup(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
-        await asyncio.sleep(0.1)
+    async def lookup(self, calls: Sequence[OpenCall], may_ask: Callable[[], Awaitable[bool]]) -> dict[str, Outcome]:
         found = {}
         for call in calls:
+            if not await may_ask():
+                break
+            await asyncio.sleep(0.1)
             dial = self.known.get(call.key)
             if self.world.is_faulty and self.world.rng.random() < 0.3:
                 continue
@@ -317,7 +323,7 @@ class World:
 
     async def _list_somebody(self) -> None:
         """Rather somebody who is claimed and not yet permitted: there it matters."""
-        hot = [a.row.e164 for a in self.store.attempts.values() if a.phase is Phase.INTENT]
+        hot = [a.row.e164 for a in self.store.attempts.values() if a.phase is Phase.SENDING]
         listed = self.rng.choice(hot) if hot else number(self.rng.randrange(self.rows))
         assert listed
         await self.store.dnc_add(DncAdd(numbers=(listed,), list="l", source="s"))

@@ -21,9 +21,9 @@ class Toy(Adapter):
     async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
         return self.read_answer(await self._lanes.send("POST", "/rings", json=request(calls), may_send=may_send))
 
-    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+    async def ask(self, calls: Sequence[OpenCall], may_ask: MaySend) -> dict[str, Outcome]:
         (call,) = calls
-        reading = await self.get(f"/rings/{call.key}")
+        reading = await self.get(f"/rings/{call.key}", may_send=may_ask)
         if reading is None:
             return {}
         return {call.key: seen_outcome(reading.sightings[0]) if reading.sightings else NOT_FOUND}

@@ -122,7 +122,9 @@ def test_the_domain_is_pure(path: Path) -> None:
 
 
 def test_only_one_module_speaks_http_outwards() -> None:
-    assert [module_of(p) for p in SOURCES if "httpx" in set(imports_of(p))] == ["dispatcher.providers.http"]
+    clients = {"httpx", "aiohttp", "httpx_aiohttp"}
+    speaking = [p for p in SOURCES if clients & {name.partition(".")[0] for name in imports_of(p)}]
+    assert [module_of(p) for p in speaking] == ["dispatcher.providers.http"]
 
 
 def test_the_broker_is_no_schedule() -> None:

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.reading import BodyKind, Event, Reading
 from dispatcher.domain.results import UNREACHABLE, Channel, Disposition, Outcome
-from dispatcher.providers.adapter import NOT_FOUND, Adapter, every, seen_outcome
-from dispatcher.providers.http import Answer, Params
+from dispatcher.providers.adapter import NOT_FOUND, Adapter, Asked, MaySend, every, seen_outcome
+from dispatcher.providers.http import Answer, Params, always
 
 MOST_PAGES = 100
 _CLOCKS_DIFFER = timedelta(minutes=2)
@@ -35,7 +35,7 @@ class Asking(Adapter):
         """The query for a page of the calls of a number."""
 
     @abstractmethod
-    async def stop(self, broadcast: str) -> Answer | Outcome:
+    async def stop(self, broadcast: str, may_ask: MaySend) -> Answer | Outcome:
         """Ask for the end of a broadcast."""
 
     def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
@@ -45,14 +45,15 @@ class Asking(Adapter):
             return super().spread(reading, calls)
         return every(calls, Outcome(disposition=Disposition.IN_FLIGHT, provider_request_id=broadcast))
 
-    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+    async def ask(self, calls: Sequence[OpenCall], may_ask: MaySend) -> dict[str, Outcome]:
         """One call: by its id where that is known."""
         (call,) = calls
-        outcome = await (self._by_id(call) if call.provider_call_id else self._by_number(call))
+        outcome = await (self._by_id(call, may_ask) if call.provider_call_id else self._by_number(call, may_ask))
         return {call.key: outcome} if outcome else {}
 
-    async def _by_id(self, call: OpenCall) -> Outcome | None:
-        answer = await self._asking.send("GET", f"{self.path(call.channel)}/{call.provider_call_id}")
+    async def _by_id(self, call: OpenCall, may_ask: MaySend) -> Outcome | None:
+        path = f"{self.path(call.channel)}/{call.provider_call_id}"
+        answer = await self._asking.send("GET", path, may_send=may_ask)
         if isinstance(answer, Answer) and answer.status == 404:
             return NOT_FOUND
         if not isinstance(answer, Answer) or answer.status not in (200, 201):
@@ -60,13 +61,12 @@ class Asking(Adapter):
         reading = self.read_answer(answer, BodyKind.LOOKUP)
         return seen_outcome(reading.sightings[0]) if isinstance(reading, Reading) and reading.sightings else None
 
-    async def _by_number(self, call: OpenCall) -> Outcome | None:
-        since = call.permit_at - _CLOCKS_DIFFER
+    async def _by_number(self, call: OpenCall, may_ask: MaySend) -> Outcome | None:
+        since, path = call.permit_at - _CLOCKS_DIFFER, self.path(call.channel)
         for number in range(MOST_PAGES):
             params = self.query(call, since, number * self.page)
-            reading = self.read_answer(
-                await self._asking.send("GET", self.path(call.channel), params=params), BodyKind.LOOKUP
-            )
+            answer = await self._asking.send("GET", path, params=params, may_send=may_ask)
+            reading = self.read_answer(answer, BodyKind.LOOKUP)
             if isinstance(reading, Outcome) or reading.events:
                 return None
             if found := next((s for s in reading.sightings if s.key == call.key), None):
@@ -75,13 +75,16 @@ class Asking(Adapter):
                 return NOT_FOUND
         return None
 
-    async def cancel(self, requests: Sequence[str]) -> frozenset[str]:
+    async def cancel(self, requests: Sequence[str], may_ask: MaySend = always) -> frozenset[str]:
         """Stop each broadcast."""
         stopped: set[str] = set()
+        asked = Asked(may_ask)
         with suppress(TimeoutError):  # what was not asked by then is asked another time
             async with asyncio.timeout(_CANCEL_BUDGET_S):
                 for broadcast in requests:
-                    answer = await self.stop(broadcast)
+                    if asked.in_vain:
+                        break
+                    answer = await self.stop(broadcast, asked)
                     if isinstance(answer, Answer) and answer.status in (200, 204):
                         stopped.add(broadcast)
         return frozenset(stopped)

@@ -19,7 +19,7 @@ from dispatcher.providers.callfire.asking import Asking, lost_in, nobody_rang, r
 from dispatcher.providers.callfire.client11 import CallFire11
 from dispatcher.providers.callfire.reader import Reader
 from dispatcher.providers.callfire.wire import Webhook, recipient
-from dispatcher.providers.http import Answer, Params, basic
+from dispatcher.providers.http import Answer, Params, always, basic
 from dispatcher.providers.kit import Kit
 from dispatcher.providers.payload import read_json, read_model, read_number
 from dispatcher.providers.wire import Text, Wire, named
@@ -60,6 +60,11 @@ class CallFire(Asking):
         # one bad number must not refuse the others: it comes back as INVALID
         self._params = [("strictValidation", "false"), *([("campaignId", campaign)] if campaign else [])]
 
+    @property
+    def requests_per_submit(self) -> int:
+        """A broadcast is made first, and then filled."""
+        return 2 if self._route in _BY_BROADCAST else 1
+
     async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
         """POST /calls or /texts; by way of a broadcast of its own where calls must be stoppable."""
         channel = calls[0].channel
@@ -76,7 +81,8 @@ class CallFire(Asking):
         broadcast = self._made.get(first.key)
         if broadcast is None:
             wanted = {"name": first.key, "fromNumber": first.caller_id.lstrip("+"), "sounds": _sounds(first)}
-            answer = await self._lanes.send("POST", _BROADCASTS, json=wanted, params=[("start", "true")])
+            start = [("start", "true")]
+            answer = await self._lanes.send("POST", _BROADCASTS, json=wanted, params=start, may_send=may_send)
             made = self.read_answer(answer)
             if isinstance(made, Outcome):
                 return nobody_rang(made)
@@ -120,13 +126,13 @@ class CallFire(Asking):
         where = [("limit", str(PAGE)), ("offset", str(offset))]
         return [("toNumber", call.to.lstrip("+")), ("intervalBegin", begin), ("inbound", "false"), *where]
 
-    async def stop(self, broadcast: str) -> Answer | Outcome:
+    async def stop(self, broadcast: str, may_ask: MaySend) -> Answer | Outcome:
         """POST /calls/broadcasts/{id}/stop."""
-        return await self._asking.send("POST", f"{_BROADCASTS}/{broadcast}/stop")
+        return await self._asking.send("POST", f"{_BROADCASTS}/{broadcast}/stop", may_send=may_ask)
 
-    async def cancel(self, requests: Sequence[str]) -> frozenset[str]:
+    async def cancel(self, requests: Sequence[str], may_ask: MaySend = always) -> frozenset[str]:
         """Calls that are in no broadcast cannot be stopped."""
-        return await super().cancel(requests) if self._route in _BY_BROADCAST else frozenset()
+        return await super().cancel(requests, may_ask) if self._route in _BY_BROADCAST else frozenset()
 
     async def knock(self) -> Answer | Outcome:
         """GET /me/account."""

@@ -97,10 +97,11 @@ class CallFire11(Asking):
             params.append(("BroadcastId", call.provider_request_id))
         return [*params, ("MaxResults", str(PAGE)), ("FirstResult", str(offset))]
 
-    async def stop(self, broadcast: str) -> Answer | Outcome:
+    async def stop(self, broadcast: str, may_ask: MaySend) -> Answer | Outcome:
         """ControlBroadcast STOP."""
         form = urlencode([("RequestId", f"stop-{broadcast}"), ("Command", "STOP")]).encode()
-        return await self._asking.send("PUT", f"/broadcast/{broadcast}/control", content=form, headers=_FORM)
+        path = f"/broadcast/{broadcast}/control"
+        return await self._asking.send("PUT", path, content=form, headers=_FORM, may_send=may_ask)
 
     async def knock(self) -> Answer | Outcome:
         """QueryCalls, one row of it."""

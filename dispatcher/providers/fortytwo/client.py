@@ -100,13 +100,13 @@ class Fortytwo(Adapter):
                 jobs.setdefault(call.provider_request_id or call.key, []).append(call)
         return list(jobs.values())
 
-    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+    async def ask(self, calls: Sequence[OpenCall], may_ask: MaySend) -> dict[str, Outcome]:
         """GET the job or the call."""
         if len(calls) > 1:
             path = self._paths["job_path"].replace("{id}", calls[0].provider_request_id or "")
         else:
             path = self._paths["call_path"].replace("{id}", calls[0].provider_call_id or "")
-        reading = await self.get(path)
+        reading = await self.get(path, may_send=may_ask)
         if reading is None or (reading.verdict and reading.verdict.disposition is not Disposition.RECONCILE):
             return {}
         by_id = {s.outcome.provider_call_id: seen_outcome(s) for s in reading.sightings}

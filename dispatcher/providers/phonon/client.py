@@ -102,7 +102,7 @@ class Phonon(Adapter):
                 by_flow.setdefault(call.flow or self._flow, []).append(call)
         return [known[i : i + MOST_UUIDS] for known in by_flow.values() for i in range(0, len(known), MOST_UUIDS)]
 
-    async def ask(self, calls: Sequence[OpenCall]) -> dict[str, Outcome]:
+    async def ask(self, calls: Sequence[OpenCall], may_ask: MaySend) -> dict[str, Outcome]:
         """POST to the Pull API: a call that is not in the answer is not over."""
         body = {
             "phonon-uuids": [call.provider_call_id for call in calls],
@@ -110,7 +110,7 @@ class Phonon(Adapter):
             "security-id": self._secret,
             "flow-id": calls[0].flow or self._flow,
         }
-        answer = await self._asking.send("POST", self._pull_url, json=body)
+        answer = await self._asking.send("POST", self._pull_url, json=body, may_send=may_ask)
         reading = self.read_answer(answer, BodyKind.LOOKUP) if isinstance(answer, Answer) else answer
         if isinstance(reading, Outcome) or any(event.type == "error" for event in reading.events):
             return {}

@@ -17,21 +17,33 @@ SELECT *, clock_timestamp() AS as_of FROM account WHERE id = %(id)s;
 -- by_name --
 SELECT *, clock_timestamp() AS as_of FROM account WHERE name = %(name)s;
 
--- lock --
-SELECT *, clock_timestamp() AS as_of FROM account WHERE id = %(id)s FOR NO KEY UPDATE;
-
 -- slow_down --
-UPDATE account SET pace = %(pace)s, throttled_until = %(until)s, throttled_at = %(at)s WHERE id = %(id)s;
+-- Computed from what was read; nothing when somebody else has slowed it down meanwhile.
+UPDATE account SET pace = %(pace)s, throttled_until = %(until)s, throttled_at = %(at)s
+ WHERE id = %(id)s AND throttled_at IS NOT DISTINCT FROM %(was_at)s AND throttled_until IS NOT DISTINCT FROM %(was_until)s
+RETURNING id;
 
 -- stop --
-UPDATE account SET state = 'STOPPED', reason = %(reason)s, stops = %(stops)s, stopped_at = clock_timestamp(),
-                   probe_at = clock_timestamp() + %(probe_after)s
- WHERE id = %(id)s AND state = 'OPEN';
+WITH stopped AS (
+  UPDATE account SET state = 'STOPPED', reason = %(reason)s, stops = %(stops)s, stopped_at = clock_timestamp(),
+                     probe_at = clock_timestamp() + %(probe_after)s
+   WHERE id = %(id)s AND state = 'OPEN'
+  RETURNING id
+)
+INSERT INTO audit (actor, act, subject, detail)
+SELECT 'system', 'account.stopped', 'account:' || id, jsonb_build_object('reason', %(reason)s::text) FROM stopped
+RETURNING id;
 
 -- hold --
--- Stopped by a person: never probed.
-UPDATE account SET state = 'STOPPED', reason = %(reason)s, probe_at = '9000-01-01 00:00Z', stopped_at = clock_timestamp()
- WHERE id = %(id)s AND (state = 'OPEN' OR reason IS DISTINCT FROM %(reason)s)
+-- Stopped by a person: never probed. Waits for the permits that hold the account's row.
+WITH held AS (
+  UPDATE account
+     SET state = 'STOPPED', reason = %(reason)s, probe_at = '9000-01-01 00:00Z', stopped_at = clock_timestamp()
+   WHERE id = %(id)s AND (state = 'OPEN' OR reason IS DISTINCT FROM %(reason)s)
+  RETURNING id
+)
+INSERT INTO audit (actor, act, subject, detail)
+SELECT 'operator', 'account.stopped', 'account:' || id, jsonb_build_object('reason', %(reason)s::text) FROM held
 RETURNING id;
 
 -- edit --
@@ -54,8 +66,12 @@ UPDATE account SET dedupe_window = %(window)s WHERE id = %(id)s;
 
 -- reopen --
 -- What a person stopped only a person opens.
-UPDATE account SET state = 'OPEN', reason = NULL, probe_at = NULL
- WHERE id = %(id)s AND state = 'STOPPED' AND (%(by_person)s OR reason IS DISTINCT FROM %(operator)s)
+WITH reopened AS (
+  UPDATE account SET state = 'OPEN', reason = NULL, probe_at = NULL
+   WHERE id = %(id)s AND state = 'STOPPED' AND (%(by_person)s OR reason IS DISTINCT FROM %(operator)s)
+  RETURNING id
+)
+INSERT INTO audit (actor, act, subject) SELECT %(actor)s, 'account.reopened', 'account:' || id FROM reopened
 RETURNING id;
 
 -- put_off_probe --
@@ -64,7 +80,7 @@ UPDATE account SET stops = stops + 1, probe_at = clock_timestamp() + %(probe_aft
 RETURNING id;
 
 -- due_probes --
-SELECT *, clock_timestamp() AS as_of FROM account WHERE state = 'STOPPED' AND probe_at <= statement_timestamp();
+SELECT id FROM account WHERE state = 'STOPPED' AND probe_at <= statement_timestamp();
 
 -- next_slot --
 UPDATE account SET next_slot_at = clock_timestamp() + %(wait)s WHERE id = %(id)s;
@@ -78,9 +94,10 @@ SELECT a.id, n, %(owner)s, clock_timestamp() + %(lease)s
    AND NOT EXISTS (SELECT 1 FROM shift AS x
                     WHERE x.account_id = a.id AND x.slot = n AND x.lease_until > clock_timestamp())
  ORDER BY n LIMIT 1
-ON CONFLICT (account_id, slot) DO UPDATE SET owner = excluded.owner, lease_until = excluded.lease_until
-  WHERE s.lease_until <= clock_timestamp()
-RETURNING slot;
+ON CONFLICT (account_id, slot) DO UPDATE
+   SET owner = excluded.owner, lease_until = excluded.lease_until, epoch = s.epoch + 1
+ WHERE s.lease_until <= clock_timestamp()
+RETURNING slot, epoch;
 
 -- leave_shift --
 DELETE FROM shift WHERE account_id = %(account_id)s AND slot = %(slot)s AND owner = %(owner)s;

@@ -25,131 +25,187 @@ SELECT c.*, p.body AS policy FROM campaign AS c
 -- policy --
 SELECT body FROM campaign_policy WHERE campaign_id = %(campaign_id)s AND version = %(version)s;
 
--- be_impatient --
--- Whoever waits here holds the account, and with it all dialling.
-SET LOCAL lock_timeout = '5s';
-
 -- lock --
 SELECT state FROM campaign WHERE id = %(id)s FOR NO KEY UPDATE;
 
 -- move --
-UPDATE campaign
-   SET state = %(state)s, reason = %(reason)s,
-       started_at = CASE WHEN %(state)s = 'RUNNING' THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
-       finished_at = CASE WHEN %(state)s IN ('DONE', 'ABORTED') THEN clock_timestamp() END
- WHERE id = %(id)s;
+-- After the account's lock, which every permit holds until it commits. A request that was done before changes nothing.
+WITH held AS (
+  SELECT id, state FROM campaign WHERE id = %(id)s FOR NO KEY UPDATE
+), moved AS (
+  UPDATE campaign AS c
+     SET state = %(state)s, reason = %(reason)s,
+         started_at = CASE WHEN %(state)s = 'RUNNING' THEN coalesce(c.started_at, clock_timestamp()) ELSE c.started_at END,
+         finished_at = CASE WHEN %(state)s IN ('DONE', 'ABORTED') THEN clock_timestamp() END
+    FROM held AS h
+   WHERE c.id = h.id AND h.state = ANY (%(from)s)
+     AND NOT EXISTS (SELECT 1 FROM request AS r WHERE r.id = %(request_id)s)
+  RETURNING c.id, c.account_id, h.state AS was
+), asked AS (
+  INSERT INTO request (id, act, subject)
+  SELECT %(request_id)s, %(act)s, %(subject)s FROM moved WHERE %(request_id)s::text IS NOT NULL
+), audited AS (
+  INSERT INTO audit (actor, act, subject, detail)
+  SELECT %(actor)s, %(act)s, %(subject)s, jsonb_build_object('from', was, 'reason', %(reason)s::text) FROM moved
+), noticed AS (
+  INSERT INTO campaign_due AS k (campaign_id, account_id) SELECT id, account_id FROM moved
+  ON CONFLICT (campaign_id) DO UPDATE SET moved = true
+)
+SELECT h.state AS was, m.id IS NOT NULL AS moved, r.act AS asked_act, r.subject AS asked_subject
+  FROM held AS h LEFT JOIN moved AS m USING (id) LEFT JOIN request AS r ON r.id = %(request_id)s;
 
--- ask_once --
--- The request's first time: a row; else none.
-INSERT INTO request (id, act, subject) VALUES (%(id)s, %(act)s, %(subject)s) ON CONFLICT (id) DO NOTHING RETURNING id;
-
--- asked --
-SELECT act, subject FROM request WHERE id = %(id)s;
+-- to_look_at --
+-- Campaigns in which something has moved since they were looked at, or whose rows are due.
+SELECT c.id, c.part, c.state, c.policy_version
+  FROM campaign_due AS k JOIN campaign AS c ON c.id = k.campaign_id
+ WHERE (k.moved AND c.state IN ('RUNNING', 'ABORTED'))
+    OR (k.next_due_at <= statement_timestamp() AND c.state = 'RUNNING')
+ ORDER BY k.next_due_at NULLS FIRST, c.id LIMIT %(n)s;
 
 -- due_heads --
--- For every running campaign: when its first row is due, and whether anything of it is still open.
+-- Of running campaigns in one part: when the first row is due, and whether anything is still open.
 SELECT c.id, c.account_id, c.policy_version, clock_timestamp() AS now,
-       least((SELECT d.due_at FROM destination AS d
-               WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'READY' AND d.retry_owner = 'US'
+       least((SELECT d.due_at FROM destination_{part} AS d
+               WHERE d.campaign_id = c.id AND d.state = 'READY' AND d.retry_owner = 'US'
                ORDER BY d.due_at LIMIT 1),
-             (SELECT d.due_at FROM destination AS d
-               WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'CALLBACK' AND d.retry_owner = 'US'
+             (SELECT d.due_at FROM destination_{part} AS d
+               WHERE d.campaign_id = c.id AND d.state = 'CALLBACK' AND d.retry_owner = 'US'
                ORDER BY d.due_at LIMIT 1)) AS due_at,
        EXISTS (SELECT 1 FROM open_attempt AS o WHERE o.account_id = c.account_id AND o.campaign_id = c.id) AS has_open,
        EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'OPEN') AS has_open_load,
-       EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'DONE') AS has_load
-  FROM campaign AS c WHERE c.state = 'RUNNING' ORDER BY c.id;
+       EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'DONE') AS has_load,
+       k.xmin::text AS version
+  FROM campaign AS c JOIN campaign_due AS k ON k.campaign_id = c.id
+ WHERE c.id = ANY (%(campaigns)s::bigint[]) AND c.state = 'RUNNING' AND c.part = %(part)s
+ ORDER BY c.id;
 
 -- set_due --
-INSERT INTO campaign_due AS k (campaign_id, account_id, next_due_at, blocked_by)
-SELECT * FROM unnest(%(campaigns)s::bigint[], %(accounts)s::bigint[], %(due)s::timestamptz[], %(blocked)s::text[])
-ON CONFLICT (campaign_id) DO UPDATE SET next_due_at = excluded.next_due_at, blocked_by = excluded.blocked_by
-  WHERE k.next_due_at IS DISTINCT FROM excluded.next_due_at OR k.blocked_by IS DISTINCT FROM excluded.blocked_by;
+-- What was noticed since the campaign was looked at stays noticed.
+UPDATE campaign_due AS k
+   SET next_due_at = m.due_at, blocked_by = m.blocked_by, moved = m.moved OR k.xmin::text <> m.version
+  FROM unnest(%(campaigns)s::bigint[], %(due)s::timestamptz[], %(blocked)s::text[], %(moved)s::bool[],
+              %(versions)s::text[]) AS m (campaign_id, due_at, blocked_by, moved, version)
+ WHERE k.campaign_id = m.campaign_id
+   AND (k.next_due_at IS DISTINCT FROM m.due_at OR k.blocked_by IS DISTINCT FROM m.blocked_by OR k.moved <> m.moved);
+
+-- notice --
+-- Something has moved that no counter tells of.
+UPDATE campaign_due SET moved = true WHERE campaign_id = ANY (%(campaigns)s::bigint[]) AND NOT moved;
+
+-- unnotice --
+UPDATE campaign_due SET moved = false WHERE campaign_id = %(campaign_id)s;
 
 -- due_work --
--- The campaigns of one account that have rows to dial now; `due` stops counting at n and at the places in flight.
-WITH flying AS (
-  SELECT o.campaign_id FROM account AS a
-    JOIN open_attempt AS o ON o.account_id = a.id AND o.phase <> 'INTENT' AND NOT o.provider_owned
-         AND o.permit_at > statement_timestamp() - a.in_flight_ttl
-   WHERE a.id = %(account_id)s
-)
-SELECT c.id, c.part,
-       least((SELECT in_flight FROM account WHERE id = %(account_id)s) - (SELECT count(*) FROM flying),
-             (p.body ->> 'in_flight')::int - (SELECT count(*) FROM flying WHERE campaign_id = c.id)) AS room, c.weight, c.policy_version, p.body AS policy,
+-- An account's campaigns of one part that have rows to dial now; `due` stops counting at n of a kind.
+SELECT c.id, c.part, c.weight, c.policy_version,
+       a.in_flight - (SELECT count(*) FROM open_attempt AS o
+                       WHERE o.account_id = a.id AND NOT o.provider_owned
+                         AND o.permit_at > statement_timestamp() - a.in_flight_ttl) AS account_room,
+       (SELECT count(*) FROM open_attempt AS o
+         WHERE o.account_id = a.id AND o.campaign_id = c.id AND NOT o.provider_owned
+           AND o.permit_at > statement_timestamp() - a.in_flight_ttl) AS busy,
        (SELECT count(*) FROM (
-          SELECT 1 FROM destination AS d
-           WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'READY' AND d.retry_owner = 'US'
+          SELECT 1 FROM destination_{part} AS d
+           WHERE d.campaign_id = c.id AND d.state = 'READY' AND d.retry_owner = 'US'
              AND d.due_at <= statement_timestamp() LIMIT %(n)s) AS fresh)
      + (SELECT count(*) FROM (
-          SELECT 1 FROM destination AS d
-           WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'CALLBACK' AND d.retry_owner = 'US'
+          SELECT 1 FROM destination_{part} AS d
+           WHERE d.campaign_id = c.id AND d.state = 'CALLBACK' AND d.retry_owner = 'US'
              AND d.due_at <= statement_timestamp() LIMIT %(n)s) AS retries) AS due
   FROM campaign_due AS k
-  JOIN campaign AS c ON c.id = k.campaign_id AND c.state = 'RUNNING'
-  JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version
+  JOIN campaign AS c ON c.id = k.campaign_id AND c.state = 'RUNNING' AND c.part = %(part)s
+  JOIN account AS a ON a.id = k.account_id
  WHERE k.account_id = %(account_id)s AND k.next_due_at <= statement_timestamp()
  ORDER BY k.next_due_at, c.id LIMIT 50;
 
--- is_over --
--- Asked under the campaign's row lock, so that no load can begin meanwhile.
-SELECT NOT EXISTS (SELECT 1 FROM destination AS d
-                    WHERE d.part = c.part AND d.campaign_id = c.id AND d.state IN ('READY', 'CALLBACK')
-                      AND d.retry_owner = 'US')
-   AND NOT EXISTS (SELECT 1 FROM open_attempt AS o WHERE o.account_id = c.account_id AND o.campaign_id = c.id)
-   AND NOT EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'OPEN')
-   AND EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'DONE') AS is_over
-  FROM campaign AS c WHERE c.id = %(id)s AND c.state = 'RUNNING';
+-- parts_with_work --
+-- Parts of an account's campaigns that are due, but for those that were asked already.
+SELECT DISTINCT c.part FROM campaign_due AS k JOIN campaign AS c ON c.id = k.campaign_id AND c.state = 'RUNNING'
+ WHERE k.account_id = %(account_id)s AND k.next_due_at <= statement_timestamp() AND c.part <> ALL (%(known)s::int[])
+ LIMIT 50;
+
+-- finish --
+-- RUNNING -> DONE, in a statement after the campaign's lock, so that no load can begin meanwhile.
+WITH done AS (
+  UPDATE campaign AS c SET state = 'DONE', reason = NULL, finished_at = clock_timestamp()
+   WHERE c.id = %(id)s AND c.state = 'RUNNING' AND c.part = %(part)s
+     AND NOT EXISTS (SELECT 1 FROM destination_{part} AS d
+                      WHERE d.campaign_id = %(id)s AND d.state IN ('READY', 'CALLBACK')
+                        AND d.retry_owner = 'US')
+     AND NOT EXISTS (SELECT 1 FROM open_attempt AS o WHERE o.account_id = c.account_id AND o.campaign_id = c.id)
+     AND NOT EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'OPEN')
+     AND EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'DONE')
+  RETURNING c.id
+)
+INSERT INTO audit (actor, act, subject) SELECT 'system', 'campaign.done', 'campaign:' || id FROM done RETURNING id;
+
+-- part_of --
+SELECT part FROM campaign WHERE id = %(id)s;
 
 -- abort_waiting --
--- READY | CALLBACK (ours) of aborted campaigns -> FINISHED, in batches.
-WITH aborted AS (
-  SELECT c.id, c.part, s.state FROM campaign AS c CROSS JOIN (VALUES ('READY'), ('CALLBACK')) AS s (state)
-   WHERE c.state = 'ABORTED'
-     AND EXISTS (SELECT 1 FROM destination AS d
-                  WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = s.state AND d.retry_owner = 'US'
-                    AND d.state IN ('READY', 'CALLBACK'))
-   LIMIT 1
-), picked AS (
-  SELECT d.part, d.id, d.campaign_id, d.state FROM destination AS d
-   WHERE d.part = (SELECT part FROM aborted) AND d.campaign_id = (SELECT id FROM aborted)
-     AND d.state = (SELECT state FROM aborted) AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
+-- READY | CALLBACK (ours) of one aborted campaign -> FINISHED, in batches.
+WITH picked AS (
+  SELECT id, state FROM destination_{part}
+   WHERE campaign_id = %(campaign_id)s AND state IN ('READY', 'CALLBACK') AND retry_owner = 'US'
    LIMIT %(n)s FOR UPDATE SKIP LOCKED
 ), moved AS (
-  UPDATE destination AS d
+  UPDATE destination_{part} AS d
      SET state = 'FINISHED', result = coalesce(d.result, 'UNDIALED'), reason = 'ABORTED',
          finished_at = clock_timestamp(), moved_by = 'abort'
-    FROM picked AS p WHERE d.part = p.part AND d.id = p.id
-  RETURNING d.campaign_id, p.state AS was, d.result
+    FROM picked AS p
+   WHERE d.id = p.id AND d.id = ANY (ARRAY(SELECT id FROM picked))
+     AND (SELECT state FROM campaign WHERE id = %(campaign_id)s) = 'ABORTED'
+  RETURNING p.state AS was, d.result
 ), counted AS (
   INSERT INTO counter_delta (campaign_id, measure, label, n)
-  SELECT campaign_id, 'row', was, -count(*) FROM moved GROUP BY campaign_id, was
-  UNION ALL SELECT campaign_id, 'row', 'FINISHED ' || result, count(*) FROM moved GROUP BY campaign_id, result
+  SELECT %(campaign_id)s, 'row', was, -count(*) FROM moved GROUP BY was
+  UNION ALL SELECT %(campaign_id)s, 'row', 'FINISHED ' || result, count(*) FROM moved GROUP BY result
 )
 SELECT count(*) AS n FROM moved;
 
 -- fold_counters --
+-- What moved is noticed with it: the tick looks at these campaigns.
 WITH taken AS (
   DELETE FROM counter_delta
    WHERE id IN (SELECT id FROM counter_delta ORDER BY id LIMIT 20000 FOR UPDATE SKIP LOCKED)
   RETURNING campaign_id, measure, label, n
+), noticed AS (
+  UPDATE campaign_due SET moved = true
+   WHERE campaign_id IN (SELECT campaign_id FROM taken) AND NOT moved
 )
 INSERT INTO counter AS c (campaign_id, measure, label, n)
 SELECT campaign_id, measure, label, sum(n) FROM taken GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 ON CONFLICT (campaign_id, measure, label) DO UPDATE SET n = c.n + excluded.n;
 
+-- end_old_sessions --
+-- Sessions of ours in a transaction that is too old: their process has stopped in the middle of it. PostgreSQL does this by
+-- itself from version 17 on (transaction_timeout).
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE datname = current_database() AND usename = current_user AND application_name = %(application)s
+   AND xact_start < clock_timestamp() - %(older)s AND pid <> pg_backend_pid();
+
+-- beat --
+INSERT INTO heartbeat (name, at) VALUES ('tick', clock_timestamp()) ON CONFLICT (name) DO UPDATE SET at = excluded.at;
+
 -- measure_pace --
--- Permits a second of each campaign that lives or just ended, over at least five seconds; those that are due.
+-- Permits a second of campaigns that live or just ended: every five seconds while they move, every minute otherwise.
+WITH due AS (
+  SELECT c.id, coalesce((SELECT n FROM counter
+                          WHERE campaign_id = c.id AND measure = 'attempt' AND label = 'permitted'), 0) AS permits
+    FROM campaign AS c
+    LEFT JOIN campaign_pace AS p ON p.campaign_id = c.id
+    LEFT JOIN campaign_due AS k ON k.campaign_id = c.id
+   WHERE (c.state IN ('RUNNING', 'PAUSED') OR c.finished_at > clock_timestamp() - interval '15 s')
+     AND (p.campaign_id IS NULL OR p.at <= clock_timestamp() - CASE
+            WHEN p.rate > 0 OR k.moved OR k.next_due_at <= clock_timestamp() OR c.finished_at IS NOT NULL
+            THEN interval '5 s' ELSE interval '60 s' END)
+   ORDER BY p.at NULLS FIRST LIMIT %(n)s
+)
 INSERT INTO campaign_pace AS p (campaign_id, permits, rate, at)
-SELECT c.id, coalesce((SELECT n FROM counter WHERE campaign_id = c.id AND measure = 'attempt' AND label = 'permitted'), 0)
-           + coalesce((SELECT sum(n) FROM counter_delta
-                        WHERE campaign_id = c.id AND measure = 'attempt' AND label = 'permitted'), 0), 0, clock_timestamp()
-  FROM campaign AS c
- WHERE c.state IN ('RUNNING', 'PAUSED') OR c.finished_at > clock_timestamp() - interval '15 s' ORDER BY c.id
+SELECT id, permits, 0, clock_timestamp() FROM due ORDER BY id
 ON CONFLICT (campaign_id) DO UPDATE
-   SET rate = (excluded.permits - p.permits) / extract(epoch FROM excluded.at - p.at), permits = excluded.permits,
-       at = excluded.at
- WHERE excluded.at >= p.at + interval '5 s'
+   SET rate = (excluded.permits - p.permits) / greatest(0.001, extract(epoch FROM excluded.at - p.at)),
+       permits = excluded.permits, at = excluded.at
 RETURNING campaign_id, at;
 
 -- audit --

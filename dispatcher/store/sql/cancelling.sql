@@ -5,13 +5,21 @@
 -- Its calls that may be out.
 INSERT INTO cancel (key, account_id, why)
 SELECT key, account_id, 'ABORTED' FROM open_attempt
- WHERE account_id = %(account_id)s AND campaign_id = %(campaign_id)s AND phase <> 'INTENT'
+ WHERE account_id = %(account_id)s AND campaign_id = %(campaign_id)s
+   AND EXISTS (SELECT 1 FROM campaign WHERE id = %(campaign_id)s AND xmin = pg_current_xact_id()::xid)
  ORDER BY key
 ON CONFLICT DO NOTHING;
 
--- cancel_calls --
+-- cancel_listed --
+-- Calls to these numbers that may be out, but for those that are over anyway.
 INSERT INTO cancel (key, account_id, why)
-SELECT key, account_id, 'DNC' FROM open_attempt WHERE key = ANY (%(keys)s) ORDER BY key
+SELECT DISTINCT o.key, o.account_id, 'DNC' FROM open_attempt AS o
+  JOIN unnest(%(numbers)s::text[], %(prefixes)s::bool[]) AS n (number, is_prefix)
+    ON CASE WHEN n.is_prefix THEN starts_with(o.e164, n.number) ELSE o.e164 = n.number END
+ WHERE %(channel)s IN ('all', o.channel) AND o.key <> ALL (%(over)s::text[])
+   AND (%(scope)s = 'global' OR (%(scope)s = 'account' AND o.account_id = %(scope_id)s)
+        OR (%(scope)s = 'campaign' AND o.campaign_id = %(scope_id)s))
+ ORDER BY o.key
 ON CONFLICT DO NOTHING;
 
 -- cancel_imported --
@@ -25,7 +33,7 @@ WITH named AS (
 )
 INSERT INTO cancel (key, account_id, why)
 SELECT key, account_id, 'DNC' FROM open_attempt
- WHERE key IN (SELECT key FROM named) AND phase <> 'INTENT' AND on_dnc(e164, channel, account_id, campaign_id)
+ WHERE key IN (SELECT key FROM named) AND on_dnc(e164, channel, account_id, campaign_id)
  ORDER BY key
 ON CONFLICT DO NOTHING;
 
@@ -40,11 +48,16 @@ UPDATE cancel AS c
 RETURNING c.key;
 
 -- cancellable --
--- A request that holds, or may hold, somebody who is still wanted is not stopped. Who is on no list any more is wanted.
+-- Of one part. A request that holds, or may hold, a person who may still be called is not stopped; neither is a call whose
+-- number is on no list any more.
 WITH asked AS (
   SELECT a.*, c.why = 'DNC' AND NOT on_dnc(a.e164, a.channel, a.account_id, a.campaign_id) AS is_wanted
-    FROM any_attempt AS a JOIN cancel AS c USING (key)
-   WHERE a.key = ANY (%(keys)s)
+    FROM (SELECT key, e164, channel, account_id, campaign_id, phase, permit_at, provider_request_id FROM open_attempt
+           WHERE part = %(part)s AND key = ANY (%(keys)s)
+          UNION ALL
+          SELECT key, e164, channel, account_id, campaign_id, phase, permit_at, provider_request_id FROM attempt
+           WHERE part = %(part)s AND key = ANY (%(keys)s)) AS a
+    JOIN cancel AS c USING (key)
 )
 SELECT a.key, a.provider_request_id AS request,
        a.is_wanted OR a.phase IN ('NOT_SENT', 'REJECTED', 'RESULT') AS is_over,
@@ -66,18 +79,23 @@ SELECT a.key, a.provider_request_id AS request,
          ) AS may
   FROM asked AS a JOIN account AS r ON r.id = a.account_id;
 
+-- parts_of --
+SELECT part FROM open_attempt WHERE key = ANY (%(keys)s) UNION SELECT part FROM attempt_ref WHERE key = ANY (%(keys)s);
+
 -- end_cancels --
 -- The call is over, or wanted again.
 UPDATE cancel SET ask_at = NULL WHERE key = ANY (%(keys)s);
 
 -- forget_cancels --
--- Their provider cannot be asked.
+-- The provider cannot be asked.
 UPDATE cancel SET ask_at = NULL WHERE account_id = %(account_id)s AND ask_at IS NOT NULL;
 
 -- stopped --
 -- The provider took the word, for all calls of these requests.
 UPDATE cancel SET ask_at = NULL, asked_at = clock_timestamp()
- WHERE key IN (SELECT key FROM any_attempt WHERE account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s))
+ WHERE key IN (SELECT key FROM open_attempt WHERE account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s)
+               UNION
+               SELECT key FROM attempt_ref WHERE account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s))
    AND asked_at IS NULL;
 
 -- look_soon --

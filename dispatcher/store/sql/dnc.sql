@@ -17,20 +17,53 @@ DO UPDATE SET expires_at = excluded.expires_at
   WHERE e.expires_at IS NOT NULL AND (excluded.expires_at IS NULL OR excluded.expires_at > e.expires_at)
 RETURNING number;
 
+-- audit_added --
+-- Only when an entry was added by this message.
+INSERT INTO audit (actor, act, subject, detail)
+SELECT 'operator', 'dnc.added', 'dnc:' || %(list)s,
+       jsonb_build_object('list', %(list)s, 'source', %(source)s, 'scope', %(scope)s, 'numbers', count(*))
+  FROM dnc_entry
+ WHERE number = ANY (%(numbers)s) AND list = %(list)s AND scope = %(scope)s AND scope_id IS NOT DISTINCT FROM %(scope_id)s
+   AND channel = %(channel)s AND ended_at IS NULL AND xmin = pg_current_xact_id()::xid
+HAVING count(*) > 0;
+
+-- audit_removed --
+INSERT INTO audit (actor, act, subject, detail)
+SELECT 'operator', 'dnc.removed', 'dnc:' || %(list)s, jsonb_build_object('numbers', sum(n))
+  FROM (SELECT count(*) AS n FROM dnc_entry WHERE list = %(list)s AND number = ANY (%(numbers)s)
+           AND ended_at IS NOT NULL AND xmin = pg_current_xact_id()::xid
+        UNION ALL
+        SELECT count(*) FROM dnc_imported
+         WHERE number = ANY (%(numbers)s) AND ended_at IS NOT NULL AND xmin = pg_current_xact_id()::xid) AS x
+HAVING sum(n) > 0;
+
+-- audit_imported --
+INSERT INTO audit (actor, act, subject, detail)
+SELECT 'operator', 'dnc.imported', 'dnc-import:' || id, jsonb_build_object('numbers', numbers)
+  FROM dnc_import WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NOT NULL AND xmin = pg_current_xact_id()::xid;
+
+-- screened_parts --
+-- Parts with campaigns in which a row may wait.
+SELECT DISTINCT part FROM campaign
+ WHERE state IN ('DRAFT', 'RUNNING', 'PAUSED')
+    OR (state = 'ABORTED' AND EXISTS (SELECT 1 FROM campaign_due AS k WHERE k.campaign_id = campaign.id AND k.moved))
+ ORDER BY part;
+
 -- screen --
--- READY | CALLBACK (ours) -> DNC, where a list now names the number.
+-- READY | CALLBACK (ours) of one part -> DNC, where a list now names the number. After the entry has been committed: a row
+-- that is locked now is being put back or permitted, and is asked there.
 WITH hit AS (
-  SELECT d.part, d.id, d.state FROM campaign AS c
-    JOIN destination AS d ON d.part = c.part AND d.campaign_id = c.id AND d.channel = c.channel
-   WHERE c.state <> 'DONE' AND d.e164 = ANY (%(numbers)s) AND d.state NOT IN ('DUP', 'INVALID')
+  SELECT d.id, d.campaign_id, d.state FROM campaign AS c
+    JOIN destination_{part} AS d ON d.campaign_id = c.id AND d.channel = c.channel
+   WHERE c.part = %(part)s AND c.state <> 'DONE' AND d.e164 = ANY (%(numbers)s) AND d.state NOT IN ('DUP', 'INVALID')
      AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
-     AND on_dnc(d.e164, d.channel, c.account_id, c.id)
+     AND EXISTS (SELECT 1 FROM dnc_hits(d.e164, d.channel, c.account_id, c.id))
    ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
-  UPDATE destination AS d
+  UPDATE destination_{part} AS d
      SET state = 'DNC', reason = 'DNC_ADDED', result = NULL, finished_at = clock_timestamp(), moved_by = 'screen'
-    FROM hit AS h WHERE d.part = h.part AND d.id = h.id
-  RETURNING d.campaign_id, h.state AS was
+    FROM hit AS h WHERE d.id = h.id AND d.id = ANY (ARRAY(SELECT id FROM hit))
+  RETURNING h.campaign_id, h.state AS was
 ), counted AS (
   INSERT INTO counter_delta (campaign_id, measure, label, n)
   SELECT campaign_id, 'row', was, -count(*) FROM moved GROUP BY campaign_id, was
@@ -51,7 +84,7 @@ SELECT EXISTS (SELECT 1 FROM dnc_entry WHERE is_prefix AND ended_at IS NULL AND 
 SELECT DISTINCT o.key FROM open_attempt AS o
   JOIN unnest(%(numbers)s::text[], %(prefixes)s::bool[]) AS n (number, is_prefix)
     ON CASE WHEN n.is_prefix THEN starts_with(o.e164, n.number) ELSE o.e164 = n.number END
- WHERE o.phase <> 'INTENT' AND %(channel)s IN ('all', o.channel)
+ WHERE %(channel)s IN ('all', o.channel)
    AND (%(scope)s = 'global' OR (%(scope)s = 'account' AND o.account_id = %(scope_id)s)
         OR (%(scope)s = 'campaign' AND o.campaign_id = %(scope_id)s))
  ORDER BY o.key;
@@ -104,8 +137,7 @@ SELECT i.id, coalesce(lease_until > clock_timestamp(), false) AS is_alive,
   FROM dnc_import AS i
  WHERE list = %(list)s AND scope = %(scope)s AND scope_id IS NOT DISTINCT FROM %(scope_id)s AND channel = %(channel)s
    AND identity = %(identity)s AND ended_at IS NULL
-   AND (expires_at IS NULL OR expires_at > clock_timestamp())
-   FOR UPDATE;
+   AND (expires_at IS NULL OR expires_at > clock_timestamp());
 
 -- end_imports --
 -- Imports that ran out, or whose importer is gone: a new one may take their place.
@@ -141,7 +173,7 @@ UPDATE dnc_import SET active_at = clock_timestamp(), lease_until = NULL
 
 -- end_replaced --
 UPDATE dnc_import AS old SET ended_at = clock_timestamp() FROM dnc_import AS new
- WHERE new.id = %(id)s AND old.id <> new.id AND old.ended_at IS NULL AND old.active_at IS NOT NULL
+ WHERE new.id = %(id)s AND new.active_at IS NOT NULL AND old.id <> new.id AND old.ended_at IS NULL AND old.active_at IS NOT NULL
    AND (new.replaces OR starts_with(old.identity, new.identity || '-'))
    AND old.list = new.list AND old.scope = new.scope AND old.scope_id IS NOT DISTINCT FROM new.scope_id
    AND old.channel = new.channel;
@@ -157,28 +189,29 @@ DELETE FROM dnc_imported WHERE ctid = ANY (ARRAY(
    WHERE i.active_at IS NULL AND i.ended_at IS NOT NULL LIMIT 50000));
 
 -- screen_waiting --
--- One page of a campaign's waiting rows: those that a list names now -> DNC. What is locked is being dialled, and asked there.
+-- One page of a campaign's waiting rows, in the order of the index of due rows: those that a list names now -> DNC. What is
+-- locked is being put back or permitted, and is asked there.
 WITH page AS (
-  SELECT id FROM destination
-   WHERE part = %(part)s AND campaign_id = %(campaign_id)s AND id > %(after)s AND state IN ('READY', 'CALLBACK')
-     AND retry_owner = 'US'
-   ORDER BY id LIMIT %(n)s
+  SELECT id, due_at FROM destination_{part}
+   WHERE campaign_id = %(campaign_id)s AND state = %(state)s AND retry_owner = 'US'
+     AND state IN ('READY', 'CALLBACK') AND (due_at, id) > (%(after_due)s::timestamptz, %(after_id)s::bigint)
+   ORDER BY due_at, id LIMIT %(n)s
 ), hit AS (
-  SELECT d.part, d.id, d.state FROM destination AS d
-   WHERE d.part = %(part)s AND d.id IN (SELECT id FROM page) AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
-     AND on_dnc(d.e164, d.channel, %(account_id)s, %(campaign_id)s)
+  SELECT d.id, d.state FROM destination_{part} AS d
+   WHERE d.id = ANY (ARRAY(SELECT id FROM page)) AND d.state IN ('READY', 'CALLBACK')
+     AND d.retry_owner = 'US'
+     AND EXISTS (SELECT 1 FROM dnc_hits(d.e164, d.channel, %(account_id)s, %(campaign_id)s))
    FOR UPDATE OF d SKIP LOCKED
 ), moved AS (
-  UPDATE destination AS d
+  UPDATE destination_{part} AS d
      SET state = 'DNC', reason = 'DNC_ADDED', result = NULL, finished_at = clock_timestamp(), moved_by = 'screen'
-    FROM hit AS h WHERE d.part = h.part AND d.id = h.id
-  RETURNING d.campaign_id, h.state AS was
+    FROM hit AS h WHERE d.id = h.id AND d.id = ANY (ARRAY(SELECT id FROM hit))
+  RETURNING h.state AS was
 ), counted AS (
   INSERT INTO counter_delta (campaign_id, measure, label, n)
-  SELECT campaign_id, 'row', was, -count(*) FROM moved GROUP BY campaign_id, was
-  UNION ALL SELECT campaign_id, 'row', 'DNC', count(*) FROM moved GROUP BY campaign_id
+  SELECT %(campaign_id)s, 'row', was, -count(*) FROM moved GROUP BY was
+  UNION ALL SELECT %(campaign_id)s, 'row', 'DNC', count(*) FROM moved HAVING count(*) > 0
+), last AS (
+  SELECT due_at, id FROM page ORDER BY due_at DESC, id DESC LIMIT 1
 )
-SELECT (SELECT max(id) FROM page) AS last, (SELECT count(*) FROM moved) AS moved;
-
--- called --
-SELECT DISTINCT e164 FROM any_attempt WHERE key = ANY (%(keys)s) AND permit_at IS NOT NULL;
+SELECT (SELECT due_at FROM last) AS due_at, (SELECT id FROM last) AS id, (SELECT count(*) FROM moved) AS moved;

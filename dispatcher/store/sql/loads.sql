@@ -132,12 +132,16 @@ UPDATE load SET state = 'DONE', rows_read = %(rows_read)s, lease_until = NULL, f
 UPDATE load SET state = 'FAILED', error = %(error)s, lease_until = NULL, finished_at = clock_timestamp()
  WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
 
+-- dead --
+-- Loads whose loader has died.
+SELECT id FROM load WHERE state = 'OPEN' AND lease_until < clock_timestamp() LIMIT 1;
+
 -- fail_dead --
 -- A loader that died: its rows were never visible; the file may be loaded again.
 UPDATE load SET state = 'FAILED', error = 'the loader stopped before the end; load the file again', lease_until = NULL,
                 finished_at = clock_timestamp()
  WHERE id IN (SELECT id FROM load WHERE state = 'OPEN' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)
-RETURNING id;
+RETURNING id, campaign_id;
 
 -- note_failed --
 -- A load that could not even begin; whoever asked for it has gone away, and looks at the campaign's loads.

@@ -9,16 +9,18 @@ SELECT label, sum(n)::bigint AS n
 
 -- blocked --
 SELECT extract(epoch FROM clock_timestamp() - p.at)::float8 AS pace_age_s, p.rate,
+       coalesce((SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM heartbeat WHERE name = 'tick'),
+                'infinity') AS tick_age_s,
        extract(epoch FROM clock_timestamp() - c.started_at)::float8 AS running_s,
        (SELECT count(*) FROM open_attempt AS o WHERE o.account_id = a.id AND o.campaign_id = c.id
-           AND o.phase <> 'INTENT' AND NOT o.provider_owned) AS in_flight,
+           AND NOT o.provider_owned AND o.permit_at > statement_timestamp() - a.in_flight_ttl) AS in_flight,
        (SELECT count(*) FROM open_attempt AS o WHERE o.account_id = a.id AND o.campaign_id = c.id
            AND o.provider_owned) AS provider_retries,
        (SELECT d.due_at FROM destination AS d
-         WHERE d.part = c.part AND d.campaign_id = c.id AND d.state = 'CALLBACK' AND d.retry_owner = 'US'
+         WHERE d.part = %(part)s AND d.campaign_id = c.id AND d.state = 'CALLBACK' AND d.retry_owner = 'US'
          ORDER BY d.due_at LIMIT 1) AS retry_due_at,
        (SELECT count(*) FROM open_attempt AS o JOIN destination AS d
-           ON d.part = c.part AND d.campaign_id = c.id AND d.channel = o.channel AND d.e164 = o.e164
+           ON d.part = %(part)s AND d.campaign_id = c.id AND d.channel = o.channel AND d.e164 = o.e164
               AND d.state NOT IN ('DUP', 'INVALID')
          WHERE o.campaign_id <> c.id AND d.state IN ('READY', 'CALLBACK')) AS person_busy,
        a.name AS account_name, a.id AS account_id, k.next_due_at, k.blocked_by, a.state AS account_state, a.reason AS account_reason, a.throttled_until,

@@ -78,7 +78,7 @@ SELECT id::text AS k FROM postback WHERE state = 'NEW' AND received_at < clock_t
 
 -- I14 nothing is stuck past its lease or its deadline --
 SELECT key AS k FROM open_attempt
- WHERE (phase IN ('INTENT', 'SENDING') AND lease_until < clock_timestamp() - interval '60 s')
+ WHERE (phase = 'SENDING' AND lease_until < clock_timestamp() - interval '60 s')
     OR (phase IN ('UNKNOWN', 'ACCEPTED')
         AND greatest(look_at, resolve_by + (resolve_by - permit_at)) < clock_timestamp() - interval '5 min');
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.results import REACHED, Disposition, News, Outcome, Result, Source
-from dispatcher.domain.settling import Await, Decision, Finish, Ignore, PutBack, Redial, Situation, next_step
+from dispatcher.domain.settling import next_step
 from dispatcher.domain.states import FINAL, LEGAL_MOVES, OPEN, WAITING, Phase, RetryOwner, State
+from dispatcher.domain.steps import Await, Decision, Finish, Ignore, PutBack, Redial, Situation
 from tests.factories import make_policy
 
 D = Disposition
@@ -19,7 +20,10 @@ NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 KEY = "0123456789abc"
 SENT = Situation(
     key=KEY,
+    part=0,
+    destination_id=1,
     campaign_id=1,
+    e164="+12025550101",
     phase=Phase.SENDING,
     is_latest=True,
     permit_at=NOW - timedelta(seconds=1),
@@ -31,7 +35,6 @@ SENT = Situation(
     retry_owner=RetryOwner.US,
     permits=1,
     charged=1,
-    crashes=0,
     due_at=NOW - timedelta(hours=1),
     first_dialled_at=NOW - timedelta(seconds=1),
     last_result=None,
@@ -39,11 +42,11 @@ SENT = Situation(
     policy=make_policy(),
     on_dnc=False,
     now=NOW,
+    version=("1", "1"),
 )
 ACCEPTED = replace(SENT, phase=Phase.ACCEPTED, resolve_by=NOW + timedelta(hours=1))
 UNKNOWN = replace(SENT, phase=Phase.UNKNOWN, resolve_by=NOW + timedelta(minutes=30))
 THEIRS = replace(ACCEPTED, state=State.CALLBACK, retry_owner=RetryOwner.PROVIDER)
-INTENT = replace(SENT, phase=Phase.INTENT, permit_at=None, permits=0, charged=0)
 ABANDONED = replace(SENT, phase=Phase.ABANDONED, state=State.TIMEOUT)
 
 
@@ -123,8 +126,6 @@ def test_permits_for_nothing_come_ever_more_seldom(disposition: D, at_first: int
         (THEIRS, D.ACCOUNT_STOP, None, Source.POSTBACK, "Ignore CONFLICT", Phase.ACCEPTED),
         (SENT, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
         (UNKNOWN, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
-        (INTENT, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
-        (INTENT, D.FINAL_SUCCESS, Result.LA, Source.POSTBACK, "Ignore IMPOSSIBLE", Phase.INTENT),
         (ABANDONED, D.FINAL_SUCCESS, Result.LA, Source.POSTBACK, "FINISHED LA LATE_RESULT", Phase.RESULT),
         (ABANDONED, D.RETRYABLE, Result.BUSY, Source.POSTBACK, "FINISHED BUSY LATE_RESULT", Phase.RESULT),
         (ABANDONED, D.IN_FLIGHT, None, Source.POSTBACK, "Ignore LATE", Phase.ABANDONED),
@@ -153,16 +154,41 @@ def test_the_providers_timeout_is_final_unless_the_campaign_takes_over() -> None
 def test_the_reaper_never_puts_back_what_was_sent() -> None:
     over = replace(SENT, lease_over=True)
     assert isinstance(decide(over, D.LEASE_OVER, source=Source.REAPER).step, Await)
-    unsent = decide(replace(INTENT, lease_over=True), D.LEASE_OVER, source=Source.REAPER).step
-    assert unsent == PutBack(NOW + timedelta(seconds=5), "LEASE_OVER", crashed=True)
-    third = decide(replace(INTENT, lease_over=True, crashes=2), D.LEASE_OVER, source=Source.REAPER)
-    assert named(third) == "INVALID None POISON"
+    assert named(decide(SENT, D.LEASE_OVER, source=Source.REAPER)) == "Ignore LEASE_ALIVE"
+
+
+def test_charges() -> None:
+    """What rang is charged and nothing else, whichever way it ends."""
+
+    def charged(decision: Decision) -> int:
+        assert decision.row
+        return decision.row.charged - decision.at.charged
+
+    throttled = decide(SENT, D.THROTTLE, source=Source.SUBMIT)
+    assert throttled.row
+    assert (charged(throttled), throttled.row.state, throttled.row.first_dialled_at) == (-1, State.READY, None)
+    listed = decide(replace(SENT, on_dnc=True), D.NOT_SENT, source=Source.SUBMIT)
+    assert (named(listed), charged(listed)) == ("DNC None DNC_BEFORE_RETRY", -1)
+    refused = decide(SENT, D.NOT_SENT, source=Source.SUBMIT, state=State.INVALID, detail="TOO_LONG")
+    assert (named(refused), charged(refused), refused.phase) == ("INVALID None TOO_LONG", -1, Phase.NOT_SENT)
+    assert charged(decide(ACCEPTED, D.RETRYABLE, Result.BUSY)) == 0
+    rejected = replace(SENT, phase=Phase.REJECTED, state=State.READY, charged=0, first_dialled_at=None)
+    late = decide(rejected, D.FINAL_SUCCESS, Result.LA)
+    assert late.row
+    assert (charged(late), late.row.first_dialled_at) == (1, rejected.permit_at)
+    assert charged(decide(ABANDONED, D.FINAL_SUCCESS, Result.LA)) == 0
+    again = decide(replace(SENT, charged=2), D.NOT_SENT, source=Source.SUBMIT)
+    assert again.row
+    assert (again.row.state, again.row.first_dialled_at) == (State.CALLBACK, SENT.first_dialled_at)
 
 
 SITUATIONS = st.builds(
     Situation,
     key=st.just(KEY),
+    part=st.just(0),
+    destination_id=st.just(1),
     campaign_id=st.just(1),
+    e164=st.just("+12025550101"),
     phase=st.sampled_from(Phase),
     is_latest=st.booleans(),
     permit_at=st.sampled_from([None, NOW - timedelta(seconds=1), NOW - timedelta(days=2)]),
@@ -174,7 +200,6 @@ SITUATIONS = st.builds(
     retry_owner=st.sampled_from(RetryOwner),
     permits=st.integers(0, 20),
     charged=st.integers(0, 5),
-    crashes=st.integers(0, 3),
     due_at=st.just(NOW - timedelta(hours=1)),
     first_dialled_at=st.sampled_from([None, NOW - timedelta(hours=49), NOW]),
     last_result=st.sampled_from([None, Result.BUSY]),
@@ -182,6 +207,7 @@ SITUATIONS = st.builds(
     policy=st.sampled_from([make_policy(), make_policy(timeouts={"take_over": "1s"})]),
     on_dnc=st.booleans(),
     now=st.just(NOW),
+    version=st.just(("1", "1")),
 )
 NEWS = st.builds(
     lambda d, r, s, state: News(KEY, Outcome(disposition=d, result=r, state=state), s),
@@ -202,8 +228,9 @@ def can_be(at: Situation) -> bool:
     open_phase = at.phase in OPEN
     theirs = at.retry_owner is RetryOwner.PROVIDER
     return (
-        (at.permit_at is None) == (at.phase is Phase.INTENT or (at.phase is Phase.NOT_SENT and at.permits == 0))
+        (at.permit_at is None) == (at.phase is Phase.NOT_SENT and at.permits == 0)
         and (not open_phase or at.is_latest)
+        and (at.charged <= at.permits and (not open_phase or at.charged > 0))
         and (not open_phase or (at.state is State.CALLBACK and theirs) or (at.state is State.SELECTED and not theirs))
         and (not theirs or (at.state is State.CALLBACK and (not open_phase or at.phase is Phase.ACCEPTED)))
         and (at.phase not in (Phase.UNKNOWN, Phase.ACCEPTED) or at.resolve_by is not None)
@@ -242,6 +269,8 @@ def test_promises_that_hold_whatever_we_hear(news: News, at: Situation, draw: fl
         assert decision.phase in OPEN
         assert step.look_at >= NOW
     assert (decision.result is not None) == (decision.phase is Phase.RESULT)
+    if decision.row:
+        assert 0 <= decision.row.charged <= at.permits
 
 
 def test_a_duplicate_at_the_provider_is_asked_about_because_we_hold_no_other() -> None:

@@ -1,0 +1,27 @@
+"""A circuit breaker: when an account's calls fail one after the other, better no calls than people in doubt."""
+
+from dataclasses import dataclass
+
+from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome
+
+FAILING_AFTER = 10
+"""So many lost answers in a row open it: each one leaves a person in doubt."""
+UNREACHABLE_AFTER = 3
+"""So many calls in a row that could not connect open it: each one costs a permit."""
+FAILING = "PROVIDER_FAILING"
+
+
+@dataclass(slots=True)
+class CircuitBreaker:
+    """Counts failures in a row; any other outcome closes it again."""
+
+    lost: int = 0
+    unreachable: int = 0
+
+    def record(self, outcome: Outcome) -> str | None:
+        """Why the account is to be stopped now, if it is."""
+        self.lost = self.lost + 1 if outcome.disposition is Disposition.RECONCILE else 0
+        self.unreachable = self.unreachable + 1 if outcome.detail == UNREACHABLE else 0
+        if self.lost >= FAILING_AFTER:
+            return FAILING
+        return UNREACHABLE if self.unreachable >= UNREACHABLE_AFTER else None

@@ -1,0 +1,338 @@
+"""Settle: situations are read, the domain decides, and one message writes what still holds.
+
+Optimistic concurrency: each decision carries the versions of the rows that it was made on. What has moved meanwhile
+is read and decided again.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.errors import ServerError
+from dispatcher.domain.postback import PostbackMark
+from dispatcher.domain.results import Channel, News, Result, Sighting
+from dispatcher.domain.settling import next_step
+from dispatcher.domain.states import FINAL, OPEN, Phase, RetryOwner, State
+from dispatcher.domain.steps import Await, Decision, Ignore, PutBack, Redial, Situation
+from dispatcher.domain.steps import Row as After
+from dispatcher.store.campaigns import Policies
+from dispatcher.store.database import Row, Step, array
+from dispatcher.store.permitting import DNC_LOCK
+from dispatcher.store.postbacks import mark_step
+
+_TURNS = 8
+_KNOWN_PARTS = 8
+_ALARMS = frozenset({"IMPOSSIBLE", "CONFLICT"})
+_MEASURES = {Redial: "redial", PutBack: "putback"}
+
+
+class Settling(Policies):
+    """The part of the Store port that is about news."""
+
+    _parts: list[int]
+    """Parts that were asked lately: most news are about these."""
+
+    async def settle(
+        self,
+        news: Sequence[News],
+        draws: Sequence[float],
+        known: Mapping[str, Situation] | None = None,
+        marks: Sequence[PostbackMark] = (),
+    ) -> list[Decision]:
+        """Everything that was heard becomes steps. Idempotent and free of order. Raises ServerError.
+
+        `known`: situations that were read before; those that have changed since are read again. `marks`: postbacks
+        that are over when all of this is written. Of several news about one attempt, each is decided on what the
+        one before it left.
+        """
+        at, decided = dict(known or {}), list[Decision]()
+        done = set[str]()
+        waiting = list(zip(news, draws, strict=True))
+        for _ in range(_TURNS + len(news)):
+            turn, later = _first_of_each(waiting)
+            at |= {s.key: s for s in await self._read([key for key in turn if key not in at])}
+            decisions = [next_step(item, at[key], draw) for key, (item, draw) in turn.items() if key in at]
+            held = await self._write(decisions, () if later else marks, done)
+            decided += [d for d in decisions if d.key in held]
+            done |= held
+            waiting = [turn[d.key] for d in decisions if d.key not in held] + later
+            if not waiting:
+                return decided
+            at = {}
+        raise ServerError("news could not be written: their rows were moved again and again; they are written later")
+
+    async def _read(self, keys: Sequence[str]) -> list[Situation]:
+        return [found for found, _ in await self._find(None, keys=keys)] if keys else []
+
+    async def _find(
+        self,
+        account_id: int | None,
+        *,
+        keys: Sequence[str] = (),
+        calls: Sequence[str] = (),
+        requests: Sequence[str] = (),
+        numbers: Sequence[str] = (),
+    ) -> list[tuple[Situation, Row]]:
+        """Situations of the attempts that are named, open or closed, each with its row."""
+        asked = {
+            "account_id": account_id,
+            "keys": array(keys),
+            "calls": array(calls),
+            "requests": array(requests),
+            "numbers": array(numbers),
+        }
+        parts = list(self._parts)
+        *rows, others = await self.db.message(
+            [*_ask_parts(parts, asked), ("settling.parts", {**asked, "known": parts})]
+        )
+        if others:
+            found = [row["part"] for row in others]
+            rows += await self.db.message(_ask_parts(found, asked))
+            self._parts[:] = [*found, *self._parts][:_KNOWN_PARTS]
+        return [(await self._situation(row), row) for row in chain.from_iterable(rows)]
+
+    async def _situation(self, row: Row) -> Situation:
+        return Situation(
+            key=row["key"],
+            part=row["part"],
+            destination_id=row["destination_id"],
+            campaign_id=row["campaign_id"],
+            e164=row["e164"],
+            phase=Phase(row["phase"]),
+            is_latest=row["is_latest"],
+            permit_at=row["permit_at"],
+            lease_over=row["lease_over"],
+            looks=row["looks"],
+            resolve_by=row["resolve_by"],
+            attempt_result=Result(row["attempt_result"]) if row["attempt_result"] else None,
+            state=State(row["state"]),
+            retry_owner=RetryOwner(row["retry_owner"]),
+            permits=row["permits"],
+            charged=row["charged"],
+            due_at=row["due_at"],
+            first_dialled_at=row["first_dialled_at"],
+            last_result=Result(row["last_result"]) if row["last_result"] else None,
+            campaign_state=CampaignState(row["campaign_state"]),
+            policy=await self.policy(row["campaign_id"], row["policy_version"]),
+            on_dnc=row["on_dnc"],
+            now=row["now"],
+            version=(row["row_version"], row["attempt_version"]),
+        )
+
+    async def _write(self, decisions: Sequence[Decision], marks: Sequence[PostbackMark], done: set[str]) -> set[str]:
+        """The keys of the decisions that still held; those that change nothing always do. `done`: written before."""
+        waits, by_part = [], defaultdict(list)
+        held = set()
+        for decision in decisions:
+            if isinstance(decision.step, Ignore) and not decision.amends:
+                held.add(decision.key)
+            elif isinstance(decision.step, Await) and decision.row is None:
+                waits.append(decision)
+            else:
+                by_part[decision.at.part].append(decision)
+        writes: list[Step] = [("settling.wait", _columns(waits, _WAIT))] if waits else []
+        writes += [
+            ("settling.move", {"part": part, **_columns(group, _MOVE)}) for part, group in sorted(by_part.items())
+        ]
+        steps = [*_locks(by_part, waits), *writes, *_alarms(decisions), *mark_step(marks, done | held)]
+        answers = await self.db.message(steps) if steps else []
+        for (name, _), rows in zip(steps, answers, strict=True):
+            if name in ("settling.wait", "settling.move"):
+                held |= set(rows[0]["keys"])
+        return held
+
+    async def numbers_of(self, keys: Sequence[str]) -> list[str]:
+        """The numbers of these attempts."""
+        return [s.e164 for s in await self._read(keys)]
+
+    async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[Situation | None]:
+        """The attempt of each sighting, as it stands; its number and channel must agree.
+
+        By our key, by the provider's id of the call, or by its id of the request together with the number.
+        """
+        rows = await self._find(
+            account_id,
+            keys=[s.key for s in sightings if s.key],
+            calls=[c for s in sightings if (c := s.outcome.provider_call_id)],
+            requests=[s.request_id for s in sightings if s.request_id and s.to],
+            numbers=[s.to for s in sightings if s.request_id and s.to],
+        )
+        by_key = {row["key"]: (at, row) for at, row in rows}
+        by_call = {row["call"]: (at, row) for at, row in rows if row["call"]}
+        by_request = {(row["request"], row["e164"]): (at, row) for at, row in rows if row["request"]}
+        found: list[Situation | None] = []
+        for sighting in sightings:
+            hit = by_key.get(sighting.key or "") or by_call.get(sighting.outcome.provider_call_id or "")
+            hit = hit or _fitting(by_request.get((sighting.request_id, sighting.to)), sighting)
+            found.append(hit[0] if hit and _agrees(hit[1], sighting) else None)
+        return found
+
+    async def match_by_number(self, account_id: int, sightings: Sequence[Sighting]) -> list[Situation | None]:
+        """The single open attempt with the sighting's number, permitted before the call began: the last resort."""
+        asked = [s for s in sightings if s.to]
+        rows = await self.db.fetch(
+            "settling.match_numbers",
+            account_id=account_id,
+            numbers=[s.to for s in asked],
+            channels=[s.channel for s in asked],
+            created=[s.created_at for s in asked],
+        )
+        by_number = {row["to"]: row["key"] for row in rows}
+        once = Counter(s.to for s in asked)
+        keys = [by_number.get(s.to) if s.to and once[s.to] == 1 else None for s in sightings]
+        at = {s.key: s for s in await self._read([key for key in keys if key])}
+        return [at.get(key) if key else None for key in keys]
+
+
+Heard = tuple[News, float]
+
+
+def _first_of_each(waiting: Sequence[Heard]) -> tuple[dict[str, Heard], list[Heard]]:
+    """The first news of each attempt, and the others."""
+    first: dict[str, Heard] = {}
+    later = []
+    for heard in waiting:
+        if first.setdefault(heard[0].key, heard) is not heard:
+            later.append(heard)
+    return first, later
+
+
+def _ask_parts(parts: Iterable[int], asked: Mapping[str, Any]) -> list[Step]:
+    names = ("settling.situations_open", "settling.situations_closed")
+    return [(name, {**asked, "part": part}) for part in parts for name in names]
+
+
+def _agrees(row: Row, sighting: Sighting) -> bool:
+    return sighting.to in (None, row["e164"]) and sighting.channel is Channel(row["channel"])
+
+
+def _fitting(hit: tuple[Situation, Row] | None, sighting: Sighting) -> tuple[Situation, Row] | None:
+    """Found by request and number only: it must not be another call."""
+    if hit is None or hit[1]["call"] not in (None, sighting.outcome.provider_call_id):
+        return None
+    return hit
+
+
+def _locks(by_part: Mapping[int, Sequence[Decision]], waits: Sequence[Decision]) -> list[Step]:
+    """The lists' lock where a row is to wait again, then rows by id: every message takes them in this order."""
+    moves = list(chain.from_iterable(by_part.values()))
+    steps: list[Step] = []
+    if any(_waits(d) for d in moves):
+        steps.append(("permitting.lock_dnc_shared", {"lock": DNC_LOCK}))
+    for part, group in sorted(by_part.items()):
+        ids = [d.at.destination_id for d in group if d.row or d.amends]
+        steps.append(("settling.lock_destinations", {"part": part, "ids": array(ids)}))
+    if keys := [d.key for d in chain(moves, waits) if d.at.phase in OPEN]:
+        steps.append(("settling.lock_open_attempts", {"keys": array(keys)}))
+    return steps
+
+
+def _waits(decision: Decision) -> bool:
+    return isinstance(decision.step, PutBack | Redial)
+
+
+Value = str | int | float | bool | datetime | None
+Column = Callable[[Decision, After | None], Value]
+
+
+def _columns(decisions: Sequence[Decision], columns: Mapping[str, Column]) -> dict[str, str]:
+    pairs = [(d, d.row) for d in decisions]
+    return {name: array([value(d, row) for d, row in pairs]) for name, value in columns.items()}
+
+
+def _why(d: Decision, _: After | None) -> str | None:
+    return d.step.why if isinstance(d.step, Ignore) else d.step.reason
+
+
+def _of_row(name: str) -> Column:
+    """What the destination holds after the step, if it changes."""
+    return lambda _, row: getattr(row, name) if row else None
+
+
+def _of_wait(name: str) -> Column:
+    """When an attempt that stays open is asked about."""
+    return lambda d, _: getattr(d.step, name) if isinstance(d.step, Await) else None
+
+
+def _was_label(d: Decision, row: After | None) -> str | None:
+    return d.at.state if row and row.state is not d.at.state else None
+
+
+def _label(d: Decision, row: After | None) -> str | None:
+    return row_label(row.state, row.result) if row and row.state is not d.at.state else None
+
+
+_HEARD: Mapping[str, Column] = {
+    "key": lambda d, _: d.key,
+    "attempt_version": lambda d, _: d.at.version[1],
+    "phase": lambda d, _: d.phase,
+    "provider_owned": lambda d, _: isinstance(d.step, Await) and d.step.owner is RetryOwner.PROVIDER,
+    "look_at": _of_wait("look_at"),
+    "resolve_by": _of_wait("resolve_by"),
+    "looks": _of_wait("looks"),
+    "call": lambda d, _: d.outcome.provider_call_id,
+    "request": lambda d, _: d.outcome.provider_request_id,
+    "raw_state": lambda d, _: d.outcome.raw_state,
+    "raw_result": lambda d, _: d.outcome.raw_result,
+    "why": _why,
+}
+_WAIT = _HEARD
+"""The columns of settling.wait."""
+_MOVE: Mapping[str, Column] = {
+    **_HEARD,
+    "destination_id": lambda d, _: d.at.destination_id,
+    "campaign_id": lambda d, _: d.campaign_id,
+    "row_version": lambda d, _: d.at.version[0],
+    "was_open": lambda d, _: d.at.phase in OPEN,
+    "waits": lambda d, _: _waits(d),
+    "campaign_state": lambda d, _: d.at.campaign_state,
+    "was_label": _was_label,
+    "label": _label,
+    "measure": lambda d, _: _MEASURES.get(type(d.step)),
+    "state": _of_row("state"),
+    "retry_owner": _of_row("retry_owner"),
+    "result": _of_row("result"),
+    "reason": _of_row("reason"),
+    "due_at": _of_row("due_at"),
+    "charged": _of_row("charged"),
+    "first_dialled_at": _of_row("first_dialled_at"),
+    "is_final": lambda _, row: row is not None and row.state in FINAL,
+    "moved_by": lambda d, _: d.actor,
+    "closes": lambda d, _: d.closes,
+    "amends": lambda d, _: d.amends,
+    "attempt_result": lambda d, _: d.result,
+    "disposition": lambda d, _: d.outcome.disposition,
+    "step": lambda d, _: type(d.step).__name__,
+    "detail": lambda d, _: d.outcome.detail,
+    "answered_at": lambda d, _: d.outcome.answered_at,
+    "duration_s": lambda d, _: d.outcome.duration_s,
+    "cost": lambda d, _: d.outcome.cost,
+}
+"""The columns of settling.move."""
+
+
+def row_label(state: State, result: Result | None) -> str:
+    """How the counters name a row: its state, and its result once it is final."""
+    return f"{state} {result}" if state in FINAL and result else str(state)
+
+
+def _alarms(decisions: Sequence[Decision]) -> list[Step]:
+    """News that cannot be: a provider that contradicts itself, or a forger. Kept for a person."""
+    return [
+        (
+            "campaigns.audit",
+            {
+                "actor": "system",
+                "act": f"news.{d.step.why.lower()}",
+                "subject": f"attempt:{d.key}",
+                "detail": Jsonb({"result": d.outcome.result, "phase": d.at.phase}),
+            },
+        )
+        for d in decisions
+        if isinstance(d.step, Ignore) and d.step.why in _ALARMS
+    ]
