@@ -58,5 +58,7 @@ def celery_settings(redis_url: str, queues: list[str], beat: dict[str, Any]) -> 
         "enable_utc": True,
         "timezone": "UTC",
         "beat_schedule": beat,
+        # a name, because settings import nothing of ours: it sends no tick while nobody takes them
+        "beat_scheduler": "tasks.beat:BoundedScheduler",
         "beat_max_loop_interval": 1.0,
     }

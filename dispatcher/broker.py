@@ -2,15 +2,22 @@
 
 import asyncio
 import logging
+import random
+import threading
+import time
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 from uuid import NAMESPACE_OID, uuid5
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, TaskName
+from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, Queue, TaskName
 
+MOST_WAITING = 200
+"""Hints that may wait in a queue: while workers are down, one a second for each account would fill Redis."""
+_ASKED_EVERY_S = 1.0
 _LOOKER = "campaigns@dispatcher"
 """The worker under whose name flower lists campaigns."""
 _SHOWN_EVERY_S = 10
@@ -35,11 +42,65 @@ class Row(Protocol):
 log = logging.getLogger(__name__)
 
 
-class CeleryBroker:
-    """The Broker port."""
+@dataclass
+class _Room:
+    """What a queue was found to have room for, less what was sent since; None: it could not be asked."""
+
+    asked_at: float
+    left: int | None
+
+
+class _Rooms:
+    """Says whether a queue may be given one more hint. Each queue is asked once a second at most."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._rooms: dict[Queue, _Room] = {}
+        self._lock = threading.Lock()
+
+    def take(self, queue: Queue) -> bool:
+        """Is there room for one? Yes when the queue cannot be asked: then sending says what is wrong."""
+        with self._lock:
+            room = self._rooms.get(queue)
+            if room is None or time.monotonic() - room.asked_at >= _ASKED_EVERY_S:
+                room = self._rooms[queue] = self._ask(queue, room)
+            if room.left is None:
+                return True
+            # random early drop: were the last places given to who comes first, it would be the same account each second
+            if random.random() * MOST_WAITING >= 2 * room.left:
+                return False
+            room.left -= 1
+            return True
+
+    def _ask(self, queue: Queue, before: _Room | None) -> _Room:
+        waiting = self._waiting(queue)
+        left = None if waiting is None else max(0, MOST_WAITING - waiting)
+        was_full = before is not None and before.left == 0
+        if left == 0 and not was_full:
+            log.warning("hints are held back: nobody takes them", extra={"queue": queue, "waiting": waiting})
+        return _Room(time.monotonic(), left)
+
+    def _waiting(self, queue: Queue) -> int | None:
+        with self._app.pool.acquire(block=True) as connection:
+            return _length(connection, queue)
+
+
+def _length(connection: Any, queue: Queue) -> int | None:
+    """How many messages wait; None when that cannot be asked. (kombu's types know no channel of Redis.)"""
+    try:
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2)
+        return int(connection.default_channel.client.llen(queue))
+    except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
+        log.warning("queue not measured", extra={"queue": queue, "error": type(error).__name__})
+        return None
+
+
+class CeleryBroker:
+    """The Broker port. A hint that finds its queue full is dropped: those before it ask for the same."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._rooms = _Rooms(app)
 
     async def start_shift(self, account_id: int) -> None:
         """An account has work and a free shift."""
@@ -86,4 +147,5 @@ class CeleryBroker:
             log.warning("hint not sent", extra={"task": task, "error": type(error).__name__})
 
     def _send(self, task: TaskName, args: tuple[int, ...]) -> None:
-        self._app.send_task(task, args=args, queue=QUEUE_OF[task], expires=HINT_LIVES_S, ignore_result=True)
+        if self._rooms.take(QUEUE_OF[task]):
+            self._app.send_task(task, args=args, queue=QUEUE_OF[task], expires=HINT_LIVES_S, ignore_result=True)

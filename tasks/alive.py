@@ -11,10 +11,13 @@ from typing import Any
 
 from celery import bootsteps
 from celery.signals import after_task_publish, beat_init
+from celery.utils.dispatch import Signal
 from celery.worker.consumer import Consumer
 
 EVERY_S = 2.0
 _PUBLISHED = "dispatcher.alive.beat"
+tick_held_back = Signal(name="tick_held_back")
+"""Sent by beat instead of a tick while nobody takes them: it is the workers that hang."""
 
 
 def sign_of(folder: Path, name: str) -> Path:
@@ -53,12 +56,13 @@ def consumer_step(folder: Path) -> type[bootsteps.StartStopStep]:
 
 
 def watch_beat(folder: Path) -> None:
-    """Beat lives as long as it sends ticks."""
+    """Beat lives as long as it sends ticks, or knows why it does not."""
 
     sign = sign_of(folder, "beat")
 
     def begin(**_: Any) -> None:
         atexit.register(sign.unlink, missing_ok=True)
-        after_task_publish.connect(touching(sign), weak=False, dispatch_uid=_PUBLISHED)
+        for lived in (after_task_publish, tick_held_back):
+            lived.connect(touching(sign), weak=False, dispatch_uid=_PUBLISHED)
 
     beat_init.connect(begin, weak=False)

@@ -60,3 +60,5 @@ class Runner:
         asyncio.run_coroutine_threadsafe(self._stack.aclose(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
+        if not self._thread.is_alive():
+            self._loop.close()
