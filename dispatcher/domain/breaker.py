@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome
+from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
 
 FAILING_AFTER = 10
 """So many lost answers in a row open it: each one leaves a person in doubt."""
@@ -20,6 +20,8 @@ class CircuitBreaker:
 
     def record(self, outcome: Outcome) -> str | None:
         """Why the account is to be stopped now, if it is."""
+        if outcome.detail == VETOED:  # of our own: it says nothing about the provider
+            return None
         self.lost = self.lost + 1 if outcome.disposition is Disposition.RECONCILE else 0
         self.unreachable = self.unreachable + 1 if outcome.detail == UNREACHABLE else 0
         if self.lost >= FAILING_AFTER:

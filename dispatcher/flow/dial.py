@@ -76,10 +76,15 @@ async def _hold_slot(account_id: int, end: float, summary: ShiftSummary, service
     summary.accounts.append(account_id)
     recorder = Recorder(account_id, services)
     writing = services.tasks.spawn(recorder.run())
+    lane = AccountLane(shift, end, recorder, services)
     try:
-        await AccountLane(shift, end, recorder, services).run()
+        has_work = await lane.run()
+        # before what is on the wire is waited for: the next shift need not wait for it
+        await services.store.leave_shift(shift)
+        if has_work:
+            await services.broker.start_shift(account_id)
     finally:
+        await lane.drain()
         recorder.close()
         await writing
         summary.outcomes.update(recorder.outcomes)
-        await services.store.leave_shift(shift)

@@ -14,6 +14,7 @@ from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.errors import DispatcherError, ServerError, UsageError
 from dispatcher.domain.lead_time import LeadTime
+from dispatcher.domain.own_pace import OwnPace
 from dispatcher.domain.pacing import GROUP_S, Booking, Limit, calls_at_once, slots_to_book
 from dispatcher.domain.permitting import Hold, PermitRequest, Permits, Permitted, Terms, number_refusal
 from dispatcher.domain.results import Disposition, News, Outcome, Source
@@ -37,6 +38,8 @@ KEEP_TRYING_S = 20
 _REST_S = 0.5
 _NAP_S = 0.25
 _CROWDED_S = 0.01
+_LEAST = 32
+"""A worker that has fewer places left waits for more: small groups cost as much as large ones."""
 _RETRY_S = 0.5
 
 
@@ -57,12 +60,13 @@ class AccountLane:
         self._rest_until: dict[int, float] = {}
         self._turns: dict[int, int] = {}
         self._running: set[Task] = set()
+        self._own_pace = OwnPace()
         self._lead = LeadTime(SHORTEST_LEAD_S, LONGEST_LEAD_S)
         self._account: Account | None = None
         self._looked_at = float("-inf")
 
-    async def run(self) -> None:
-        """Dial while there is work, then finish what is on the wire."""
+    async def run(self) -> bool:
+        """Dial while there is work, and until the shift ends; is there work left for the next one?"""
         try:
             while not self._is_over() and await self._step():
                 pass
@@ -71,8 +75,7 @@ class AccountLane:
             await self._stop_account("CREDENTIALS_MISSING")
         except ServerError:
             log.exception("shift ends early", extra={"account_id": self._account_id})
-        finally:
-            await self._drain()
+        return bool(self._work) and not self._services.stopping()
 
     def _is_over(self) -> bool:
         return self._services.stopping() or self._shift is None or self._clock.now() >= self._end
@@ -101,14 +104,15 @@ class AccountLane:
         at_once = self._calls_at_once(work, account, provider)
         caller_id = self._next_caller_id(work)
         queue = self._queue(work, caller_id)
-        rate = min(account.rate, work.policy.cps) / at_once
-        places = provider.free - self._sender.waiting
-        n = min(slots_to_book(rate), math.ceil(work.due / at_once), places)
-        if n <= 0:
+        self._own_pace.observe(*queue.counts())
+        rate = min(account.rate * self._own_pace.share, work.policy.cps) / at_once
+        wanted = min(slots_to_book(rate), math.ceil(work.due / at_once))
+        n = min(wanted, provider.free - self._sender.waiting)
+        if n < min(wanted, _LEAST):
             await self._clock.sleep(_CROWDED_S)
             return True
         per_request = provider.requests_per_submit
-        limits = _limits(work, account, at_once)
+        limits = _limits(work, account, at_once, self._own_pace.share)
         blocked = await self._book(queue, n * per_request, limits)
         if blocked:
             return await self._wait_for_slot(work, blocked, limits)
@@ -237,7 +241,7 @@ class AccountLane:
         while not self._is_over() and (left := until - self._clock.now()) > 0:
             await self._clock.sleep(min(left, _NAP_S))
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
         """Wait for what is on the wire: each request has its deadline."""
         while self._running:
             try:
@@ -251,8 +255,8 @@ def _unsent(why: str) -> Outcome:
     return Outcome(disposition=Disposition.NOT_SENT, detail=why)
 
 
-def _limits(work: DueWork, account: Account, at_once: int) -> list[Limit]:
+def _limits(work: DueWork, account: Account, at_once: int, share: float) -> list[Limit]:
     return [
-        Limit(f"account:{account.id}", at_once / account.rate),
+        Limit(f"account:{account.id}", at_once / (account.rate * share)),
         Limit(f"campaign:{work.campaign_id}", at_once / (work.policy.cps * account.headroom)),
     ]
