@@ -7,7 +7,7 @@ from enum import StrEnum
 
 SLOWEST = 0.05
 """The pace never falls below this share of the limit: below it nothing would be learnt any more."""
-RECOVERY = 0.05
+RECOVERY = 0.1
 """Share of the limit that comes back every second after a throttle."""
 MAX_RETRY_AFTER = timedelta(hours=1)
 FIRST_PROBE = timedelta(seconds=2)

@@ -71,7 +71,11 @@ def unmatched(postback: Postback) -> PostbackMark:
 
 
 def is_of_request(sighting: Sighting, request: str | None) -> bool:
-    """May a body that came to a request's own address say this? A request of one call bears that call's key."""
+    """May a body that came to a request's own address say this? A request of one call bears that call's key.
+
+    The name of a request of several is a digest of all their keys, which one key cannot be compared with: its address
+    vouches for the account, as an account's own address does.
+    """
     if request is None or len(request) != KEY_LENGTH:
         return True
     return sighting.key == request

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
 
-FLUSH_S, LONGEST_FLUSH_S = 0.02, 0.15
+FLUSH_S, LONGEST_FLUSH_S = 0.02, 0.2
 FULL = 8
 """News in a group from which on the next one waits for as long as it may."""
 GROUP = 500
@@ -49,11 +49,13 @@ async def settle(
         await _list_screened(account_id, news, services)
     groups = [news[i : i + GROUP] for i in range(0, len(news), GROUP)] or [()]
     decisions: list[Decision] = []
+    failed: set[str] = set()
     for group in groups[:-1]:
-        decisions += await _settle_group(group, known, (), services)
+        decisions += await _settle_group(group, known, (), failed, services)
     if len(groups) > 1:  # what the groups before wrote is written
-        marks = [replace(mark, keys=()) for mark in marks]
-    decisions += await _settle_group(groups[-1], known, marks, services)
+        last = {item.key for item in groups[-1]}
+        marks = [_after_all(mark, failed, last) for mark in marks]
+    decisions += await _settle_group(groups[-1], known, marks, failed, services)
     await _pause_misconfigured(decisions, services)
     return decisions
 
@@ -70,6 +72,7 @@ async def _settle_group(
     group: Sequence[News],
     known: Mapping[str, Situation] | None,
     marks: Sequence[PostbackMark],
+    failed: set[str],
     services: Services,
 ) -> list[Decision]:
     """One message. If it cannot be written as it is, its parts are, so that a bad one does not block the others."""
@@ -79,7 +82,6 @@ async def _settle_group(
         raise
     except Exception:
         log.exception("group that cannot be settled", extra={"n": len(group)})
-    failed: set[str] = set()
     decisions = await _settle_halves(group, failed, services)
     if marks:
         await services.store.settle((), (), None, [_after_all(mark, failed) for mark in marks])
@@ -100,10 +102,10 @@ async def _settle_halves(group: Sequence[News], failed: set[str], services: Serv
     return [d for part in (group[:half], group[half:]) for d in await _settle_halves(part, failed, services)]
 
 
-def _after_all(mark: PostbackMark, failed: set[str]) -> PostbackMark:
-    """What could not be settled is kept for a person."""
+def _after_all(mark: PostbackMark, failed: set[str], to_come: Collection[str] = ()) -> PostbackMark:
+    """What could not be settled is kept for a person; `to_come`: keys that are still to be written."""
     if failed.isdisjoint(mark.keys):
-        return replace(mark, keys=())
+        return replace(mark, keys=tuple(key for key in mark.keys if key in to_come))
     return PostbackMark(mark.id, PostbackState.QUARANTINED, "what it tells cannot be written; see the log")
 
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.errors import DispatcherError
 from dispatcher.domain.report import live_row
 from dispatcher.domain.tick import Upkeep, mark_due
 from dispatcher.flow.reconcile import reap
@@ -27,14 +26,14 @@ async def tick(services: Services) -> int:
     """
     try:
         found = await services.store.upkeep()
-    except DispatcherError:
+    except Exception:
         log.exception("the tick found nothing to do, because looking failed")
         found = Upkeep()
     failed = 0
     for duty in DUTIES:
         try:
             await duty(found, services)
-        except DispatcherError:
+        except Exception:  # also a fault of ours: the others must be done
             failed += 1
             log.exception("duty of the tick failed", extra={"duty": duty.__name__})
     return failed
@@ -83,10 +82,9 @@ async def _fail_dead_loads(found: Upkeep, services: Services) -> None:
 async def _show(found: Upkeep, services: Services) -> None:
     """The live row of each campaign for those who look on."""
     measured = await services.store.measure_pace(MOST_SHOWN)
-    campaigns = [(await services.store.campaign(i), at) for i, at in measured.items()]
-    rows = [live_row(await services.store.status(campaign), at) for campaign, at in campaigns]
-    if rows:
-        await services.broker.show(rows)
+    if measured:
+        statuses = await services.store.statuses(list(measured))
+        await services.broker.show([live_row(status, measured[status.campaign.id]) for status in statuses])
 
 
 DUTIES: tuple[Callable[[Upkeep, Services], Awaitable[None]], ...] = (

@@ -32,7 +32,8 @@ LONG_APPLICATION = "dispatcher-long"
 _HAS_TRANSACTION_TIMEOUT = 170_000
 _ABORTED = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 _TRIES = 5
-_LIMITS = {"lock_timeout": "5s", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "5s"}
+_LIMITS = {"lock_timeout": "5s", "statement_timeout": "10s"}
+_IDLE = {"idle_in_transaction_session_timeout": "5s"}
 _LONG_LIMITS = {"lock_timeout": "0", "statement_timeout": "0", "idle_in_transaction_session_timeout": "60s"}
 _WIRE = {
     # without these a host that vanishes keeps a session, and what it has locked, for hours
@@ -216,16 +217,21 @@ class Database:
 
         return await _again_if_aborted(once)
 
+    async def fetch_long(self, name: str, /, **params: Any) -> list[Row]:
+        """One statement that reads a whole table and may take its time."""
+        async with self.transaction(long=True) as tx:
+            return await tx.fetch(name, **params)
+
     async def fetch_one(self, name: str, /, **params: Any) -> Row | None:
         """One statement, which is a transaction of its own: its first row."""
         rows = await self.fetch(name, **params)
         return rows[0] if rows else None
 
 
-_BEGIN = "BEGIN; " + "; ".join(
-    f"SET LOCAL {name} = '{_LIMITS[name]}'" for name in ("lock_timeout", "statement_timeout")
-)
-_BEFORE = 3
+_PATH = {**_LIMITS, "enable_seqscan": "off", "random_page_cost": "1.1"}
+"""Of messages. They look rows up; the planner would read a table whole that is small or little known yet."""
+_BEGIN = "; ".join(["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in _PATH.items())])
+_BEFORE = 1 + len(_PATH)
 """Answers that come before those of the steps."""
 
 
@@ -242,7 +248,7 @@ async def _answers(cursor: AsyncClientCursor[DictRow], n: int) -> list[list[Row]
 
 
 def _begin(connection: AsyncConnection[DictRow], *, long: bool) -> str:
-    limits = dict(_LONG_LIMITS if long else _LIMITS)
+    limits = dict(_LONG_LIMITS) if long else _LIMITS | _IDLE
     if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
         limits["transaction_timeout"] = "0" if long else "10s"
     if long:
@@ -263,7 +269,13 @@ async def _again_if_aborted(work: Callable[[], Awaitable[T]]) -> T:
 
 async def _limit_session(connection: AsyncConnection[DictRow]) -> None:
     """For single statements; no start-up option, because PgBouncer refuses those."""
-    limits = {**_LIMITS, "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+    limits = {
+        **_LIMITS,
+        **_IDLE,
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+    }
     await connection.execute(_literal("; ".join(f"SET {name} = '{value}'" for name, value in limits.items())))
 
 
@@ -272,6 +284,7 @@ async def _require_alive(connection: AsyncConnection[DictRow]) -> None:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     if poll.poll(0):
+        await connection.close()  # else the pool would give it out again
         raise psycopg.OperationalError("the server has closed the connection")
 
 

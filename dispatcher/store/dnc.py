@@ -93,7 +93,7 @@ class Dnc:
 
     async def dnc_lists(self) -> list[DncList]:
         """The lists that are in force; each import is one."""
-        return [DncList(**{**row, "scope": Scope(row["scope"])}) for row in await self.db.fetch("dnc.lists")]
+        return [DncList(**{**row, "scope": Scope(row["scope"])}) for row in await self.db.fetch_long("dnc.lists")]
 
     async def dnc_entries(self, list_name: str) -> AsyncIterator[DncEntry]:
         """What a list holds now, streamed."""

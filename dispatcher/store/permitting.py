@@ -9,10 +9,13 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.permitting import Gate, PermitRequest, Permits, Permitted, held_by
 from dispatcher.domain.results import Result
 from dispatcher.domain.settling import BUSY_WAIT
-from dispatcher.store.database import Database, Row
+from dispatcher.store.database import Database, Row, Step
 
 DNC_LOCK = 7_261_001
 """The advisory lock between permits (shared) and writers of do-not-call lists (exclusive)."""
+DNC_PATIENCE = "200ms"
+"""Whoever holds that lock waits no longer for another; a permit that gives up is asked for again."""
+LOCK_DNC_SHARED: Step = ("permitting.lock_dnc_shared", {"lock": DNC_LOCK, "patience": DNC_PATIENCE})
 MOST_COUNTED = 500
 """Due rows are counted no further."""
 
@@ -31,7 +34,7 @@ class Permitting:
         part = {"part": ask.work.part, "campaign_id": ask.work.campaign_id}
         _, _, gates, rows, left = await self.db.message(
             [
-                ("permitting.lock_dnc_shared", {"lock": DNC_LOCK}),
+                LOCK_DNC_SHARED,
                 ("permitting.lock_account", {"account_id": ask.shift.account_id}),
                 ("permitting.take", {**part, **_take(ask)}),
                 ("permitting.grant", {**part, **_grant(ask)}),

@@ -1,13 +1,12 @@
 """The raw inbox of postbacks."""
 
 import hashlib
-import json
 from collections.abc import Collection, Sequence
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.postback import Postback, PostbackMark, RawPostback
 from dispatcher.store.accounts import account_of
-from dispatcher.store.database import Database, Step
+from dispatcher.store.database import Database, Step, array
 
 
 class Postbacks:
@@ -44,8 +43,13 @@ def mark_step(marks: Sequence[PostbackMark], held: Collection[str] = ()) -> list
     """
     if not marks:
         return []
-    rows = [
-        {"id": m.id, "state": m.state, "note": m.note, "wait_s": m.wait_s, "keys": [k for k in m.keys if k not in held]}
-        for m in marks
-    ]
-    return [("postbacks.mark", {"marks": json.dumps(rows), "ids": [m.id for m in marks]})]
+    needs = [(m.id, key) for m in marks for key in m.keys if key not in held]
+    columns = {
+        "ids": array([m.id for m in marks]),
+        "states": array([m.state for m in marks]),
+        "notes": array([m.note for m in marks]),
+        "waits": array([m.wait_s for m in marks]),
+        "needing": array([id_ for id_, _ in needs]),
+        "keys": array([key for _, key in needs]),
+    }
+    return [("postbacks.mark", columns)]

@@ -1,6 +1,7 @@
 """Figures for people, and the invariants."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from itertools import chain
 
 from psycopg import sql
 
@@ -13,7 +14,8 @@ from dispatcher.domain.results import Result
 from dispatcher.domain.states import Phase, RetryOwner, State
 from dispatcher.domain.story import AttemptStory, RowStory, Story
 from dispatcher.store.accounts import account_of
-from dispatcher.store.database import Database, Row
+from dispatcher.store.campaigns import campaign_of
+from dispatcher.store.database import Database, Row, Step
 from dispatcher.store.dnc import entry_of
 from dispatcher.store.queries import statement, statements
 
@@ -29,32 +31,20 @@ class Reports:
 
     async def status(self, campaign: Campaign) -> Status:
         """Progress of a campaign, from its counters."""
-        rows = await self._measure(campaign.id, "row")
-        attempts = await self._measure(campaign.id, "attempt")
-        found = await self.db.fetch_one("reports.blocked", campaign_id=campaign.id, part=campaign.part)
-        assert found
-        row = await self.db.fetch_one("accounts.by_id", id=found["account_id"])
-        assert row
-        account = account_of(row)
-        loads = await self.db.fetch("loads.of_campaign", campaign_id=campaign.id)
-        return Status(
-            campaign=campaign,
-            tally=Tally({_read_label(label): n for label, n in rows.items()}),
-            loads=tuple(LoadLine(**load) for load in loads),
-            permits=attempts.get("permitted", 0),
-            redials=await self._measure(campaign.id, "redial"),
-            put_backs=await self._measure(campaign.id, "putback"),
-            next_due_at=found["next_due_at"],
-            blocked_by=_blocked_by(found, campaign) or (None if rows else _nothing_loaded(campaign)),
-            rate=found["rate"] if _is_fresh(found) and campaign.state is CampaignState.RUNNING else None,
-            limit=min(account.rate, campaign.policy.cps * account.headroom),
-            in_flight=found["in_flight"],
-            provider_retries=found["provider_retries"],
-            retry_due_at=found["retry_due_at"],
-            person_busy=found["person_busy"],
-            account_name=account.name,
-            account_state=account.state,
-        )
+        return (await self._statuses([campaign]))[0]
+
+    async def statuses(self, campaign_ids: Sequence[int]) -> list[Status]:
+        """Progress of several campaigns, in two messages."""
+        rows = await self.db.fetch("campaigns.by_ids", ids=list(campaign_ids))
+        return await self._statuses([campaign_of(row) for row in rows])
+
+    async def _statuses(self, campaigns: Sequence[Campaign]) -> list[Status]:
+        steps = [_figures(campaign) for campaign in campaigns]
+        answers = iter(await self.db.message(list(chain.from_iterable(steps))) if steps else [])
+        return [
+            _status(campaign, [next(answers) for _ in figures])
+            for campaign, figures in zip(campaigns, steps, strict=True)
+        ]
 
     async def story(self, campaign: Campaign, e164: str) -> Story | None:
         """Everything about one number of a campaign; None when the campaign never had it."""
@@ -93,21 +83,52 @@ class Reports:
             async for row in cursor:
                 yield ExportRow(**row)
 
-    async def _measure(self, campaign_id: int, measure: str) -> dict[str, int]:
-        rows = await self.db.fetch("reports.tally", campaign_id=campaign_id, measure=measure)
-        return {row["label"]: row["n"] for row in rows}
-
     async def attempt_keys(self, campaign: Campaign) -> list[AttemptKey]:
         """Every attempt of the campaign, open or closed."""
-        rows = await self.db.fetch("reports.keys_of", part=campaign.part, campaign_id=campaign.id)
+        rows = await self.db.fetch_long("reports.keys_of", part=campaign.part, campaign_id=campaign.id)
         return [AttemptKey(**row) for row in rows]
 
     async def verify(self) -> list[Violation]:
         """Run every invariant; an empty list is the only good answer."""
         found = []
         for name in statements("verify"):
-            found += [Violation(name, row["k"]) for row in await self.db.fetch(f"verify.{name}")]
+            found += [Violation(name, row["k"]) for row in await self.db.fetch_long(f"verify.{name}")]
         return found
+
+
+def _figures(campaign: Campaign) -> list[Step]:
+    """What a status is made of."""
+    mine = {"campaign_id": campaign.id}
+    return [
+        *[("reports.tally", {**mine, "measure": name}) for name in ("row", "attempt", "redial", "putback")],
+        ("reports.blocked", {**mine, "part": campaign.part}),
+        ("accounts.by_id", {"id": campaign.account_id}),
+        ("loads.of_campaign", mine),
+    ]
+
+
+def _status(campaign: Campaign, answers: Sequence[list[Row]]) -> Status:
+    *tallies, blocked, accounts, loads = answers
+    rows, attempts, redials, put_backs = ({row["label"]: row["n"] for row in tally} for tally in tallies)
+    found, account = blocked[0], account_of(accounts[0])
+    return Status(
+        campaign=campaign,
+        tally=Tally({_read_label(label): n for label, n in rows.items()}),
+        loads=tuple(LoadLine(**load) for load in loads),
+        permits=attempts.get("permitted", 0),
+        redials=redials,
+        put_backs=put_backs,
+        next_due_at=found["next_due_at"],
+        blocked_by=_blocked_by(found, campaign) or (None if rows else _nothing_loaded(campaign)),
+        rate=found["rate"] if _is_fresh(found) and campaign.state is CampaignState.RUNNING else None,
+        limit=min(account.rate, campaign.policy.cps * account.headroom),
+        in_flight=found["in_flight"],
+        provider_retries=found["provider_retries"],
+        retry_due_at=found["retry_due_at"],
+        person_busy=found["person_busy"],
+        account_name=account.name,
+        account_state=account.state,
+    )
 
 
 def _read_label(label: str) -> tuple[State, Result | None]:

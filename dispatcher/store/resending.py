@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dispatcher.domain.attempt import Call
 from dispatcher.domain.results import Channel, Frozen
 from dispatcher.store.campaigns import Policies
-from dispatcher.store.permitting import DNC_LOCK
+from dispatcher.store.permitting import LOCK_DNC_SHARED
 
 
 class Resending(Policies):
@@ -33,7 +33,7 @@ class Resending(Policies):
 
         *_, rows = await self.db.message(
             [
-                ("permitting.lock_dnc_shared", {"lock": DNC_LOCK}),
+                LOCK_DNC_SHARED,
                 ("permitting.lock_account", {"account_id": account_id}),
                 ("resending.resendable", {"keys": list(request.keys)}),
             ]

@@ -5,7 +5,7 @@ is read and decided again.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -22,13 +22,16 @@ from dispatcher.domain.steps import Await, Decision, Ignore, PutBack, Redial, Si
 from dispatcher.domain.steps import Row as After
 from dispatcher.store.campaigns import Policies
 from dispatcher.store.database import Row, Step, array
-from dispatcher.store.permitting import DNC_LOCK
+from dispatcher.store.permitting import LOCK_DNC_SHARED
 from dispatcher.store.postbacks import mark_step
 
 _TURNS = 8
 _KNOWN_PARTS = 8
 _ALARMS = frozenset({"IMPOSSIBLE", "CONFLICT"})
 _MEASURES = {Redial: "redial", PutBack: "putback"}
+
+
+Found = tuple[Situation, Row]
 
 
 class Settling(Policies):
@@ -67,34 +70,28 @@ class Settling(Policies):
         raise ServerError("news could not be written: their rows were moved again and again; they are written later")
 
     async def _read(self, keys: Sequence[str]) -> list[Situation]:
-        return [found for found, _ in await self._find(None, keys=keys)] if keys else []
+        if not keys:
+            return []
+        asked = _asked(None, keys=keys)
+        found = await self._find_open(asked)
+        missing = set(keys) - {at.key for at, _ in found}
+        if missing:
+            found += await self._find_elsewhere({**asked, "keys": array(sorted(missing))})
+        return [at for at, _ in found]
 
-    async def _find(
-        self,
-        account_id: int | None,
-        *,
-        keys: Sequence[str] = (),
-        calls: Sequence[str] = (),
-        requests: Sequence[str] = (),
-        numbers: Sequence[str] = (),
-    ) -> list[tuple[Situation, Row]]:
-        """Situations of the attempts that are named, open or closed, each with its row."""
-        asked = {
-            "account_id": account_id,
-            "keys": array(keys),
-            "calls": array(calls),
-            "requests": array(requests),
-            "numbers": array(numbers),
-        }
-        parts = list(self._parts)
-        *rows, others = await self.db.message(
-            [*_ask_parts(parts, asked), ("settling.parts", {**asked, "known": parts})]
-        )
-        if others:
-            found = [row["part"] for row in others]
-            rows += await self.db.message(_ask_parts(found, asked))
-            self._parts[:] = [*found, *self._parts][:_KNOWN_PARTS]
-        return [(await self._situation(row), row) for row in chain.from_iterable(rows)]
+    async def _find_open(self, asked: Mapping[str, Any]) -> list[Found]:
+        """Open attempts in the parts that most news are about."""
+        answers = await self.db.message([("settling.situations_open", {**asked, "part": part}) for part in self._parts])
+        return [(await self._situation(row), row) for row in chain.from_iterable(answers)]
+
+    async def _find_elsewhere(self, asked: Mapping[str, Any]) -> list[Found]:
+        """Closed attempts, and open ones in other parts."""
+        parts = [row["part"] for row in await self.db.fetch("settling.parts", **asked)]
+        names = ("settling.situations_open", "settling.situations_closed")
+        steps: list[Step] = [(name, {**asked, "part": part}) for part in parts for name in names]
+        answers = await self.db.message(steps) if steps else []
+        self._parts[:] = list(dict.fromkeys([*parts, *self._parts]))[:_KNOWN_PARTS]
+        return [(await self._situation(row), row) for row in chain.from_iterable(answers)]
 
     async def _situation(self, row: Row) -> Situation:
         return Situation(
@@ -155,21 +152,13 @@ class Settling(Policies):
 
         By our key, by the provider's id of the call, or by its id of the request together with the number.
         """
-        rows = await self._find(
-            account_id,
-            keys=[s.key for s in sightings if s.key],
-            calls=[c for s in sightings if (c := s.outcome.provider_call_id)],
-            requests=[s.request_id for s in sightings if s.request_id and s.to],
-            numbers=[s.to for s in sightings if s.request_id and s.to],
-        )
-        by_key = {row["key"]: (at, row) for at, row in rows}
-        by_call = {row["call"]: (at, row) for at, row in rows if row["call"]}
-        by_request = {(row["request"], row["e164"]): (at, row) for at, row in rows if row["request"]}
-        found: list[Situation | None] = []
-        for sighting in sightings:
-            hit = by_key.get(sighting.key or "") or by_call.get(sighting.outcome.provider_call_id or "")
-            hit = hit or _fitting(by_request.get((sighting.request_id, sighting.to)), sighting)
-            found.append(hit[0] if hit and _agrees(hit[1], sighting) else None)
+        found = _fit(sightings, await self._find_open(_asked_for(account_id, sightings)))
+        missing = [i for i, at in enumerate(found) if at is None]
+        if missing:
+            others = [sightings[i] for i in missing]
+            elsewhere = _fit(others, await self._find_elsewhere(_asked_for(account_id, others)))
+            for i, at in zip(missing, elsewhere, strict=True):
+                found[i] = at
         return found
 
     async def match_by_number(self, account_id: int, sightings: Sequence[Sighting]) -> list[Situation | None]:
@@ -202,16 +191,46 @@ def _first_of_each(waiting: Sequence[Heard]) -> tuple[dict[str, Heard], list[Hea
     return first, later
 
 
-def _ask_parts(parts: Iterable[int], asked: Mapping[str, Any]) -> list[Step]:
-    names = ("settling.situations_open", "settling.situations_closed")
-    return [(name, {**asked, "part": part}) for part in parts for name in names]
+def _asked(
+    account_id: int | None,
+    *,
+    keys: Sequence[str] = (),
+    calls: Sequence[str] = (),
+    requests: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What names attempts: our keys, the provider's ids of calls, or its ids of requests with a number."""
+    named = {"keys": keys, "calls": calls, "requests": requests, "numbers": numbers}
+    return {"account_id": account_id, **{name: array(values) for name, values in named.items()}}
+
+
+def _asked_for(account_id: int, sightings: Sequence[Sighting]) -> dict[str, Any]:
+    return _asked(
+        account_id,
+        keys=[s.key for s in sightings if s.key],
+        calls=[c for s in sightings if (c := s.outcome.provider_call_id)],
+        requests=[s.request_id for s in sightings if s.request_id and s.to],
+        numbers=[s.to for s in sightings if s.request_id and s.to],
+    )
+
+
+def _fit(sightings: Sequence[Sighting], found: Sequence[Found]) -> list[Situation | None]:
+    by_key = {hit[1]["key"]: hit for hit in found}
+    by_call = {hit[1]["call"]: hit for hit in found if hit[1]["call"]}
+    by_request = {(hit[1]["request"], hit[1]["e164"]): hit for hit in found if hit[1]["request"]}
+    fitting: list[Situation | None] = []
+    for s in sightings:
+        hit = by_key.get(s.key or "") or by_call.get(s.outcome.provider_call_id or "")
+        hit = hit or _fitting(by_request.get((s.request_id, s.to)), s)
+        fitting.append(hit[0] if hit and _agrees(hit[1], s) else None)
+    return fitting
 
 
 def _agrees(row: Row, sighting: Sighting) -> bool:
     return sighting.to in (None, row["e164"]) and sighting.channel is Channel(row["channel"])
 
 
-def _fitting(hit: tuple[Situation, Row] | None, sighting: Sighting) -> tuple[Situation, Row] | None:
+def _fitting(hit: Found | None, sighting: Sighting) -> Found | None:
     """Found by request and number only: it must not be another call."""
     if hit is None or hit[1]["call"] not in (None, sighting.outcome.provider_call_id):
         return None
@@ -223,7 +242,7 @@ def _locks(by_part: Mapping[int, Sequence[Decision]], waits: Sequence[Decision])
     moves = list(chain.from_iterable(by_part.values()))
     steps: list[Step] = []
     if any(_waits(d) for d in moves):
-        steps.append(("permitting.lock_dnc_shared", {"lock": DNC_LOCK}))
+        steps.append(LOCK_DNC_SHARED)
     for part, group in sorted(by_part.items()):
         ids = [d.at.destination_id for d in group if d.row or d.amends]
         steps.append(("settling.lock_destinations", {"part": part, "ids": array(ids)}))

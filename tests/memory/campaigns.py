@@ -181,7 +181,7 @@ class Campaigns(Tables):
         if request_id:
             self.asked[request_id] = (campaign_id, to)
         self.campaigns_[campaign_id] = replace(campaign, state=to, reason=reason)
-        self.moved.add(campaign_id)
+        self._notice(campaign_id)
         if to is CampaignState.ABORTED:
             self._cancel([a for a in self._open() if a.row.campaign_id == campaign_id], aborted=True)
         return self.campaigns_[campaign_id]
@@ -211,12 +211,13 @@ class Campaigns(Tables):
             mine = [t for (c, _), t in self.loads.items() if c == campaign.id]
             idle = idle and all(t.is_done for t in mine) and bool(mine)
             window, now = campaign.policy.window, self.clock()
-            heads.append(DueHead(campaign.id, campaign.account_id, window, due, idle, now, ""))
-            self.moved.discard(campaign.id)
+            version = str(self.moves[campaign.id])
+            heads.append(DueHead(campaign.id, campaign.account_id, window, due, idle, now, version))
         return heads
 
     async def mark_due(self, marks: Sequence[DueMark]) -> None:
         self.marks |= {m.campaign_id: m for m in marks}
+        self.moved -= {m.campaign_id for m in marks if not m.look_again and m.version == str(self.moves[m.campaign_id])}
         self.moved |= {m.campaign_id for m in marks if m.look_again}
 
     async def due_work(self, account_id: int, n: int) -> tuple[Account, list[DueWork]]:
@@ -234,7 +235,7 @@ class Campaigns(Tables):
         campaign = self.campaigns_[campaign_id]
         heads = await self.due_heads([Moved(campaign_id, 0, campaign.state)])
         if not heads or heads[0].due_at is not None or not heads[0].is_idle:
-            self.moved.add(campaign_id)
+            self._notice(campaign_id)
             return False
         self.campaigns_[campaign_id] = replace(campaign, state=CampaignState.DONE)
         return True

@@ -109,7 +109,7 @@ class Dialling(Tables):
         for key, known in self.loads.items():
             if known is ticket:
                 self.loads[key] = replace(ticket, is_done=True)
-        self.moved.add(campaign.id)
+        self._notice(campaign.id)
         return await self.load_report(ticket)
 
     async def load_report(self, ticket: LoadTicket) -> LoadReport:

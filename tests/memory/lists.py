@@ -187,6 +187,9 @@ class Lists(Tables):
             blocked_by=mark.blocked_by if mark else None,
         )
 
+    async def statuses(self, campaign_ids: Sequence[int]) -> list[Status]:
+        return [await self.status(self.campaigns_[i]) for i in campaign_ids]
+
     async def story(self, campaign: Campaign, e164: str) -> Story | None:
         raise NotImplementedError  # a report for people: PostgreSQL's own tests hold it
 

@@ -116,8 +116,13 @@ class Tables:
     put_backs: Counter[tuple[int, str]] = field(default_factory=Counter)
     moved: set[int] = field(default_factory=set)
     """Campaigns in which something has moved since the tick looked at them."""
+    moves: Counter[int] = field(default_factory=Counter)
     alerts: set[tuple[str, str]] = field(default_factory=set)
     ids: Any = field(default_factory=lambda: itertools.count(1))
+
+    def _notice(self, campaign_id: int) -> None:
+        self.moved.add(campaign_id)
+        self.moves[campaign_id] += 1
 
     def _mine(self, campaign_id: int) -> list[Row]:
         return [r for r in self.rows.values() if r.campaign_id == campaign_id]
@@ -153,7 +158,7 @@ class Tables:
         assert row.state is to or (row.state, to, actor) in LEGAL_MOVES, (row.state, to, actor)
         row.state, row.reason, row.moved_by = to, reason, actor
         row.version += 1
-        self.moved.add(row.campaign_id)
+        self._notice(row.campaign_id)
         if to in FINAL:
             row.result, row.retry_owner = result, RetryOwner.US
 

@@ -17,6 +17,11 @@ SELECT c.*, p.body AS policy FROM campaign AS c
   JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version
  WHERE c.id = %(id)s;
 
+-- by_ids --
+SELECT c.*, p.body AS policy FROM campaign AS c
+  JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version
+ WHERE c.id = ANY (%(ids)s::bigint[]) ORDER BY c.id;
+
 -- all --
 SELECT c.*, p.body AS policy FROM campaign AS c
   JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version

@@ -57,7 +57,7 @@ WITH hit AS (
     JOIN destination_{part} AS d ON d.campaign_id = c.id AND d.channel = c.channel
    WHERE c.part = %(part)s AND c.state <> 'DONE' AND d.e164 = ANY (%(numbers)s) AND d.state NOT IN ('DUP', 'INVALID')
      AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
-     AND EXISTS (SELECT 1 FROM dnc_hits(d.e164, d.channel, c.account_id, c.id))
+     AND on_dnc(d.e164, d.channel, c.account_id, c.id)
    ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
   UPDATE destination_{part} AS d
@@ -200,7 +200,7 @@ WITH page AS (
   SELECT d.id, d.state FROM destination_{part} AS d
    WHERE d.id = ANY (ARRAY(SELECT id FROM page)) AND d.state IN ('READY', 'CALLBACK')
      AND d.retry_owner = 'US'
-     AND EXISTS (SELECT 1 FROM dnc_hits(d.e164, d.channel, %(account_id)s, %(campaign_id)s))
+     AND on_dnc(d.e164, d.channel, %(account_id)s, %(campaign_id)s)
    FOR UPDATE OF d SKIP LOCKED
 ), moved AS (
   UPDATE destination_{part} AS d

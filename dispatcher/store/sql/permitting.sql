@@ -3,7 +3,9 @@
 -- nothing that was committed while it waited.
 
 -- lock_dnc_shared --
-SELECT pg_advisory_xact_lock_shared(%(lock)s);
+-- Who holds the lists waits for nothing else longer than `patience`: a writer of the lists waits for the holder, and every
+-- permit of every account waits behind that writer.
+SELECT pg_advisory_xact_lock_shared(%(lock)s), set_config('lock_timeout', %(patience)s, true);
 
 -- lock_account --
 -- Permits of an account take turns, which keeps the count of calls in flight exact. Pause, abort, stop, hold, edits and
@@ -40,14 +42,14 @@ WITH gate AS MATERIALIZED (
                AND due_at <= statement_timestamp() LIMIT %(n)s) AS ready) AS fresh
     FROM gate
 ), retries AS (
-  SELECT id, e164, fence, due_at FROM destination_{part}
+  SELECT id, e164, fence, state, due_at FROM destination_{part}
    WHERE campaign_id = %(campaign_id)s AND state = 'CALLBACK' AND retry_owner = 'US'
      AND due_at <= statement_timestamp()
    ORDER BY due_at, id
    LIMIT (SELECT least(room, greatest(%(retries)s, room - fresh)) FROM room)
    FOR UPDATE SKIP LOCKED
 ), fresh AS (
-  SELECT id, e164, fence, due_at FROM destination_{part}
+  SELECT id, e164, fence, state, due_at FROM destination_{part}
    WHERE campaign_id = %(campaign_id)s AND state = 'READY' AND retry_owner = 'US'
      AND due_at <= statement_timestamp()
    ORDER BY due_at, id
@@ -66,25 +68,49 @@ WITH gate AS MATERIALIZED (
    ORDER BY p.e164, p.id
   ON CONFLICT DO NOTHING
   RETURNING destination_id
+), waiting AS MATERIALIZED (
+  SELECT id, e164, state FROM picked WHERE id NOT IN (SELECT destination_id FROM opened)
+), listed AS MATERIALIZED (
+  -- a page of an import's screening may have skipped the row because it is locked here
+  SELECT number FROM dnc_named(ARRAY(SELECT e164 FROM waiting))
+   WHERE channel IN ('all', %(channel)s)
+     AND (scope = 'global' OR (scope = 'account' AND scope_id = %(account_id)s)
+          OR (scope = 'campaign' AND scope_id = %(campaign_id)s))
 ), busy AS (
   UPDATE destination_{part} AS d SET due_at = clock_timestamp() + %(busy_wait)s, reason = 'PERSON_BUSY'
    -- the array makes the planner look rows up: it cannot know how few there are
-   WHERE d.id = ANY (ARRAY(SELECT id FROM picked EXCEPT SELECT destination_id FROM opened))
+   WHERE d.id = ANY (ARRAY(SELECT id FROM waiting WHERE e164 NOT IN (SELECT number FROM listed)))
+), ended AS (
+  UPDATE destination_{part} AS d
+     SET state = 'DNC', reason = 'DNC_AT_PERMIT', result = NULL, finished_at = clock_timestamp(), moved_by = 'permit'
+    FROM waiting AS w
+   WHERE d.id = w.id AND d.id = ANY (ARRAY(SELECT id FROM waiting WHERE e164 IN (SELECT number FROM listed)))
+  RETURNING w.state AS was
+), counted AS (
+  INSERT INTO counter_delta (campaign_id, measure, label, n)
+  SELECT %(campaign_id)s, 'row', was, -count(*) FROM ended GROUP BY was
+  UNION ALL SELECT %(campaign_id)s, 'row', 'DNC', count(*) FROM ended HAVING count(*) > 0
 )
 SELECT * FROM gate;
 
 -- grant --
 -- READY | CALLBACK (ours) -> SELECTED, charged; or, what is refused, its final state. The rows are locked, the lists too.
 WITH asked AS MATERIALIZED (
-  SELECT o.key, o.fence, o.permit_at, d.id, d.e164, d.variables, d.state, d.permits, d.charged, d.due_at,
+  SELECT o.key, d.channel, o.fence, o.permit_at, d.id, d.e164, d.variables, d.state, d.permits, d.charged, d.due_at,
          d.first_dialled_at, d.result,
-         EXISTS (SELECT 1 FROM dnc_hits(d.e164, d.channel, %(account_id)s, %(campaign_id)s)) AS on_dnc,
          CASE WHEN d.fence > 0 THEN
            (SELECT a.result FROM attempt_{part} AS a
              WHERE a.destination_id = d.id AND a.result = ANY (%(reached)s) LIMIT 1) END AS reached
     FROM open_attempt AS o
     JOIN destination_{part} AS d ON d.id = o.destination_id
    WHERE o.key = ANY (%(keys)s::text[])
+), listed AS MATERIALIZED (
+  SELECT number, channel FROM dnc_named(ARRAY(SELECT e164 FROM asked))
+   WHERE scope = 'global' OR (scope = 'account' AND scope_id = %(account_id)s)
+      OR (scope = 'campaign' AND scope_id = %(campaign_id)s)
+), seen AS MATERIALIZED (
+  SELECT a.*, EXISTS (SELECT 1 FROM listed AS l WHERE l.number = a.e164 AND l.channel IN ('all', a.channel)) AS on_dnc
+    FROM asked AS a
 ), judged AS MATERIALIZED (
   -- the SQL twin of domain.permitting.refusal
   SELECT *, CASE WHEN on_dnc THEN 'DNC_AT_PERMIT'
@@ -92,7 +118,7 @@ WITH asked AS MATERIALIZED (
                  WHEN permits >= %(max_permits)s THEN 'PUT_BACK_LIMIT'
                  WHEN charged >= %(max_dials)s THEN 'MAX_DIALS'
                  WHEN clock_timestamp() > first_dialled_at + %(deadline)s THEN 'DEADLINE' END AS refusal
-    FROM asked
+    FROM seen
 ), refused AS (
   DELETE FROM open_attempt WHERE key = ANY (ARRAY(SELECT key FROM judged WHERE refusal IS NOT NULL))
 ), ended AS (

@@ -24,12 +24,15 @@ SELECT *, clock_timestamp() AS as_of FROM account
  WHERE id = ANY (string_to_array(current_setting('dispatcher.accounts', true), ' ')::bigint[]);
 
 -- mark --
--- In the message that settles them: a postback is over only when all that it told was written.
+-- In the message that settles them: a postback is over only when all that it told of was written.
 UPDATE postback AS p
    SET state = m.state, note = m.note, next_at = clock_timestamp() + make_interval(secs => m.wait_s)
-  FROM json_to_recordset(%(marks)s::json) AS m (id bigint, state text, note text, wait_s float8, keys text[])
- WHERE p.id = m.id AND p.id = ANY (%(ids)s::bigint[])
-   AND m.keys <@ string_to_array(coalesce(current_setting('dispatcher.held', true), ''), ' ');
+  FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(notes)s::text[], %(waits)s::float8[])
+         AS m (id, state, note, wait_s)
+ WHERE p.id = m.id
+   AND p.id <> ALL (ARRAY(
+         SELECT n.id FROM unnest(%(needing)s::bigint[], %(keys)s::text[]) AS n (id, key)
+          WHERE n.key NOT IN (SELECT unnest(string_to_array(current_setting('dispatcher.held', true), ' ')))));
 
 -- wait --
 SELECT EXISTS (SELECT 1 FROM postback WHERE state IN ('NEW', 'UNMATCHED') AND next_at <= statement_timestamp()) AS waits;

@@ -3,56 +3,70 @@
 
 -- situations_open --
 -- Open attempts of one part, by our keys, by the provider's ids of calls, or by its ids of requests with a number.
-SELECT o.key, o.part, o.destination_id, o.campaign_id, o.e164, o.channel, o.phase, d.fence = o.fence AS is_latest,
-       o.permit_at, o.lease_until <= clock_timestamp() AS lease_over, o.looks, o.resolve_by, NULL AS attempt_result,
-       d.state, d.retry_owner, d.permits, d.charged, d.due_at, d.first_dialled_at, d.result AS last_result,
-       c.state AS campaign_state, o.policy_version,
-       EXISTS (SELECT 1 FROM dnc_hits(o.e164, o.channel, o.account_id, o.campaign_id)) AS on_dnc,
-       clock_timestamp() AS now, d.xmin::text AS row_version, o.xmin::text AS attempt_version,
-       o.provider_call_id AS call, o.provider_request_id AS request
-  FROM open_attempt AS o
-  JOIN destination_{part} AS d ON d.id = o.destination_id
-  JOIN campaign AS c ON c.id = o.campaign_id
- WHERE o.part = %(part)s
-   AND (o.key = ANY (%(keys)s::text[])
-        OR (o.account_id = %(account_id)s AND o.provider_call_id = ANY (%(calls)s::text[]))
-        OR (o.account_id = %(account_id)s AND o.provider_request_id = ANY (%(requests)s::text[])
-            AND o.e164 = ANY (%(numbers)s::text[])))
-   AND (%(account_id)s::bigint IS NULL OR o.account_id = %(account_id)s);
+WITH found AS MATERIALIZED (
+  SELECT o.key, o.part, o.destination_id, o.campaign_id, o.e164, o.channel, o.phase, d.fence = o.fence AS is_latest,
+         o.permit_at, o.lease_until <= clock_timestamp() AS lease_over, o.looks, o.resolve_by, NULL AS attempt_result,
+         d.state, d.retry_owner, d.permits, d.charged, d.due_at, d.first_dialled_at, d.result AS last_result,
+         c.state AS campaign_state, o.policy_version,
+         clock_timestamp() AS now, d.xmin::text AS row_version, o.xmin::text AS attempt_version,
+         o.provider_call_id AS call, o.provider_request_id AS request, o.account_id
+    FROM open_attempt AS o
+    JOIN destination_{part} AS d ON d.id = o.destination_id
+    JOIN campaign AS c ON c.id = o.campaign_id
+   WHERE o.part = %(part)s
+     AND (o.key = ANY (%(keys)s::text[])
+          OR (o.account_id = %(account_id)s AND o.provider_call_id = ANY (%(calls)s::text[]))
+          OR (o.account_id = %(account_id)s AND o.provider_request_id = ANY (%(requests)s::text[])
+              AND o.e164 = ANY (%(numbers)s::text[])))
+     AND (%(account_id)s::bigint IS NULL OR o.account_id = %(account_id)s)
+), listed AS MATERIALIZED (
+  SELECT * FROM dnc_named(ARRAY(SELECT e164 FROM found))
+)
+SELECT f.*, EXISTS (SELECT 1 FROM listed AS l
+                     WHERE l.number = f.e164 AND l.channel IN ('all', f.channel)
+                       AND (l.scope = 'global' OR (l.scope = 'account' AND l.scope_id = f.account_id)
+                            OR (l.scope = 'campaign' AND l.scope_id = f.campaign_id))) AS on_dnc
+  FROM found AS f;
 
 -- situations_closed --
 -- The same of closed attempts.
-SELECT a.key, a.part, a.destination_id, a.campaign_id, a.e164, a.channel, a.phase, d.fence = a.fence AS is_latest,
-       a.permit_at, false AS lease_over, 0 AS looks, NULL AS resolve_by, a.result AS attempt_result,
-       d.state, d.retry_owner, d.permits, d.charged, d.due_at, d.first_dialled_at, d.result AS last_result,
-       c.state AS campaign_state, a.policy_version,
-       EXISTS (SELECT 1 FROM dnc_hits(a.e164, a.channel, a.account_id, a.campaign_id)) AS on_dnc,
-       clock_timestamp() AS now, d.xmin::text AS row_version, a.xmin::text AS attempt_version,
-       a.provider_call_id AS call, a.provider_request_id AS request
-  FROM attempt_ref AS r
-  JOIN attempt_{part} AS a ON a.key = r.key
-  JOIN destination_{part} AS d ON d.id = a.destination_id
-  JOIN campaign AS c ON c.id = a.campaign_id
- WHERE r.part = %(part)s
-   AND (r.key = ANY (%(keys)s::text[])
-        OR (r.account_id = %(account_id)s AND r.provider_call_id = ANY (%(calls)s::text[]))
-        OR (r.account_id = %(account_id)s AND r.provider_request_id = ANY (%(requests)s::text[])
-            AND a.e164 = ANY (%(numbers)s::text[])))
-   AND (%(account_id)s::bigint IS NULL OR r.account_id = %(account_id)s);
+WITH found AS MATERIALIZED (
+  SELECT a.key, a.part, a.destination_id, a.campaign_id, a.e164, a.channel, a.phase, d.fence = a.fence AS is_latest,
+         a.permit_at, false AS lease_over, 0 AS looks, NULL AS resolve_by, a.result AS attempt_result,
+         d.state, d.retry_owner, d.permits, d.charged, d.due_at, d.first_dialled_at, d.result AS last_result,
+         c.state AS campaign_state, a.policy_version,
+         clock_timestamp() AS now, d.xmin::text AS row_version, a.xmin::text AS attempt_version,
+         a.provider_call_id AS call, a.provider_request_id AS request, a.account_id
+    FROM attempt_ref AS r
+    JOIN attempt_{part} AS a ON a.key = r.key
+    JOIN destination_{part} AS d ON d.id = a.destination_id
+    JOIN campaign AS c ON c.id = a.campaign_id
+   WHERE r.part = %(part)s
+     AND (r.key = ANY (%(keys)s::text[])
+          OR (r.account_id = %(account_id)s AND r.provider_call_id = ANY (%(calls)s::text[]))
+          OR (r.account_id = %(account_id)s AND r.provider_request_id = ANY (%(requests)s::text[])
+              AND a.e164 = ANY (%(numbers)s::text[])))
+     AND (%(account_id)s::bigint IS NULL OR r.account_id = %(account_id)s)
+), listed AS MATERIALIZED (
+  SELECT * FROM dnc_named(ARRAY(SELECT e164 FROM found))
+)
+SELECT f.*, EXISTS (SELECT 1 FROM listed AS l
+                     WHERE l.number = f.e164 AND l.channel IN ('all', f.channel)
+                       AND (l.scope = 'global' OR (l.scope = 'account' AND l.scope_id = f.account_id)
+                            OR (l.scope = 'campaign' AND l.scope_id = f.campaign_id))) AS on_dnc
+  FROM found AS f;
 
 -- parts --
--- The parts of what was asked for, but for those that were asked already.
+-- Where the attempts are that were asked for.
 SELECT part FROM open_attempt
- WHERE (key = ANY (%(keys)s::text[])
-        OR (account_id = %(account_id)s AND provider_call_id = ANY (%(calls)s::text[]))
-        OR (account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s::text[])))
-   AND part <> ALL (%(known)s::int[])
+ WHERE key = ANY (%(keys)s::text[])
+    OR (account_id = %(account_id)s AND provider_call_id = ANY (%(calls)s::text[]))
+    OR (account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s::text[]))
 UNION
 SELECT part FROM attempt_ref
- WHERE (key = ANY (%(keys)s::text[])
-        OR (account_id = %(account_id)s AND provider_call_id = ANY (%(calls)s::text[]))
-        OR (account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s::text[])))
-   AND part <> ALL (%(known)s::int[]);
+ WHERE key = ANY (%(keys)s::text[])
+    OR (account_id = %(account_id)s AND provider_call_id = ANY (%(calls)s::text[]))
+    OR (account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s::text[]));
 
 -- match_numbers --
 -- Last resort: the single open, permitted attempt of the account with that number, permitted before the call began.
@@ -109,6 +123,8 @@ WITH said AS MATERIALIZED (
                was_label, label, measure, state, retry_owner, result, reason, due_at, charged, first_dialled_at,
                is_final, moved_by, phase, closes, amends, attempt_result, disposition, step, why, provider_owned,
                look_at, resolve_by, looks, call, request, raw_state, raw_result, detail, answered_at, duration_s, cost)
+), listed AS MATERIALIZED (
+  SELECT * FROM dnc_named(ARRAY(SELECT e164 FROM open_attempt WHERE key = ANY (ARRAY(SELECT key FROM said WHERE waits))))
 ), holds AS MATERIALIZED (
   SELECT s.* FROM said AS s
     LEFT JOIN open_attempt AS o ON o.key = s.key
@@ -118,7 +134,11 @@ WITH said AS MATERIALIZED (
      AND (s.state IS NULL OR d.xmin::text = s.row_version)
      -- a row that is to wait again: its campaign goes on, and no list has named its number meanwhile
      AND (NOT s.waits OR (s.campaign_state = (SELECT state FROM campaign WHERE id = s.campaign_id)
-                          AND NOT EXISTS (SELECT 1 FROM dnc_hits(o.e164, o.channel, o.account_id, o.campaign_id))))
+                          AND NOT EXISTS (
+                            SELECT 1 FROM listed AS l
+                             WHERE l.number = o.e164 AND l.channel IN ('all', o.channel)
+                               AND (l.scope = 'global' OR (l.scope = 'account' AND l.scope_id = o.account_id)
+                                    OR (l.scope = 'campaign' AND l.scope_id = o.campaign_id)))))
 ), moved AS (
   UPDATE destination_{part} AS d
      SET state = h.state, retry_owner = h.retry_owner, result = h.result, reason = h.reason, due_at = h.due_at,

@@ -61,7 +61,6 @@ ALTER TABLE attempt ADD PRIMARY KEY (key, part);
 ALTER TABLE attempt DROP CONSTRAINT attempt_part_destination_id_fence_key;
 ALTER TABLE attempt ADD UNIQUE (destination_id, fence, part);
 DROP INDEX attempt_campaign;
-CREATE INDEX attempt_campaign ON attempt (campaign_id);
 
 ALTER TABLE open_attempt DROP CONSTRAINT open_attempt_phase_check;
 ALTER TABLE open_attempt DROP CONSTRAINT open_attempt_check;
@@ -119,19 +118,23 @@ CREATE TABLE heartbeat (
 -- The rows of one import lie together.
 CREATE INDEX dnc_imported_import ON dnc_imported USING brin (import_id);
 
--- Lists that name this number now. Set-returning, so that the planner writes it into the statement that asks.
-CREATE FUNCTION dnc_hits(asked text, asked_channel text, asked_account bigint, asked_campaign bigint)
-RETURNS SETOF text LANGUAGE sql STABLE AS $$
-  SELECT e.list
-    FROM (SELECT * FROM dnc_active WHERE NOT is_prefix AND number = asked
-          UNION ALL
-          SELECT * FROM dnc_active
-           WHERE is_prefix AND number = ANY (ARRAY(SELECT left(asked, n) FROM generate_series(2, length(asked)) AS n))) AS e
-   WHERE e.channel IN ('all', asked_channel)
-     AND (e.scope = 'global' OR (e.scope = 'account' AND e.scope_id = asked_account)
-          OR (e.scope = 'campaign' AND e.scope_id = asked_campaign))
-$$;
-CREATE OR REPLACE FUNCTION dnc_list_of(asked text, asked_channel text, asked_account bigint, asked_campaign bigint)
-RETURNS text LANGUAGE sql STABLE AS $$
-  SELECT list FROM dnc_hits(asked, asked_channel, asked_account, asked_campaign) AS list LIMIT 1
-$$;
+-- Entries that name any of these numbers now. Its plans are kept by the session, so that a permit does not plan them anew.
+CREATE FUNCTION dnc_named(asked text[])
+RETURNS TABLE (number text, scope text, scope_id bigint, channel text, list text)
+LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+BEGIN
+  RETURN QUERY
+    SELECT e.number, e.scope, e.scope_id, e.channel, e.list FROM dnc_active AS e
+     WHERE NOT e.is_prefix AND e.number = ANY (asked);
+  IF EXISTS (SELECT 1 FROM dnc_entry AS e WHERE e.is_prefix AND e.ended_at IS NULL)
+     OR EXISTS (SELECT 1 FROM dnc_imported AS x WHERE x.is_prefix) THEN
+    -- by equality on the number's leading digits
+    RETURN QUERY
+      SELECT n.number, e.scope, e.scope_id, e.channel, e.list
+        FROM unnest(asked) AS n (number)
+       CROSS JOIN LATERAL generate_series(2, length(n.number)) AS g (digits)
+        JOIN dnc_active AS e ON e.is_prefix AND e.number = left(n.number, g.digits);
+  END IF;
+END $$;
+DROP INDEX open_attempt_call;
+CREATE INDEX open_attempt_call ON open_attempt (account_id, provider_call_id) WHERE provider_call_id IS NOT NULL;
