@@ -1,8 +1,10 @@
 """Calling hours: is it open now, and when does it open next."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from functools import lru_cache
+from itertools import product
 from zoneinfo import ZoneInfo
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -24,11 +26,25 @@ class Window:
         return local.weekday() in self.days and self.opens <= local.time() < self.closes
 
     def span(self, at: datetime) -> tuple[datetime, datetime]:
-        """The open hours around `at`, or the next ones: [opens, closes). Never longer than one day."""
-        opening = self.next_opening(at)
-        local = opening.astimezone(_zone(self.timezone))
-        opens, closes = (datetime.combine(local.date(), t, tzinfo=local.tzinfo) for t in (self.opens, self.closes))
-        return opens.astimezone(at.tzinfo), closes.astimezone(at.tzinfo)
+        """When it is open throughout, around `at`: [from, until), at most an hour ahead; empty when it is closed."""
+        if not self.is_open(at):
+            return at, at
+        begin = at - _CLOCKS_DIFFER if self.is_open(at - _CLOCKS_DIFFER) else at
+        return begin, min([at + _SPAN, *self._closings(at)])
+
+    def _closings(self, at: datetime) -> Iterator[datetime]:
+        """When it may close within the next hour: at its hour, or where a change of clocks skips it."""
+        local = at.astimezone(_zone(self.timezone))
+        for days, fold in product((0, 1), (0, 1)):
+            day = local.date() + timedelta(days=days)
+            for hour in (self.closes, time.min):
+                closing = datetime.combine(day, hour.replace(fold=fold), tzinfo=_zone(self.timezone))
+                if (closing := closing.astimezone(at.tzinfo)) > at and not self.is_open(closing):
+                    yield closing
+        quarter = at.replace(minute=at.minute // 15 * 15, second=0, microsecond=0)
+        for n in range(1, 6):  # clocks change at a quarter of an hour
+            if (later := quarter + n * timedelta(minutes=15)) > at and not self.is_open(later):
+                yield later
 
     def next_opening(self, at: datetime) -> datetime:
         """The first instant from `at` on when it is open, in the zone of `at`.
@@ -46,6 +62,11 @@ class Window:
                 if candidate > at and self.is_open(candidate):
                     return candidate
         raise ValueError("a window that opens on no day")
+
+
+_SPAN = timedelta(hours=1)
+_CLOCKS_DIFFER = timedelta(seconds=5)
+"""So much earlier may the database's clock be than `at`."""
 
 
 @lru_cache(maxsize=256)

@@ -82,3 +82,53 @@ def test_days(text: str, days: set[int]) -> None:
 def test_no_day() -> None:
     with pytest.raises(ValueError, match="no weekday"):
         read_days("mon-someday")
+
+
+ZONES = st.sampled_from(["America/New_York", "Europe/Berlin"])
+MINUTE = timedelta(minutes=1)
+CHANGES = st.sampled_from(["2026-03-08T07:00", "2026-03-29T01:00", "2026-10-25T01:00", "2026-11-01T06:00"])
+"""When the clocks of one of the zones change."""
+AROUND_A_CHANGE = st.builds(lambda change, minutes: at(change) + minutes * MINUTE, CHANGES, st.integers(-2880, 2880))
+INSTANTS = AROUND_A_CHANGE | st.builds(lambda m: at("2026-01-01T00:00") + m * MINUTE, st.integers(0, 730 * 24 * 60))
+DAYS_OPEN = st.frozensets(st.integers(0, 6), min_size=1)
+
+
+def check_span(window: Window, now: datetime) -> None:
+    """Open throughout, and not shorter than it need be."""
+    begins, ends = window.span(now)
+    if not window.is_open(now):
+        assert begins == ends
+        return
+    assert begins <= now < ends <= now + timedelta(hours=1)
+    assert all(window.is_open(begins + (ends - begins) * share / 240) for share in range(240))
+    assert ends == now + timedelta(hours=1) or not window.is_open(ends)
+
+
+@given(INSTANTS, ZONES, DAYS_OPEN, st.integers(0, 24 * 60 - 2), st.integers(1, 24 * 60))
+def test_a_span_is_open_throughout(now: datetime, zone: str, days: frozenset[int], opens: int, minutes: int) -> None:
+    closes = min(opens + minutes, 24 * 60 - 1)
+    check_span(Window(zone, days, time(opens // 60, opens % 60), time(closes // 60, closes % 60)), now)
+
+
+@given(INSTANTS, ZONES, DAYS_OPEN)
+def test_a_span_of_a_window_without_hours_ends_with_its_day(now: datetime, zone: str, days: frozenset[int]) -> None:
+    window = Window(zone, days, time(0), time.max)
+    begins, ends = window.span(now)
+    assert begins <= now
+    assert begins == ends or all(window.is_open(begins + (ends - begins) * share / 60) for share in range(60))
+
+
+@pytest.mark.parametrize(
+    ("now", "opens", "closes"),
+    [
+        ("2026-03-08T07:05", time(2, 15), time(4)),  # 03:05 in the morning on which 02:15 does not exist
+        ("2026-03-08T06:30", time(1), time(2, 30)),  # 02:30 does not exist: closed from 03:00
+        ("2026-11-01T06:10", time(1), time(1, 30)),  # the second 01:10 of the night
+        ("2026-11-01T05:40", time(1, 30), time(3)),  # the first 01:40: closed again from 01:00 to 01:30
+    ],
+    ids=["opening skipped", "closing skipped", "closing twice", "opening twice"],
+)
+def test_a_span_whose_own_hours_are_skipped_or_come_twice_is_open_throughout(
+    now: str, opens: time, closes: time
+) -> None:
+    check_span(Window("America/New_York", frozenset(range(7)), opens, closes), at(now))
