@@ -5,12 +5,26 @@ An unknown variable is refused: a misspelt limit that silently does nothing is w
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "DISPATCHER_"
+SHORTEST_SECRET_KEY, SHORTEST_API_KEY = 32, 16
+
+
+def _at_least(characters: int) -> AfterValidator:
+    """A secret of that length; what it is stands in no message."""
+
+    def check(secret: SecretStr) -> SecretStr:
+        if (n := len(secret)) < characters:
+            said = "must have at least {least} characters, not {n}; make one with: openssl rand -hex 32"
+            raise PydanticCustomError("short_secret", said, {"least": characters, "n": n})
+        return secret
+
+    return AfterValidator(check)
 
 
 class Web(BaseModel):
@@ -52,7 +66,7 @@ class Dial(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shift_s: float = Field(default=20, gt=0, le=30)
-    connections: int = Field(default=64, ge=1, le=1000)
+    connections: int = Field(default=128, ge=1, le=1000)
     """Calls that one shift may have on the wire at once."""
     deadline_s: float = Field(default=12, gt=0, le=12)
     """Longest time for one POST, all of it."""
@@ -73,7 +87,12 @@ class Settings(BaseSettings):
     """All settings; frozen."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # a refused secret would stand in the log
     )
 
     database_url: SecretStr | None = None
@@ -82,9 +101,9 @@ class Settings(BaseSettings):
     """redis://…, rediss://… or unix://…; without it Valkey is started from the extra [embedded]."""
     data: Path | None = None
     """Folder for embedded servers, logs and secrets; default $XDG_DATA_HOME/dispatcher."""
-    secret_key: SecretStr | None = None
+    secret_key: Annotated[SecretStr, _at_least(SHORTEST_SECRET_KEY)] | None = None
     """Signs the addresses that providers post to; without it one is made in the data folder."""
-    api_key: SecretStr | None = Field(default=None, min_length=16)
+    api_key: Annotated[SecretStr, _at_least(SHORTEST_API_KEY)] | None = None
     """What services send as `Authorization: Bearer …`; without it one is made in the data folder."""
     spool: Path | None = None
     """The only folder that loads asked for by Celery may read; default: `spool` in the data folder."""

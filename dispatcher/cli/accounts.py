@@ -1,15 +1,18 @@
 """dispatcher account …"""
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
 from config.settings import Settings
 from dispatcher.bootstrap import PROVIDERS, check_account, check_credentials, public_url, secret_key
 from dispatcher.cli.session import call, settings
-from dispatcher.cli.show import account_document, as_json, listing, out
+from dispatcher.cli.show import account_document, as_json, err, listing, out
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.campaign import read_span
 from dispatcher.domain.errors import UsageError
@@ -48,6 +51,7 @@ def add(
     _check(f"'{name[:70]}'", named, "cannot name an account: use up to 63 lower-case letters, digits and hyphens")
     _check_limits(cps, headroom, in_flight, shifts, base_url)
     check_credentials(provider, credentials)
+    _warn_of_open_wire([base_url or default_url, *options.values()])
     new = NewAccount(
         name=name,
         provider=provider,
@@ -108,6 +112,7 @@ def edit(
         return await services.store.edit_account(account.id, changes)
 
     call(verb)
+    _warn_of_open_wire([base_url or "", *options.values()])
     out.print(f"account '{name}' changed: {', '.join(sorted(changes))}")
 
 
@@ -199,6 +204,23 @@ def _check_limits(
     _check("--shifts", shifts is None or 1 <= shifts <= 64, "must be between 1 and 64")
     address = base_url is None or re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#]*)?", base_url)
     _check("--base-url", address, "must be an address like https://api.example.com/v2, without secrets or a query")
+
+
+def _warn_of_open_wire(addresses: Iterable[str]) -> None:
+    """A provider of one's own network may have no TLS, so this is no error."""
+    for address in addresses:
+        if address.lower().startswith("http://") and not _is_this_machine(urlsplit(address).hostname or ""):
+            err.print(
+                f"warning: {address} is plain http: the account's credentials and all numbers can be read on the way; "
+                "use https"
+            )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check(what: str, holds: object, said: str) -> None:

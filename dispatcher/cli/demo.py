@@ -67,7 +67,7 @@ def _installation(keep: Path | None) -> Iterator[tuple[Settings, Urls, int]]:
                 web=Web(port=free_port()),
                 flower=Flower(port=free_port()),
             )
-            arguments = simulator_arguments(chosen, port, ring=0.5, lag=1, throttle=2, reattempt=4)
+            arguments = simulator_arguments(chosen, port, ring=0.5, lag=1, throttle=1, reattempt=3)
             out.print("starting web, two dial workers, io worker, beat and a simulated CallFire …")
             stack = start_stack(chosen, urls, arguments)
             try:

