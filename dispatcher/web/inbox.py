@@ -16,7 +16,7 @@ MOST_WAITING, MOST_BYTES = 5_000, 64 << 20
 DEADLINE_S = 10.0
 """Providers give up at about this time, and would not read a later answer."""
 _WRITE_DEADLINE_S = 30.0
-_HINT_EVERY_S = 0.2
+_HINT_EVERY_S = 0.3
 
 # A group is closed when no postback came for 10 ms, and after 90 ms in any case. So a lone postback waits 10 ms, and
 # under load there are at most 11 commits a second; nothing has to be estimated. The silence matters even under load: a

@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import logging
 from functools import lru_cache, partial
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 PATH = "/hooks/{provider}/{account_name}/{token}"
 MOST_BYTES = 64 * 1024
 READ_DEADLINE_S = 5.0
+SOURCES = "source_addresses"
+"""The option of an account that lists where its postbacks come from, for providers that sign nothing."""
 _PREFIX = "/hooks/"
 _TYPES = frozenset(
     {
@@ -55,13 +58,31 @@ _END: Message = {"type": "http.response.body", "body": b""}
 
 
 class _Known:
-    """An account as it was looked up, and what reads its postbacks."""
+    """An account as it was looked up, what reads its postbacks, and where they may come from."""
 
-    __slots__ = ("account", "fresh_until", "reader")
+    __slots__ = ("account", "fresh_until", "reader", "sources")
 
     def __init__(self, account: Account, services: Services, fresh_until: float) -> None:
         self.account, self.fresh_until = account, fresh_until
         self.reader = services.providers.reader(account)
+        self.sources = networks(account.options.get(SOURCES, ""))
+
+
+def networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks of a list with commas; none means that any will do."""
+    return tuple(ip_network(part.strip()) for part in listed.split(",")) if listed else ()
+
+
+def is_within(source_ip: str, sources: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    """Does a postback come from one of these, where any are listed? What is no address comes from none."""
+    if not sources:
+        return True
+    try:
+        address = ip_address(source_ip)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)  # IPv4 as a socket of IPv6 sees it
+    return any((mapped or address) in network for network in sources)
 
 
 class Door:
@@ -140,6 +161,12 @@ async def _take(door: Door, scope: Scope, receive: Receive) -> int:
     if found is None:
         return 404
     known, our_request = found
+    account = known.account
+    client = scope.get("client")
+    source_ip = client[0] if client else "unknown"
+    if not is_within(source_ip, known.sources):
+        log.warning("postback from elsewhere", extra={"account_id": account.id, "source_ip": source_ip})
+        return 403
     headers = Headers(scope=scope)
     content_type = headers.get("content-type", "")[:_LONGEST_TYPE]
     if content_type.partition(";")[0].strip().casefold() not in _TYPES:
@@ -147,17 +174,15 @@ async def _take(door: Door, scope: Scope, receive: Receive) -> int:
     body = await _read(receive)
     if isinstance(body, int):
         return body
-    account = known.account
     if not known.reader.is_authentic(headers, body, door.signing_secret(account.name)):
         log.warning("postback with a wrong signature", extra={"account_id": account.id})
         return 403
-    client = scope.get("client")
     await door.inbox.store(
         RawPostback(
             account_id=account.id,
             content_type=content_type,
             body=body,
-            source_ip=client[0] if client else "unknown",
+            source_ip=source_ip,
             request=our_request,
         )
     )

@@ -37,7 +37,7 @@ from dispatcher.web.postbacks import MOST_BYTES
 from tests.contract.test_callfire import webhook
 from tests.factories import dial, hear, make_account, make_campaign, news, number, states
 
-SECRET = "test-secret"
+SECRET = "test-secret-of-thirty-two-letters"
 
 
 @pytest.fixture

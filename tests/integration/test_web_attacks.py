@@ -331,3 +331,40 @@ async def test_a_long_upload_that_gets_on(uploads: httpx.AsyncClient, monkeypatc
     monkeypatch.setattr(api, "PROGRESS_BYTES", 10)
     content = slowly(b"+12025550100,Ada\n", 30)
     assert (await uploads.post("/campaigns/1/loads", content=content)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("listed", "comes_from", "status"),
+    [
+        ("", "192.0.2.1", 200),
+        ("203.0.113.7, 198.51.100.0/24", "203.0.113.7", 200),
+        ("203.0.113.7,198.51.100.0/24", "198.51.100.99", 200),
+        ("203.0.113.7,198.51.100.0/24", "203.0.113.8", 403),
+        ("203.0.113.7", "::ffff:203.0.113.7", 200),
+        ("2001:db8::/32", "2001:db8::1", 200),
+        ("2001:db8::/32", "203.0.113.7", 403),
+        ("203.0.113.7", "no address", 403),
+    ],
+)
+async def test_where_postbacks_may_come_from(
+    urls: Urls, services: Services, tmp_path: Path, listed: str, comes_from: str, status: int
+) -> None:
+    options = {"source_addresses": listed} if listed else {}
+    account = await make_account(services.store, provider="phonon", options=options)
+    app = make_app(Settings(data=tmp_path, secret_key=SecretStr(SECRET)), urls)
+    transport = httpx.ASGITransport(app=app, client=(comes_from, 1))
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        url = hook_url("http://x", SECRET.encode(), account)
+        assert (await client.post(url, content=b"{}", headers=JSON)).status_code == status
+    async with await psycopg.AsyncConnection.connect(urls.database) as connection:
+        kept = await (await connection.execute("SELECT source_ip FROM postback")).fetchall()
+    assert kept == ([(comes_from,)] if status == 200 else [])
+
+
+async def test_a_proxy_says_for_whom_it_asks(process: str, services: Services) -> None:
+    """uvicorn believes X-Forwarded-For of 127.0.0.1, unless FORWARDED_ALLOW_IPS says otherwise."""
+    account = await make_account(services.store, provider="phonon", options={"source_addresses": "203.0.113.7"})
+    url = hook_url(process, SECRET.encode(), account)
+    async with httpx.AsyncClient() as client:
+        for headers, status in (({}, 403), ({"X-Forwarded-For": "203.0.113.7"}, 200)):
+            assert (await client.post(url, content=b"{}", headers={**JSON, **headers})).status_code == status
