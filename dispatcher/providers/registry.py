@@ -1,7 +1,9 @@
 """Name -> provider, written out by hand; one adapter an account and process."""
 
+import asyncio
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,8 @@ from dispatcher.providers.phonon.client import KIT as PHONON
 KITS: dict[str, Kit] = {"callfire": CALLFIRE, "fortytwo": FORTYTWO, "phonon": PHONON}
 CallbackUrl = Callable[[Account, str], str]
 """Where the results of one request of an account are posted."""
+QUIET_AFTER_S = 60.0
+"""An adapter that was replaced so long ago has nothing on its wire: no shift and no round of questions lasts longer."""
 
 
 class Registry:
@@ -28,7 +32,9 @@ class Registry:
         self._deadline_s = deadline_s
         self._callback_url = callback_url
         self._open: dict[int, tuple[tuple[object, ...], Adapter]] = {}
-        self._left: list[Adapter] = []
+        self._left: list[tuple[Adapter, float]] = []
+        """Those that were replaced, and when; the oldest first."""
+        self._closing: set[asyncio.Task[None]] = set()
 
     def of(self, account: Account) -> Adapter:
         """The adapter of an account, opened anew when its address, options or credentials have changed.
@@ -36,6 +42,7 @@ class Registry:
         Credentials are read each time, so that a mended password is used at the next probe. Raises UsageError for
         credentials that are not there.
         """
+        self._close_quiet()
         kit = kit_of(account.provider)
         secret = read_credentials(account.credentials, kit.secret_form)
         address = (account.provider, account.base_url, secret, dict(account.options), account.calls_per_request)
@@ -43,7 +50,7 @@ class Registry:
         if known and known[0] == address:
             return known[1]
         if known:
-            self._left.append(known[1])  # calls may be on its wire
+            self._left.append((known[1], time.monotonic()))  # calls may be on its wire
         options = with_defaults(kit, account.options)
         adapter = kit.open(
             Opening(
@@ -69,8 +76,15 @@ class Registry:
         kit = kit_of(account.provider)
         return kit.capabilities(with_defaults(kit, account.options))
 
+    def _close_quiet(self) -> None:
+        while self._left and time.monotonic() - self._left[0][1] > QUIET_AFTER_S:
+            task = asyncio.get_running_loop().create_task(self._left.pop(0)[0].close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
     async def close(self) -> None:
-        for adapter in [*self._left, *(adapter for _, adapter in self._open.values())]:
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        for adapter in [*(adapter for adapter, _ in self._left), *(adapter for _, adapter in self._open.values())]:
             await adapter.close()
 
 
@@ -100,6 +114,7 @@ def check_options(provider: str, options: Mapping[str, str]) -> None:
         pattern = kit.patterns.get(name)
         if pattern and not re.fullmatch(pattern, value):
             raise UsageError(f"--option {name} does not look like one ({pattern}); see docs/providers.md")
+    kit.reader(with_defaults(kit, options))  # it refuses what a pattern cannot tell
 
 
 def default_base_url(provider: str, options: Mapping[str, str]) -> str:

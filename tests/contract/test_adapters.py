@@ -1,22 +1,28 @@
 """The same cases against every adapter, over real HTTP with a server that answers as it is told."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import LookupBy
+from dispatcher.domain.errors import UsageError
 from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition
 from dispatcher.domain.states import Phase
+from dispatcher.providers import registry
 from dispatcher.providers.adapter import Adapter, Opening
 from dispatcher.providers.kit import Kit
-from dispatcher.providers.registry import KITS, with_defaults
+from dispatcher.providers.registry import KITS, QUIET_AFTER_S, Registry, check_options, with_defaults
 from tests.contract.answering import Answer, answering, http
+from tests.factories import make_account
+from tests.memory import MemoryStore
 from tests.toy.client import KIT as TOY
 
 D = Disposition
@@ -243,3 +249,48 @@ async def test_who_is_sent_elsewhere_or_turned_away_does_not_work(face: Face, st
     async with opened(face, lambda request: http(status)) as (adapter, seen):
         assert await adapter.probe() == f"HTTP {status}"
     assert len(seen) == 1
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What time it is for the registry."""
+    now = [0.0]
+    monkeypatch.setattr(registry, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+async def test_an_adapter_that_was_replaced_is_closed_when_its_wire_is_quiet(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("X", "user:pass")
+    closed: list[Adapter] = []
+
+    async def close(adapter: Adapter) -> None:
+        closed.append(adapter)
+
+    monkeypatch.setattr(Adapter, "close", close)
+    account = await make_account(MemoryStore())
+    made = Registry(1, 1, lambda account, request: "")
+    first = made.of(account)
+    second = made.of(replace(account, base_url="http://127.0.0.1:2"))
+    clock[0] = QUIET_AFTER_S - 1
+    third = made.of(account)
+    await asyncio.sleep(0)
+    assert (closed, len({first, second, third})) == ([], 3)
+    clock[0] = QUIET_AFTER_S + 1
+    assert made.of(account) is third
+    await asyncio.sleep(0)
+    assert closed == [first]
+    await made.close()
+    assert closed == [first, second, third]
+
+
+@pytest.mark.parametrize("listed", ["", "203.0.113.7", "203.0.113.7, 198.51.100.0/24,2001:db8::/32"])
+def test_source_addresses_that_can_be_compared(listed: str) -> None:
+    check_options("phonon", {"source_addresses": listed})
+
+
+@pytest.mark.parametrize("listed", ["x", "203.0.113", "203.0.113.7/24", "203.0.113.7,", "999.1.1.1", " "])
+def test_source_addresses_that_cannot(listed: str) -> None:
+    with pytest.raises(UsageError, match=r"source_addresses: '.*' is no address; write them like"):
+        check_options("phonon", {"source_addresses": listed})

@@ -1,13 +1,16 @@
 """CallFire's broadcasts: what is in one can be stopped, also when nobody heard that it arrived."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dispatcher.domain.results import Disposition as D
+from dispatcher.providers.callfire import client
+from dispatcher.providers.callfire.client import CallFire
 from tests.contract.answering import http
-from tests.contract.test_adapters import FACES, TO, Face, body_of, call, opened, yes
+from tests.contract.test_adapters import FACES, TO, Face, accepting, body_of, call, opened, yes
 
 NEW, OLD = FACES[:2]
 
@@ -54,3 +57,24 @@ async def test_only_what_they_took_the_word_for_is_stopped(face: Face) -> None:
     async with opened(face, answer) as (adapter, seen):
         assert await adapter.cancel(["7", "8"]) == {"8"}
     assert len(seen) == 2
+
+
+async def test_broadcasts_of_vetoed_calls_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MOST_MADE", 3)
+    slots = iter([True, False] * 5)
+
+    async def once() -> bool:
+        return next(slots)
+
+    async with opened(BROADCAST, accepting(BROADCAST)) as (adapter, seen):
+        assert isinstance(adapter, CallFire)
+        for n in range(1, 6):
+            (outcome,) = (await adapter.submit([call(n)], once)).values()
+            assert outcome.disposition is D.NOT_SENT
+        assert list(adapter._made) == [call(n).key for n in (3, 4, 5)]
+        made = len(seen)
+        (kept,) = (await adapter.submit([call(5)], yes)).values()
+        assert (kept.disposition, len(seen)) == (D.IN_FLIGHT, made + 1)
+        (forgotten,) = (await adapter.submit([replace(call(1), caller_id="+12025550198")], yes)).values()
+        assert (forgotten.disposition, len(seen)) == (D.IN_FLIGHT, made + 3)
+        assert list(adapter._made) == [call(n).key for n in (3, 4)]

@@ -27,6 +27,8 @@ from dispatcher.providers.wire import Text, Wire, named
 PAGE = 100
 MOST_CALLS = 500
 """Not published; cautious."""
+MOST_MADE = 10_000
+"""Broadcasts that wait for their recipients. One that is forgotten rings nobody: another is made."""
 _BROADCASTS = "/calls/broadcasts"
 _BY_BROADCAST = ("broadcast", "batch")
 _PATHS = {Channel.VOICE: "/calls", Channel.TEXT: "/texts"}
@@ -89,12 +91,18 @@ class CallFire(Asking):
             broadcast = reference_of(made)
             if broadcast is None:
                 return made  # refused, with the reason
-            self._made[first.key] = broadcast  # a veto comes back to it
+            self._keep(first.key, broadcast)  # a veto comes back to it
         fill = self._fill_by_batch if self._route == "batch" else self._fill
         reading = lost_in(await fill(broadcast, body, may_send), broadcast)
         if not isinstance(reading, Outcome) or reading.detail != VETOED:
-            del self._made[first.key]
+            self._made.pop(first.key, None)
         return reading
+
+    def _keep(self, key: str, broadcast: str) -> None:
+        """Most keys that were vetoed never come back: their rows were dialled under other keys, or ended."""
+        self._made[key] = broadcast
+        while len(self._made) > MOST_MADE:
+            del self._made[next(iter(self._made))]
 
     async def _fill(self, broadcast: str, body: list[dict[str, object]], may_send: MaySend) -> Reading | Outcome:
         """Recipients are dialled at once, and come back as calls."""

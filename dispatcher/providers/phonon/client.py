@@ -16,6 +16,7 @@ from dispatcher.domain.results import Disposition, Frozen, Outcome
 from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options, Pause, frozen_as, seen_outcome
 from dispatcher.providers.http import Answer
 from dispatcher.providers.kit import Kit
+from dispatcher.providers.phonon.sources import checked_sources
 from dispatcher.providers.phonon.wire import Reader, request
 
 MOST_CALLS = 500
@@ -156,10 +157,15 @@ def _base_url(options: Options) -> str:
     return "https://central-api.phonon.io" if options.get("mode") == "bulk" else "https://central.phonon.io"
 
 
+def _reader(options: Options) -> Reader:
+    checked_sources(options.get("source_addresses", ""))  # the web process compares them
+    return Reader(reattempts=options.get("reattempts") == "on")
+
+
 KIT = Kit(
     base_url=_base_url,
     open=Phonon,
-    reader=lambda options: Reader(reattempts=options.get("reattempts") == "on"),
+    reader=_reader,
     capabilities=lambda options: Capabilities(
         dedupe=Dedupe.BYTES,
         lookup=LookupBy.THEIR_ID,
@@ -174,6 +180,7 @@ KIT = Kit(
         "flow": "",
         "pull_url": "",
         "create_path": "/kairos-apis/outbound/create",
+        "source_addresses": "",
     },
     patterns={"pull_url": r"https?://\S+", "create_path": r"/\S+", "flow": r"[\w-]{1,64}"},
     secret_form="security-id",
