@@ -1,0 +1,39 @@
+"""Redis, as far as the pace is concerned: it forgets everything, or comes back with an older memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dispatcher.domain.pacing import Booking, Limit, Memory, relied_on, reserve
+
+
+@dataclass
+class VirtualLimiter:
+    """The pure twin of the script, and the server's memory."""
+
+    now: Callable[[], float]
+    run: int = 0
+    memory: Memory | None = None
+    next_at: dict[str, float] = field(default_factory=dict)
+    saved: tuple[Memory | None, dict[str, float]] = (None, {})
+
+    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
+        now = self.now()
+        self.memory = relied_on(self.memory, str(self.run), now)
+        known = [Limit(x.name, x.interval_s, self.next_at.get(x.name)) for x in limits]
+        booking, moved = reserve(known, n, horizon_s, now, lead_s, self.memory.since)
+        self.next_at |= {x.name: x.next_at for x in moved if x.next_at is not None}
+        return booking
+
+    def flush(self) -> None:
+        self.memory, self.next_at = None, {}
+
+    def save(self) -> None:
+        self.saved = (self.memory, dict(self.next_at))
+
+    def restore(self) -> None:
+        """Another run of the server with an older memory: a restart, or a replica that was behind."""
+        self.run += 1
+        self.memory, self.next_at = self.saved[0], dict(self.saved[1])
+
+    async def ping(self) -> None: ...
+    async def close(self) -> None: ...
