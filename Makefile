@@ -16,13 +16,14 @@ demo: $(READY) ## dial 2,000 records against a simulated provider, and prove the
 	@$(BIN)/dispatcher demo
 
 test: $(READY) ## run every test but the longest, on real servers and processes
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not acceptance and not full"
+	@$(BIN)/python -m pytest -m "acceptance and not full"
 
 test-full: $(READY) ## run every test
 	@$(BIN)/python -m pytest -m "full or not full"
 
 test-fast: $(READY) ## run the tests that start no workers
-	@$(BIN)/python -m pytest -m "not acceptance and not full"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not acceptance and not full"
 
 bench: $(READY) ## how fast, against baselines of the same run: loading and dispatch (about a quarter of an hour)
 	@$(BIN)/python -m bench loading

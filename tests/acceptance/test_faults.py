@@ -63,8 +63,8 @@ async def test_twenty_kills_two_flushes_and_a_database_restart_lose_nobody_and_r
         assert check.is_clean, check
         assert status.tally.total == status.tally.final == rows
         # the policy's shortest delays, less a fifth of jitter: nobody is dialled again too early
-        assert check.waits["BUSY"][1] >= 2 * 0.8
-        assert check.waits["CARRIER_TEMP_ERROR"][1] >= 3 * 0.8
+        assert check.waits["BUSY"][1] >= 1 * 0.8
+        assert check.waits["CARRIER_TEMP_ERROR"][1] >= 2 * 0.8
         # what the faults left in doubt was asked about: nearly everything has a result
         assert status.tally.by_state()[State.TIMEOUT] < rows / 10
 
