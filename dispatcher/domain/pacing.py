@@ -13,6 +13,9 @@ LATE_S = 0.020
 """A slot later than this is forfeited: sending late calls together would be a burst."""
 GAP_S = 0.020
 """No booking makes the first limit wait longer than this for another one: what lies between is lost to everybody."""
+LATE_ANSWER_S = 0.100
+"""A booking whose answer took longer is forfeited: its instants count from when the limiter booked, which is not known
+any more, and would be moved into those of others."""
 LONGEST_BOOKING_S = 3.0
 """Nothing is booked further ahead: so long after a loss of memory, every slot that was given out before is over."""
 FIRST_AFTER_LOSS_S = LONGEST_BOOKING_S + LATE_S
@@ -51,6 +54,11 @@ class Booking:
     delays_s: tuple[float, ...] = ()
     blocked_by: str | None = None
     wait_s: float = 0.0
+
+
+def slots_of(booking: Booking, asked_at: float, now: float) -> list[float]:
+    """The instants that a booking gives, by our clock; none when its answer came too late."""
+    return [] if now - asked_at > LATE_ANSWER_S else [now + delay for delay in booking.delays_s]
 
 
 def reserve(

@@ -15,7 +15,7 @@ from dispatcher.domain.attempt import Shift
 from dispatcher.domain.errors import DispatcherError, ServerError, UsageError
 from dispatcher.domain.lead_time import LeadTime
 from dispatcher.domain.own_pace import OwnPace
-from dispatcher.domain.pacing import GROUP_S, Booking, Limit, calls_at_once, slots_to_book
+from dispatcher.domain.pacing import GROUP_S, Booking, Limit, calls_at_once, slots_of, slots_to_book
 from dispatcher.domain.permitting import Hold, PermitRequest, Permits, Permitted, Terms, number_refusal
 from dispatcher.domain.results import Disposition, News, Outcome, Source
 from dispatcher.domain.round_robin import WeightedRoundRobin
@@ -152,9 +152,9 @@ class AccountLane:
         if missing <= 0:
             return None
         horizon = min(HORIZON_S, max(0.0, self._end - self._clock.now()))
+        asked_at = self._clock.now()
         booking = await self._services.limiter.reserve(limits, missing, horizon, min(horizon, self._lead.seconds))
-        now = self._clock.now()
-        queue.add(now + delay for delay in booking.delays_s)
+        queue.add(slots_of(booking, asked_at, self._clock.now()))
         return None if booking.delays_s or queue.free() else booking
 
     async def _next_slots(self, queue: SendQueue, n: int) -> list[float]:

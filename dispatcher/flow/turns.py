@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from dispatcher.domain.pacing import LATE_S, LONGEST_BOOKING_S, Limit
+from dispatcher.domain.pacing import LATE_S, LONGEST_BOOKING_S, Limit, slots_of
 from dispatcher.ports import Services
 
 PATIENCE_S = 5.0
@@ -80,9 +80,10 @@ class Turns:
         if limit is self._share:
             limit, until = Limit(limit.name, max(limit.interval_s, self._each_s)), clock.now()
         while not self._services.stopping():
+            asked_at = clock.now()
             booking = await self._services.limiter.reserve([limit], 1, LONGEST_BOOKING_S)
-            if booking.delays_s:
-                return clock.now() + booking.delays_s[0]
+            if slots := slots_of(booking, asked_at, clock.now()):
+                return slots[0]
             wait = max(_AGAIN_S, booking.wait_s - LONGEST_BOOKING_S)
             if self._slots or clock.now() + wait > until:
                 break

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from dispatcher.domain.ledger import worst_second
 from dispatcher.domain.pacing import (
     FIRST_AFTER_LOSS_S,
+    LATE_ANSWER_S,
     LATE_S,
     LONGEST_BOOKING_S,
     Booking,
@@ -18,6 +19,7 @@ from dispatcher.domain.pacing import (
     Slots,
     relied_on,
     reserve,
+    slots_of,
     slots_to_book,
 )
 from dispatcher.domain.round_robin import WeightedRoundRobin
@@ -133,6 +135,12 @@ def test_a_slot_beyond_the_horizon_is_not_booked_and_says_how_long() -> None:
     booking, limits = reserve([Limit("a", 10.0, 105.0), Limit("b", 1.0, 100.0)], 5, 2.0, 100.0)
     assert (booking.delays_s, booking.blocked_by, booking.wait_s) == ((), "a", 5.0)
     assert limits[0].next_at == 105.0
+
+
+def test_a_booking_that_is_answered_late_is_forfeited() -> None:
+    booking = Booking(delays_s=(0.5, 1.0))
+    assert slots_of(booking, asked_at=10.0, now=10.0 + LATE_ANSWER_S) == [10.0 + LATE_ANSWER_S + d for d in (0.5, 1.0)]
+    assert slots_of(booking, asked_at=10.0, now=10.01 + LATE_ANSWER_S) == []
 
 
 def test_slow_rates_book_one_at_a_time() -> None:
