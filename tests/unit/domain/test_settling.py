@@ -228,7 +228,8 @@ def can_be(at: Situation) -> bool:
     open_phase = at.phase in OPEN
     theirs = at.retry_owner is RetryOwner.PROVIDER
     return (
-        (at.permit_at is None) == (at.phase is Phase.NOT_SENT and at.permits == 0)
+        (at.permit_at is None) == (at.phase is Phase.NOT_SENT and at.permits == 0) == (at.permits == 0)
+        and (at.phase is not Phase.REJECTED or at.charged < at.permits)
         and (not open_phase or at.is_latest)
         and (at.charged <= at.permits and (not open_phase or at.charged > 0))
         and (not open_phase or (at.state is State.CALLBACK and theirs) or (at.state is State.SELECTED and not theirs))
