@@ -1,4 +1,4 @@
-"""python -m bench loading | dispatch: prints each figure beside its gate and its aim, and writes them to a file."""
+"""python -m bench loading | dispatch: print each figure with its gate and its target; write them as JSON."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A figure beside its gate and its aim; the table and the file that show them."""
+"""A figure with its gate and its target, and the table and the JSON file that show them."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def show(title: str, figures: Sequence[Figure]) -> None:
 
 
 def write(path: Path, figures: Sequence[Figure], voids: Sequence[str], raw: dict[str, Sequence[Any]]) -> None:
-    """Everything, for whoever compares two of them."""
+    """All figures as JSON, so that two runs can be compared."""
     document = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),

@@ -23,7 +23,7 @@ class Receiver:
 
 
 async def main(port: int) -> None:
-    """Serve for ever."""
+    """Serve until the process is stopped."""
     async with await listen(port, Receiver().answer) as server:
         await server.serve_forever()
 

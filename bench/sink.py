@@ -85,7 +85,7 @@ class Sink:
                 asyncio.get_running_loop().create_task(self._connect(address.hostname or "", address.port or 80))
 
     async def _connect(self, host: str, port: int) -> None:
-        """For ever: whoever listens may end connections that idle, or begin anew."""
+        """Reconnect without end: the receiver may close idle connections, or restart."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -128,7 +128,7 @@ class Sink:
 
 
 class Courier(asyncio.Protocol):
-    """A kept connection to whoever hears reports."""
+    """A persistent connection to the receiver of the reports."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -166,7 +166,7 @@ class Courier(asyncio.Protocol):
 
 
 async def main(port: int) -> None:
-    """Serve for ever."""
+    """Serve until the process is stopped."""
     sink = Sink()
     async with await listen(port, sink.answer):
         await sink.turn()

@@ -269,7 +269,7 @@ class Provider(Protocol):
         ...
 
     async def cancel(self, requests: Sequence[str], may_ask: Callable[[], Awaitable[bool]]) -> frozenset[str]:
-        """Ask the provider to stop requests, by its own ids; those for which it took the word.
+        """Ask the provider to stop requests, by its own ids. Returns those that it agreed to stop.
 
         `may_ask` is that of `lookup`.
         """

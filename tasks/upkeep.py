@@ -1,9 +1,9 @@
 """What must happen although nobody asks. What happens many times a second sends no events: nobody could look on.
 
 Each has a soft limit, at which its coroutine is cancelled, and a hard one, at which its process is killed. Both are
-safe at any instant: what PostgreSQL is told is one message, which takes its locks, commits and lets go inside the
-server, whoever still listens. A message that had left is done or not done as a whole; what was not done is found again
-by the next tick, postbacks when their half minute is over.
+safe at any instant: each change is one message to PostgreSQL, which takes its locks, commits and releases them inside
+the server, even when the worker is gone. A message is done as a whole or not at all; what was not done is found again
+by the next tick, postbacks when their lease of 30 s is over.
 """
 
 from dataclasses import replace

@@ -207,7 +207,7 @@ def _check_limits(
 
 
 def _warn_of_open_wire(addresses: Iterable[str]) -> None:
-    """A provider of one's own network may have no TLS, so this is no error."""
+    """Only a warning, because a provider in a private network may have no TLS."""
     for address in addresses:
         if address.lower().startswith("http://") and not _is_this_machine(urlsplit(address).hostname or ""):
             err.print(

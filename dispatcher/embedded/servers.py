@@ -204,7 +204,9 @@ class Embedded:
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            raise ServerError(f"{folder} is no folder of ours; remove it, or set DISPATCHER_DATA") from error
+            raise ServerError(
+                f"{folder} is not a folder that this product made; remove it, or set DISPATCHER_DATA"
+            ) from error
         try:
             if os.fstat(descriptor).st_uid not in (self._uid, os.geteuid()):
                 raise ServerError(f"{folder} belongs to somebody else; remove it, or set DISPATCHER_DATA")

@@ -147,7 +147,7 @@ class AccountLane:
         return work.policy.caller_ids[turn % len(work.policy.caller_ids)]
 
     async def _book(self, queue: SendQueue, n: int, limits: list[Limit]) -> Booking | None:
-        """Book what is missing for the pending requests and `n` more; what blocks when there is no slot at all."""
+        """Book slots for the pending requests and `n` more. Returns the refusal when not one slot is free."""
         missing = n + queue.pending - len(queue.ahead())
         if missing <= 0:
             return None

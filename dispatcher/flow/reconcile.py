@@ -74,7 +74,7 @@ async def _end_hopeless(account: Account, services: Services) -> None:
 async def _resend(account: Account, services: Services) -> None:
     """Send lost requests again, byte for byte, where probing proved that the provider refuses what it has seen.
 
-    Each one is permitted anew: nobody who was listed, paused or settled since is asked for again.
+    Each one needs a new permit: nobody who was listed, paused or settled since is asked for again.
     """
     for request in await services.store.take_frozen(account.id, MOST_RESENDS):
         pace = Limit(f"account:{account.id}", len(request.keys) / account.rate)
@@ -112,7 +112,7 @@ def _no_credentials(account: Account, error: UsageError) -> None:
 
 
 def _pace(account: Account) -> Limit:
-    """A request that is no call is inside the account's limit all the same."""
+    """Look-ups and cancels count against the account's limit as calls do."""
     return Limit(f"account:{account.id}", 1 / account.rate)
 
 

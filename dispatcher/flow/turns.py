@@ -1,4 +1,4 @@
-"""Slots for requests that are not calls: look-ups, cancels, probes and resends are inside the account's limit."""
+"""Slots for requests other than calls: look-ups, cancels, probes and resends count against the account's limit."""
 
 from collections import deque
 
@@ -12,10 +12,11 @@ _AGAIN_S = 0.25
 
 
 class Turns:
-    """Slots for requests that are no calls, one at a time.
+    """Slots for requests other than calls, one at a time.
 
-    They are booked further ahead than dials are, so that a full account keeps nobody from asking for ever. The share
-    is booked first and the account when its instant has come: GCRA would lose all slots of the account in between.
+    They are booked further ahead than dials are, so that they get a slot even on an account that is
+    always busy. The share is booked first and the account when its instant has come: GCRA would lose all slots of the
+    account in between.
     """
 
     def __init__(self, account: Limit, share: Limit | None, wanted: int, services: Services) -> None:

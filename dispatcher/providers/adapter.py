@@ -207,7 +207,7 @@ class Adapter(ABC):
         return self._asking.clock_off_s
 
     async def cancel(self, requests: Sequence[str], may_ask: MaySend = always) -> frozenset[str]:
-        """Ask the provider to stop requests, by its own ids; those for which it took the word."""
+        """Ask the provider to stop requests, by its own ids. Returns those that it agreed to stop."""
         return frozenset()
 
     async def subscribe(self, url: str, secret: str) -> None:

@@ -289,7 +289,7 @@ def _session(headers: Mapping[str, str]) -> aiohttp.ClientSession:
         skip_auto_headers=["Content-Type"],  # a request without a body has none
         trust_env=False,
     )
-    session._retry_connection = False  # it would repeat GET, PUT and DELETE; there is no public way
+    session._retry_connection = False  # it would repeat GET, PUT and DELETE; aiohttp has no public setting for it
     return session
 
 

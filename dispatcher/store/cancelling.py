@@ -31,6 +31,6 @@ class Cancelling:
         await self.db.fetch("cancelling.forget_cancels", account_id=account_id)
 
     async def stopped(self, account_id: int, requests: Sequence[str]) -> None:
-        """The provider took the word for these requests of its; what became of their calls is looked for soon."""
+        """The provider agreed to stop these requests of its; what became of their calls is looked up soon."""
         named = {"account_id": account_id, "requests": list(requests)}
         await self.db.message([("cancelling.stopped", named), ("cancelling.look_soon", named)])

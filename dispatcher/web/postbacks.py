@@ -74,7 +74,7 @@ def networks(listed: str) -> tuple[IPv4Network | IPv6Network, ...]:
 
 
 def is_within(source_ip: str, sources: tuple[IPv4Network | IPv6Network, ...]) -> bool:
-    """Does a postback come from one of these, where any are listed? What is no address comes from none."""
+    """Is the sender within one of these networks? With none, every sender is; what cannot be read never is."""
     if not sources:
         return True
     try:

@@ -292,5 +292,5 @@ def test_source_addresses_that_can_be_compared(listed: str) -> None:
 
 @pytest.mark.parametrize("listed", ["x", "203.0.113", "203.0.113.7/24", "203.0.113.7,", "999.1.1.1", " "])
 def test_source_addresses_that_cannot(listed: str) -> None:
-    with pytest.raises(UsageError, match=r"source_addresses: '.*' is no address; write them like"):
+    with pytest.raises(UsageError, match=r"source_addresses: '.*' is not an address; write e.g."):
         check_options("phonon", {"source_addresses": listed})

@@ -1,4 +1,4 @@
-"""What stands beside a store in a test: a session that holds locks, and a proxy that cuts the wire where it is told."""
+"""Test helpers: a session that holds locks, and a proxy that cuts the connection at a given place."""
 
 import asyncio
 import time

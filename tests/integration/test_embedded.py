@@ -151,11 +151,11 @@ def test_nothing_behind_a_link_is_given_away(folder: Path, sockets: Path, tmp_pa
     target.mkdir()
     before = target.stat()
     sockets.symlink_to(target)
-    with pytest.raises(ServerError, match="no folder of ours"):
+    with pytest.raises(ServerError, match="is not a folder that this product made"):
         Embedded(folder)._make_sockets()
     sockets.unlink()
     sockets.touch()
-    with pytest.raises(ServerError, match="no folder of ours"):
+    with pytest.raises(ServerError, match="is not a folder that this product made"):
         Embedded(folder)._make_sockets()
     sockets.unlink()
     after = target.stat()

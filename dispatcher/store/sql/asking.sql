@@ -10,7 +10,7 @@ SELECT id AS account_id FROM account AS a
                                      AND f.resend_at <= statement_timestamp()));
 
 -- take_lookups --
--- Taken for half a minute, so that two askers do not ask the same; whoever dies leaves them to the next.
+-- Leased for 30 s, so that two workers do not ask about the same calls; after a crash another worker takes them.
 WITH due AS (
   SELECT key, look_at FROM open_attempt
    WHERE account_id = %(account_id)s AND phase IN ('UNKNOWN', 'ACCEPTED') AND look_at <= statement_timestamp()

@@ -38,7 +38,7 @@ SELECT key, account_id, 'DNC' FROM open_attempt
 ON CONFLICT DO NOTHING;
 
 -- take_cancels --
--- Who is listed first. Asked for ever more seldom, for a day; whoever dies leaves them to the next.
+-- Who is listed first. Asked for ever more seldom, for a day; after a crash another worker takes them.
 UPDATE cancel AS c
    SET ask_at = CASE WHEN c.created_at > clock_timestamp() - interval '1 day'
                      THEN clock_timestamp() + greatest(interval '5 s',
@@ -91,7 +91,7 @@ UPDATE cancel SET ask_at = NULL WHERE key = ANY (%(keys)s);
 UPDATE cancel SET ask_at = NULL WHERE account_id = %(account_id)s AND ask_at IS NOT NULL;
 
 -- stopped --
--- The provider took the word, for all calls of these requests.
+-- The provider agreed to stop all calls of these requests.
 UPDATE cancel SET ask_at = NULL, asked_at = clock_timestamp()
  WHERE key IN (SELECT key FROM open_attempt WHERE account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s)
                UNION

@@ -7,7 +7,7 @@ SELECT %(digest)s, id, %(body)s, %(keys)s FROM account WHERE id = %(account_id)s
 ON CONFLICT DO NOTHING;
 
 -- take_frozen --
--- Within half of the window that was proved, and three times at most; whoever dies with it leaves it to the next.
+-- Within half of the window that was proved, and three times at most; after a crash another worker takes it.
 UPDATE frozen_request AS f SET resend_at = clock_timestamp() + interval '30 s', tries = tries + 1
  WHERE f.digest IN (SELECT x.digest FROM frozen_request AS x JOIN account AS a ON a.id = x.account_id
                      WHERE x.account_id = %(account_id)s AND x.ended_at IS NULL AND x.tries < 3

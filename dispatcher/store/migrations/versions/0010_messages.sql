@@ -1,6 +1,6 @@
 -- The dial path in single messages. SQL for PostgreSQL 15 and later.
 
--- There is no claim without a permit any more: what a dead worker had claimed was never sent, and goes back.
+-- Claim and permit are one step now. A row that a dead worker had only claimed was never sent, so it goes back.
 WITH unsent AS (
   DELETE FROM open_attempt WHERE phase = 'INTENT' RETURNING *
 ), kept AS (
