@@ -31,6 +31,11 @@ class Limit:
     next_at: float | None = None
 
 
+def account_limit(account_id: int, rate: float, calls: float = 1) -> Limit:
+    """The account's limit for requests of so many calls, at `rate` calls a second. All of its requests share it."""
+    return Limit(f"account:{account_id}", calls / rate)
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Which run of the server remembers the limits, and since when it can be relied on."""

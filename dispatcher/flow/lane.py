@@ -15,7 +15,7 @@ from dispatcher.domain.attempt import Shift
 from dispatcher.domain.errors import DispatcherError, ServerError, UsageError
 from dispatcher.domain.lead_time import LeadTime
 from dispatcher.domain.own_pace import OwnPace
-from dispatcher.domain.pacing import GROUP_S, Booking, Limit, calls_at_once, slots_of, slots_to_book
+from dispatcher.domain.pacing import GROUP_S, Booking, Limit, account_limit, calls_at_once, slots_of, slots_to_book
 from dispatcher.domain.permitting import Hold, PermitRequest, Permits, Permitted, Terms, number_refusal
 from dispatcher.domain.results import Disposition, News, Outcome, Source
 from dispatcher.domain.round_robin import WeightedRoundRobin
@@ -257,6 +257,6 @@ def _unsent(why: str) -> Outcome:
 
 def _limits(work: DueWork, account: Account, at_once: int, share: float) -> list[Limit]:
     return [
-        Limit(f"account:{account.id}", at_once / (account.rate * share)),
+        account_limit(account.id, account.rate * share, at_once),
         Limit(f"campaign:{work.campaign_id}", at_once / (work.policy.cps * account.headroom)),
     ]

@@ -8,7 +8,7 @@ from functools import partial
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import OpenCall
 from dispatcher.domain.errors import UsageError
-from dispatcher.domain.pacing import Limit
+from dispatcher.domain.pacing import Limit, account_limit
 from dispatcher.domain.results import Disposition, News, Outcome, Source
 from dispatcher.domain.states import Phase, State
 from dispatcher.flow.cancel import SHARE_OF_PACE as SHARE_OF_CANCELS
@@ -77,7 +77,7 @@ async def _resend(account: Account, services: Services) -> None:
     Each one needs a new permit: nobody who was listed, paused or settled since is asked for again.
     """
     for request in await services.store.take_frozen(account.id, MOST_RESENDS):
-        pace = Limit(f"account:{account.id}", len(request.keys) / account.rate)
+        pace = account_limit(account.id, account.rate, len(request.keys))
         if not await Turns(pace, None, 1, services).take():
             return  # they are taken again later
         permitted_at = services.clock.now()
@@ -113,7 +113,7 @@ def _no_credentials(account: Account, error: UsageError) -> None:
 
 def _pace(account: Account) -> Limit:
     """Look-ups and cancels count against the account's limit as calls do."""
-    return Limit(f"account:{account.id}", 1 / account.rate)
+    return account_limit(account.id, account.rate)
 
 
 def _share(account: Account, kind: str, share: float) -> Limit:
