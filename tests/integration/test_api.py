@@ -11,26 +11,14 @@ import pytest
 from pydantic import SecretStr
 
 from config.settings import Settings, Web
-from dispatcher.bootstrap import Urls, open_services, spooled
+from dispatcher.bootstrap import Urls, spooled
 from dispatcher.domain.errors import UsageError
-from dispatcher.embedded import Servers
 from dispatcher.ports import Services
 from dispatcher.web.app import make_app
 from tests.factories import FILE, make_account, number
 
 KEY = "key-of-the-test-suite"
 ROWS = f"phone,name\n{number(1)},Ada\nn/a,Bob\n{number(1)},Eve\n".encode()
-
-
-@pytest.fixture
-def urls(servers: Servers, database_url: str) -> Urls:
-    return Urls(database_url, servers.redis_url)
-
-
-@pytest.fixture
-async def services(urls: Urls) -> AsyncIterator[Services]:
-    async with open_services(Settings(), urls) as made:
-        yield made
 
 
 @pytest.fixture

@@ -10,16 +10,10 @@ import pytest
 from dispatcher.bootstrap import Urls
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.campaign import Campaign
-from dispatcher.embedded import Servers
 from tests.acceptance.harness import fictional
 from tests.inprocess import SECRET, journey
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def urls(servers: Servers, database_url: str) -> Urls:
-    return Urls(database_url, servers.redis_url)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Messages that wait for a lock: what was committed meanwhile counts. What an atomic store cannot show."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,7 +12,7 @@ from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.permitting import Hold, Permitted
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
-from dispatcher.store import PostgresStore, database
+from dispatcher.store import PostgresStore
 from tests.factories import (
     ask_for,
     hear,
@@ -23,21 +23,12 @@ from tests.factories import (
     permit,
     states,
 )
-from tests.integration.proxy import Rival, rival_at, shift_of, start_permit
+from tests.integration.proxy import Rival, shift_of, start_permit
 
 
 @pytest.fixture
-async def rival(database_url: str) -> AsyncIterator[Rival]:
-    async with rival_at(database_url) as made:
-        yield made
-
-
-@pytest.fixture
-async def store(postgres: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresStore]:
-    """A deadlock is an error here, and not repeated; the invariants hold after every test."""
-    monkeypatch.setattr(database, "_ABORTED", ())
-    yield postgres
-    assert await postgres.verify() == []
+def store(strict_store: PostgresStore) -> PostgresStore:
+    return strict_store
 
 
 async def list_number(store: PostgresStore, e164: str) -> tuple[str, ...]:

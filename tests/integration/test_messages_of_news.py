@@ -1,7 +1,7 @@
 """News and imports that meet in the database: whoever waits decides on what it finds then."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +12,7 @@ from dispatcher.domain.permitting import Permitted
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result, Source
 from dispatcher.domain.steps import Decision
-from dispatcher.store import PostgresStore, database
+from dispatcher.store import PostgresStore
 from tests.factories import (
     LEASE,
     dial,
@@ -23,21 +23,12 @@ from tests.factories import (
     number,
     states,
 )
-from tests.integration.proxy import Rival, rival_at, start_permit
+from tests.integration.proxy import Rival, start_permit
 
 
 @pytest.fixture
-async def rival(database_url: str) -> AsyncIterator[Rival]:
-    async with rival_at(database_url) as made:
-        yield made
-
-
-@pytest.fixture
-async def store(postgres: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresStore]:
-    """A deadlock is an error here, and not repeated; the invariants hold after every test."""
-    monkeypatch.setattr(database, "_ABORTED", ())
-    yield postgres
-    assert await postgres.verify() == []
+def store(strict_store: PostgresStore) -> PostgresStore:
+    return strict_store
 
 
 async def tell_unsent(store: PostgresStore, row: Permitted, campaign: Campaign) -> list[Decision]:

@@ -14,7 +14,6 @@ from dispatcher.cli.accounts import hook_address
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.hooks import hook_secret, request_url
-from dispatcher.embedded import Servers
 from dispatcher.flow import control
 from dispatcher.flow.examine import examine
 from dispatcher.providers.registry import KITS
@@ -25,11 +24,6 @@ from tests.toy.client import KIT as TOY
 from tests.toy.played import PlayedToy
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def urls(servers: Servers, database_url: str) -> Urls:
-    return Urls(database_url, servers.redis_url)
 
 
 @pytest.fixture

@@ -20,13 +20,12 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from config.settings import Settings
-from dispatcher.bootstrap import Urls, open_services
+from dispatcher.bootstrap import Urls
 from dispatcher.domain.account import Account
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.hooks import hook_secret, hook_url, request_url
 from dispatcher.domain.postback import RawPostback
 from dispatcher.domain.results import Disposition, Source
-from dispatcher.embedded import Servers
 from dispatcher.flow.postback import settle_postbacks
 from dispatcher.ports import Services, Store
 from dispatcher.store import PostgresStore
@@ -38,17 +37,6 @@ from tests.contract.test_callfire import webhook
 from tests.factories import dial, hear, make_account, make_campaign, news, number, states
 
 SECRET = "test-secret-of-thirty-two-letters"
-
-
-@pytest.fixture
-def urls(servers: Servers, database_url: str) -> Urls:
-    return Urls(database_url, servers.redis_url)
-
-
-@pytest.fixture
-async def services(urls: Urls) -> AsyncIterator[Services]:
-    async with open_services(Settings(), urls) as made:
-        yield made
 
 
 @pytest.fixture

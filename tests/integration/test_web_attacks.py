@@ -18,11 +18,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from config.settings import Settings, Web
-from dispatcher.bootstrap import Urls, open_services
+from dispatcher.bootstrap import Urls
 from dispatcher.cli.demo import free_port
 from dispatcher.domain.account import Account
 from dispatcher.domain.hooks import hook_url
-from dispatcher.embedded import Servers
 from dispatcher.ports import Services
 from dispatcher.web import api, connections
 from dispatcher.web.app import make_app
@@ -36,17 +35,6 @@ LONG = 100_000
 HALF = b"POST /x HTTP/1.1\r\nHost: x\r\nX-"
 WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-def urls(servers: Servers, database_url: str) -> Urls:
-    return Urls(database_url, servers.redis_url)
-
-
-@pytest.fixture
-async def services(urls: Urls) -> AsyncIterator[Services]:
-    async with open_services(Settings(), urls) as made:
-        yield made
 
 
 @pytest.fixture
