@@ -40,7 +40,8 @@ class Line(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._server.lines.append(self)
-        self._server.meet(self)
+        # asyncio begins to read after this (until Python 3.11.4 although it was told not to)
+        asyncio.get_running_loop().call_soon(self._server.meet, self)
 
     def data_received(self, data: bytes) -> None:
         self.heard += len(data)
