@@ -1,5 +1,6 @@
 """A provider account: one credential, its limits, and how it is doing."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -7,10 +8,10 @@ from enum import StrEnum
 
 SLOWEST = 0.05
 """The pace never falls below this share of the limit: below it nothing would be learnt any more."""
-RECOVERY = 0.1
-"""Share of the limit that comes back every second after a throttle."""
+RECOVERY_S = 2.5
+"""So long after a throttle the full limit is reached again, when it was reached before."""
 MAX_RETRY_AFTER = timedelta(hours=1)
-FIRST_PROBE = timedelta(seconds=2)
+FIRST_PROBE = timedelta(seconds=1)
 LAST_PROBE = timedelta(minutes=10)
 SAME_TROUBLE = timedelta(minutes=15)
 
@@ -71,8 +72,7 @@ class Account(NewAccount):
         """Share of the limit to use now."""
         if self.throttled_until is None:
             return self.pace
-        recovered = max(0.0, (self.as_of - self.throttled_until).total_seconds()) * RECOVERY
-        return min(1.0, self.pace + recovered)
+        return _recovered(self.pace, (self.as_of - self.throttled_until).total_seconds())
 
     @property
     def rate(self) -> float:
@@ -93,6 +93,16 @@ def slowed(account: Account, retry_after: timedelta) -> tuple[float, datetime, d
     if account.throttled_at and account.as_of - account.throttled_at < timedelta(seconds=1):
         return account.pace, until, account.throttled_at
     return max(SLOWEST, account.pace_now / 2), until, account.as_of
+
+
+def _recovered(pace: float, seconds: float) -> float:
+    """The pace so long after a throttle had cut it to half (CUBIC, RFC 9438).
+
+    It is soon near the pace that was throttled, stays there for a while, and only then tries more.
+    """
+    steepness = 0.5 / RECOVERY_S**3
+    back_after_s = math.cbrt(pace / steepness)
+    return min(1.0, 2 * pace + steepness * (max(0.0, seconds) - back_after_s) ** 3)
 
 
 def stops_now(account: Account) -> int:

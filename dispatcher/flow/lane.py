@@ -89,7 +89,7 @@ class AccountLane:
             self._account, work = await self._services.store.due_work(self._account_id, MOST_COUNTED)
             self._work = {w.campaign_id: w for w in work}
             self._looked_at = self._clock.now()
-        account = self._account
+        account = self._account_now()
         if account is None or account.state is not AccountState.OPEN or account.is_throttled or not self._work:
             return False
         now = self._clock.now()
@@ -98,6 +98,13 @@ class AccountLane:
             await self._nap(min(_NAP_S, min(self._rest_until[i] for i in self._work) - now))
             return True
         return await self._serve(self._work[self._round_robin.choose(awake)], account)
+
+    def _account_now(self) -> Account | None:
+        """The account as it was read last, and its pace as it has recovered since."""
+        if self._account is None:
+            return None
+        age = timedelta(seconds=self._clock.now() - self._looked_at)
+        return replace(self._account, as_of=self._account.as_of + age)
 
     async def _serve(self, work: DueWork, account: Account) -> bool:
         provider = self._services.providers.of(account)
@@ -177,14 +184,13 @@ class AccountLane:
 
     async def _permit(self, work: DueWork, account: Account, caller_id: str, n: int) -> Permits:
         assert self._shift
-        age = timedelta(seconds=self._clock.now() - self._looked_at)
         ask = PermitRequest(
             shift=self._shift,
             work=work,
             caller_id=caller_id,
             keys=tuple(self._services.ids.key() for _ in range(n)),
             retries=math.ceil(n * self._services.shift.retry_share),
-            terms=Terms.of(work.policy, work.policy_version, account.as_of + age),
+            terms=Terms.of(work.policy, work.policy_version, account.as_of),
             lease=self._services.shift.lease,
         )
         try:

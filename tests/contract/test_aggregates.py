@@ -187,7 +187,7 @@ class TestAccounts:
         for _ in range(5):
             await store.slow_account(account.id, timedelta(seconds=30))
         slowed = await store.account(account.id)
-        assert slowed.pace_now == 0.5
+        assert slowed.pace_now == pytest.approx(0.5)
         assert slowed.is_throttled
 
     async def test_names_are_unique_and_looked_up(self, store: Store) -> None:
