@@ -61,8 +61,9 @@ class Inbox:
         self._held = self._held_bytes = 0
         self._since = 0.0
         self._saving: set[asyncio.Task[None]] = set()
-        self._hinted_at = float("-inf")
-        self._hint: Task | None = None
+        self._unsaid = False
+        self._said_at = float("-inf")
+        self._saying: Task | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Inbox"]:
@@ -129,7 +130,13 @@ class Inbox:
 
     def _say_so(self) -> None:
         """In the background, and one at a time: a broker that hangs must not delay postbacks or use up the threads."""
-        now = self._services.clock.now()
-        if now - self._hinted_at >= _HINT_EVERY_S and (self._hint is None or self._hint.done()):
-            self._hinted_at = now
-            self._hint = self._services.tasks.spawn(self._services.broker.settle_postbacks())
+        self._unsaid = True
+        if self._saying is None or self._saying.done():
+            self._saying = self._services.tasks.spawn(self._say())
+
+    async def _say(self) -> None:
+        while self._unsaid:
+            await self._services.clock.sleep(max(0.0, self._said_at + _HINT_EVERY_S - self._services.clock.now()))
+            self._unsaid = False
+            self._said_at = self._services.clock.now()
+            await self._services.broker.settle_postbacks()

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -360,6 +360,30 @@ async def test_groups_follow_the_load(
     assert len(gate.groups) <= most_groups * seconds
     assert sum(n for _, n in gate.groups) == len(waits) >= least_stored * seconds
     assert max(waits) < (0.1 if senders > 1 else 0.011)
+
+
+async def test_every_group_is_followed_by_a_hint_and_none_is_near_the_last(services: Services) -> None:
+    clock, hints, waits = Timeline(), [], []
+    gate = Gate(clock=clock)
+    gate.open.set()
+
+    class Broker:
+        async def settle_postbacks(self) -> None:
+            hints.append(clock.now())
+
+    async def send(inbox: Inbox, at_s: float) -> None:
+        await clock.sleep(at_s)
+        await inbox.store(raw())
+        stored = clock.now()
+        while not hints or hints[-1] < stored:
+            await clock.sleep(0.01)
+        waits.append(clock.now() - stored)
+
+    broker = cast(Any, Broker())
+    async with Inbox(replace(services, store=cast(Store, gate), clock=clock, broker=broker)).running() as inbox:
+        await clock.run(asyncio.gather(*(send(inbox, at_s) for at_s in (0, 0.1, 0.2, 0.9, 1.3))))
+    assert max(waits) < 0.33
+    assert all(after - before > 0.299 for before, after in pairwise(hints))
 
 
 async def test_a_body_that_cannot_be_read_is_kept_for_a_person(
