@@ -43,9 +43,8 @@ def demo(
 ) -> None:
     """Dial 2,000 records of every kind of trouble against a simulated provider, and prove the result."""
     with _installation(keep) as (chosen, urls, port):
-        began = time.monotonic()
-        status, check, found = call_on(chosen, urls, lambda services: _campaign(services, chosen, port))
-        _report(status, check, found, time.monotonic() - began)
+        status, seconds, check, found = call_on(chosen, urls, lambda services: _campaign(services, chosen, port))
+        _report(status, check, found, seconds)
     if found or not check.is_clean or status.campaign.state is not CampaignState.DONE:
         raise typer.Exit(1)
 
@@ -67,7 +66,8 @@ def _installation(keep: Path | None) -> Iterator[tuple[Settings, Urls, int]]:
                 web=Web(port=free_port()),
                 flower=Flower(port=free_port()),
             )
-            arguments = simulator_arguments(chosen, port, ring=0.5, lag=1, throttle=1, reattempt=3)
+            arguments = simulator_arguments(chosen, port, ring=0.3, lag=1, throttle=1, reattempt=2)
+            call_on(chosen, urls, lambda services: services.store.ping())  # the limiter's memory begins here
             out.print("starting web, two dial workers, io worker, beat and a simulated CallFire …")
             stack = start_stack(chosen, urls, arguments)
             try:
@@ -94,7 +94,11 @@ def _examples() -> Path:
     raise ServerError("the demo's files are missing; install the package again")
 
 
-async def _campaign(services: Services, chosen: Settings, port: int) -> tuple[Status, LedgerCheck, list[Violation]]:
+async def _campaign(
+    services: Services, chosen: Settings, port: int
+) -> tuple[Status, float, LedgerCheck, list[Violation]]:
+    """The campaign when it is DONE, the seconds it took from the file to there, and the proof."""
+    began = time.monotonic()
     examples = _examples()
     await add_simulator(services, chosen, port, cps=CPS)
     with (examples / "demo-dnc.csv").open() as file:
@@ -105,9 +109,10 @@ async def _campaign(services: Services, chosen: Settings, port: int) -> tuple[St
     out.print(load_lines(report))
     await control.start(campaign.id, services)
     status = await _watch(services, campaign.id)
+    seconds = time.monotonic() - began
     attempts = await services.store.attempt_keys(status.campaign)
     lines = [LedgerLine(**json.loads(line)) for line in _ledger(port)]
-    return status, check_ledger(lines, attempts), await services.store.verify()
+    return status, seconds, check_ledger(lines, attempts), await services.store.verify()
 
 
 async def _watch(services: Services, campaign_id: int) -> Status:

@@ -7,6 +7,7 @@ as TIMEOUT), and a person who was reached, or is on a do-not-call list, is never
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
+from dispatcher.domain.account import FIRST_PROBE
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.results import REACHED, Disposition, News, Result, Source
 from dispatcher.domain.states import OPEN, WAITING, Actor, Phase, RetryOwner, State
@@ -20,7 +21,9 @@ BUSY_WAIT = timedelta(seconds=60)
 """For a row whose person has an open attempt elsewhere."""
 LATE_WAIT = timedelta(seconds=1)
 THROTTLED_WAIT = timedelta(seconds=5)
-STOPPED_WAIT = timedelta(seconds=10)
+REFUSED_WAIT = timedelta(seconds=10)
+STOPPED_WAIT = FIRST_PROBE
+"""The account is not open sooner, and nobody is dialled before it is."""
 LONGEST_WAIT = timedelta(minutes=15)
 PATIENT_PERMITS = 4
 """So many may be spent before the waits for an account's trouble grow."""
@@ -30,6 +33,8 @@ _LOOKS: Mapping[Phase, tuple[float, ...]] = {
     Phase.ACCEPTED: (1 / 12, 1 / 6, 1 / 4),
 }
 _LOOKS_WHILE_PROVIDER_RETRIES = (1 / 48, 1 / 24, 1 / 12)
+SHORTEST_LOOK = timedelta(seconds=2)
+"""A call is asked about no sooner: look-ups take slots that calls could use."""
 
 
 def next_step(news: News, at: Situation, draw: float) -> Decision:
@@ -103,7 +108,7 @@ def _retryable(news: News, at: Situation, draw: float) -> Decision:
     if result is Result.UNDIALED and at.state is State.CALLBACK:
         result = at.last_result or result  # it rang before they gave up
     elif result is Result.UNDIALED and at.state is State.SELECTED:
-        return _put_back(news, at, at.now + _longer_each_time(at, STOPPED_WAIT), "UNDIALED", Phase.RESULT)
+        return _put_back(news, at, at.now + _longer_each_time(at, REFUSED_WAIT), "UNDIALED", Phase.RESULT)
     if at.on_dnc:
         return _decide(news, at, Finish(State.DNC, result, "DNC_BEFORE_RETRY"), Phase.RESULT, result)
     if at.campaign_state is CampaignState.ABORTED:
@@ -143,7 +148,7 @@ def _rejected(news: News, at: Situation, draw: float) -> Decision:
 
 def _wait_after(at: Situation, why: Disposition) -> timedelta:
     if why is Disposition.CONFIG_STOP:
-        return STOPPED_WAIT  # the campaign is paused
+        return REFUSED_WAIT  # the campaign is paused
     return _longer_each_time(at, THROTTLED_WAIT if why is Disposition.THROTTLE else STOPPED_WAIT)
 
 
@@ -215,7 +220,7 @@ def _await(at: Situation, phase: Phase, owner: RetryOwner, news: News, reason: s
     same_wait = at.resolve_by is not None and phase is at.phase and owner is at.retry_owner
     resolve_by = at.resolve_by if same_wait and at.resolve_by else at.now + span
     made = at.looks + 1 if same_wait and news.source is Source.LOOKUP else 0
-    look_at = at.now + span * looks[min(made, len(looks) - 1)]
+    look_at = at.now + max(SHORTEST_LOOK, span * looks[min(made, len(looks) - 1)])
     return Await(owner, min(look_at, max(resolve_by, at.now)), resolve_by, made, reason)
 
 

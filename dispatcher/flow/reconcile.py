@@ -169,4 +169,5 @@ async def probe(account_id: int, services: Services) -> bool:
         log.info("account does not work yet", extra={"account_id": account.id, "objection": objection})
     elif await services.store.reopen_account(account.id):
         log.warning("account works again", extra={"account_id": account.id})
+        await services.broker.start_shift(account.id)
     return not objection

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.results import REACHED, Disposition, News, Outcome, Result, Source
-from dispatcher.domain.settling import next_step
+from dispatcher.domain.settling import SHORTEST_LOOK, next_step
 from dispatcher.domain.states import FINAL, LEGAL_MOVES, OPEN, WAITING, Phase, RetryOwner, State
 from dispatcher.domain.steps import Await, Decision, Finish, Ignore, PutBack, Redial, Situation
 from tests.factories import make_policy
@@ -84,7 +84,7 @@ def test_who_rang_before_they_gave_up_is_not_undialled(before: Result, step: str
 
 @pytest.mark.parametrize(
     ("disposition", "at_first", "at_fifth"),
-    [(D.NOT_SENT, -3600, 2), (D.THROTTLE, 5, 10), (D.ACCOUNT_STOP, 10, 20), (D.CONFIG_STOP, 10, 10)],
+    [(D.NOT_SENT, -3600, 2), (D.THROTTLE, 5, 10), (D.ACCOUNT_STOP, 1, 2), (D.CONFIG_STOP, 10, 10)],
 )
 def test_permits_for_nothing_come_ever_more_seldom(disposition: D, at_first: int, at_fifth: int) -> None:
     def wait(permits: int) -> float:
@@ -96,6 +96,16 @@ def test_permits_for_nothing_come_ever_more_seldom(disposition: D, at_first: int
     assert {wait(n) for n in range(1, 6)} == {at_first}
     assert wait(6) == at_fifth
     assert wait(19) == (900 if disposition is not D.CONFIG_STOP else 10)
+
+
+@pytest.mark.parametrize("looks", range(4))
+def test_short_timeouts_ask_no_more_often_than_every_two_seconds(looks: int) -> None:
+    policy = make_policy(timeouts={"unknown": "6s", "accepted": "6s", "provider_retry": "6s"})
+    for phase, owner in ((Phase.UNKNOWN, RetryOwner.US), (Phase.ACCEPTED, RetryOwner.PROVIDER)):
+        at = replace(UNKNOWN, phase=phase, retry_owner=owner, looks=looks, policy=policy)
+        step = decide(at, D.RECONCILE, source=Source.LOOKUP).step
+        assert isinstance(step, Await)
+        assert step.look_at == NOW + SHORTEST_LOOK
 
 
 @pytest.mark.parametrize(
@@ -118,11 +128,11 @@ def test_permits_for_nothing_come_ever_more_seldom(disposition: D, at_first: int
         (THEIRS, D.FINAL_SUCCESS, Result.LA, Source.POSTBACK, "FINISHED LA None", Phase.RESULT),
         (THEIRS, D.RETRYABLE, Result.BUSY, Source.POSTBACK, "Redial in 300 s", Phase.RESULT),
         (SENT, D.THROTTLE, None, Source.SUBMIT, "PutBack THROTTLE in 5 s", Phase.REJECTED),
-        (SENT, D.ACCOUNT_STOP, None, Source.SUBMIT, "PutBack ACCOUNT_STOP in 10 s", Phase.REJECTED),
+        (SENT, D.ACCOUNT_STOP, None, Source.SUBMIT, "PutBack ACCOUNT_STOP in 1 s", Phase.REJECTED),
         (SENT, D.CONFIG_STOP, None, Source.SUBMIT, "PutBack CONFIG_STOP in 10 s", Phase.REJECTED),
         (ACCEPTED, D.THROTTLE, None, Source.SUBMIT, "Ignore CONFLICT", Phase.ACCEPTED),
         (ACCEPTED, D.THROTTLE, None, Source.POSTBACK, "PutBack THROTTLE in 5 s", Phase.REJECTED),
-        (ACCEPTED, D.ACCOUNT_STOP, None, Source.LOOKUP, "PutBack ACCOUNT_STOP in 10 s", Phase.REJECTED),
+        (ACCEPTED, D.ACCOUNT_STOP, None, Source.LOOKUP, "PutBack ACCOUNT_STOP in 1 s", Phase.REJECTED),
         (THEIRS, D.ACCOUNT_STOP, None, Source.POSTBACK, "Ignore CONFLICT", Phase.ACCEPTED),
         (SENT, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
         (UNKNOWN, D.NOT_SENT, None, Source.SUBMIT, "PutBack NOT_SENT in -3600 s", Phase.NOT_SENT),
@@ -308,7 +318,7 @@ def test_who_answered_is_never_dialled_again(disposition: D, result: Result | No
         (D.THROTTLE, 1, "THROTTLE in 5 s"),
         (D.THROTTLE, 5, "THROTTLE in 5 s"),
         (D.THROTTLE, 8, "THROTTLE in 40 s"),
-        (D.ACCOUNT_STOP, 7, "ACCOUNT_STOP in 40 s"),
+        (D.ACCOUNT_STOP, 7, "ACCOUNT_STOP in 4 s"),
         (D.ACCOUNT_STOP, 19, "ACCOUNT_STOP in 900 s"),
         (D.CONFIG_STOP, 19, "CONFIG_STOP in 10 s"),
     ],
