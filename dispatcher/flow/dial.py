@@ -14,6 +14,8 @@ from dispatcher.ports import Services, Task
 log = logging.getLogger(__name__)
 
 MOST_ACCOUNTS = 50
+_ADOPT_AFTER_S = 0.2
+"""Workers that are idle have taken what they can by then; when there are none, nobody else comes."""
 _ADOPT_EVERY_S = 1.0
 _LOOK_EVERY_S = 0.1
 _WORTH_S = 3.0
@@ -39,7 +41,7 @@ async def run_shift(account_id: int, services: Services) -> ShiftSummary:
     end = clock.now() + services.shift.length_s
     summary = ShiftSummary()
     crew: dict[int, Task] = {account_id: services.tasks.spawn(_serve(account_id, end, summary, services))}
-    next_look = clock.now() + _ADOPT_EVERY_S
+    next_look = clock.now() + _ADOPT_AFTER_S
     while crew:
         await clock.sleep(_LOOK_EVERY_S)
         crew = {i: task for i, task in crew.items() if not task.done()}

@@ -38,7 +38,8 @@ class RedisLimiter:
         """Refuse a server that is away or too old. Raises ServerError."""
         _require_recent(await _answered(self._redis.info("server")))
         # a new memory begins here and not with the first call: who starts a campaign later waits for nothing
-        await _answered(self._ask([], 0, 0, 0))
+        server_now, since, *_ = await _answered(self._ask([], 0, 0, 0))
+        self._learn_offset(server_now, since)
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -56,9 +57,8 @@ class RedisLimiter:
             answer = await self._ask(limits, n, min(horizon_s, LONGEST_BOOKING_S), lead_s)
         except RedisError:
             return Booking(blocked_by="REDIS_AWAY", wait_s=_AWAY_WAIT_S)
-        now = time.monotonic()
         server_now, since, blocked_by, *instants = answer
-        offset = self._offset(now - int(server_now) / 1e6, since)
+        now, offset = self._learn_offset(server_now, since)
         delays = [int(x) / 1e6 + offset - now for x in instants]
         if blocked_by:
             return Booking(blocked_by=blocked_by.removeprefix(PREFIX), wait_s=max(0.0, delays[0]))
@@ -73,17 +73,20 @@ class RedisLimiter:
         )
         return cast(list[str], answer)
 
-    def _offset(self, sample: float, since: str) -> float:
-        """Our clock less the server's: the least of the last samples is the one that waited least on its way.
+    def _learn_offset(self, server_now: str, since: str) -> tuple[float, float]:
+        """Our clock now, and by how much it is ahead of the server's.
 
-        A busy moment of ours then moves no slot towards its neighbours.
+        The least of the last samples is the one that waited least on its way: a busy moment of ours moves no slot
+        towards its neighbours.
         """
+        now = time.monotonic()
+        sample = now - int(server_now) / 1e6
         clock_was_set = bool(self._offsets) and abs(sample - min(self._offsets)) > _CLOCK_JUMP_S
         if since != self._since or clock_was_set:
             self._offsets.clear()  # another run of the server may be on another host
             self._since = since
         self._offsets.append(sample)
-        return min(self._offsets)
+        return now, min(self._offsets)
 
 
 async def _answered(question: Awaitable[T]) -> T:

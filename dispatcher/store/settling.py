@@ -26,7 +26,7 @@ from dispatcher.store.permitting import LOCK_DNC_SHARED
 from dispatcher.store.postbacks import mark_step
 
 _TURNS = 8
-_KNOWN_PARTS = 8
+_KNOWN_PARTS = 3
 _ALARMS = frozenset({"IMPOSSIBLE", "CONFLICT"})
 _MEASURES = {Redial: "redial", PutBack: "putback"}
 

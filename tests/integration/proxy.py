@@ -118,7 +118,10 @@ class Where(StrEnum):
     UNREADY = "unready"
     """COMMIT is answered, but not that the server is ready for more."""
     STALL = "stall"
-    """Half of it reaches the server, and the wire stays open: as if the sender were stopped between two writes."""
+    """Half of it reaches the server, and the wire stays open: as if the sender were stopped between two writes.
+
+    The messages after it pass.
+    """
 
 
 _HALFWAY = (Where.INSIDE, Where.STALL)
@@ -152,6 +155,9 @@ class Proxy:
     links: list[Link] = field(default_factory=list)
     happened: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the wire was cut, or has stalled."""
+    stalled: Link | None = None
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by a test: the other half of the stalled message follows."""
 
     def cut(self) -> None:
         """Everything, at once."""
@@ -188,8 +194,10 @@ class Proxy:
             link.server.write(message[: len(message) // 2] if where in _HALFWAY else message)
             await link.server.drain()
             if where is Where.STALL:
+                self.stalled, self.where = link, None
                 self.happened.set()
-                await asyncio.Event().wait()
+                await self.goes_on.wait()
+                link.server.write(message[len(message) // 2 :])
             if where in (Where.INSIDE, Where.SENT):
                 await asyncio.sleep(0)
                 return self.cut()

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from dispatcher.domain.pacing import Booking, Limit, Memory, relied_on, reserve
+from dispatcher.domain.pacing import LATE_S, Booking, Limit, Memory, relied_on, reserve
+
+_CLOCK_JUMP_S = 1.0
 
 
 @dataclass
@@ -16,13 +19,14 @@ class VirtualLimiter:
     next_at: dict[str, float] = field(default_factory=dict)
     saved: tuple[Memory | None, dict[str, float]] = (None, {})
 
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
+    async def answer(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float) -> tuple[Booking, float]:
+        """The booking, and when it was made."""
         now = self.now()
         self.memory = relied_on(self.memory, str(self.run), now)
         known = [Limit(x.name, x.interval_s, self.next_at.get(x.name)) for x in limits]
         booking, moved = reserve(known, n, horizon_s, now, lead_s, self.memory.since)
         self.next_at |= {x.name: x.next_at for x in moved if x.next_at is not None}
-        return booking
+        return booking, now
 
     def flush(self) -> None:
         self.memory, self.next_at = None, {}
@@ -34,6 +38,24 @@ class VirtualLimiter:
         """Another run of the server with an older memory: a restart, or a replica that was behind."""
         self.run += 1
         self.memory, self.next_at = self.saved[0], dict(self.saved[1])
+
+
+@dataclass
+class VirtualLimiterClient:
+    """The Limiter port of one worker. It knows the server's clock, unless the answer is so late that it takes the
+    clock for one that was set."""
+
+    server: Any
+    now: Callable[[], float]
+
+    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
+        booking: Booking
+        booking, booked_at = await self.server.answer(limits, n, horizon_s, lead_s)
+        late_s = self.now() - booked_at
+        if booking.blocked_by or late_s > _CLOCK_JUMP_S:
+            return booking
+        delays = tuple(max(0.0, x - late_s) for x in booking.delays_s if x - late_s >= -LATE_S)
+        return Booking(delays) if delays else Booking(blocked_by="REDIS_SLOW")
 
     async def ping(self) -> None: ...
     async def close(self) -> None: ...

@@ -24,7 +24,7 @@ from dispatcher.flow.tick import tick
 from dispatcher.ports import Services
 from dispatcher.sources import Files
 from tests.factories import make_account, make_campaign, number
-from tests.simulation.limiter import VirtualLimiter
+from tests.simulation.limiter import VirtualLimiter, VirtualLimiterClient
 from tests.simulation.machinery import Unreliable, UnreliableStore, VirtualClock, VirtualLoop, Worker
 from tests.simulation.oracle import Oracle
 from tests.simulation.people import People
@@ -85,11 +85,10 @@ class World:
     def services(self, worker: Worker | None = None) -> Services:
         worker = worker or Worker(self)
         store: Any = UnreliableStore(self.store, worker)
-        limiter: Any = Unreliable(self.redis, worker)
         return Services(
             store=store,
             providers=VirtualProviders(self.exchange, worker),
-            limiter=limiter,
+            limiter=VirtualLimiterClient(Unreliable(self.redis, worker), lambda: self.now),
             sources=Files(),
             broker=self,
             clock=VirtualClock(self, worker),
