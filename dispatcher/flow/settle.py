@@ -17,7 +17,7 @@ from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
 
-FLUSH_S, LONGEST_FLUSH_S = 0.02, 0.2
+FLUSH_S, LONGEST_FLUSH_S = 0.02, 0.25
 FULL = 8
 """News in a group from which on the next one waits for as long as it may."""
 GROUP = 500
