@@ -56,6 +56,8 @@ class AccountLane:
         self._sender = Sender(recorder, self._stop_account, services)
         self._round_robin = WeightedRoundRobin()
         self._queues: dict[tuple[int, str], SendQueue] = {}
+        self._limits: dict[SendQueue, list[Limit]] = {}
+        """That each queue books its slots in."""
         self._work: dict[int, DueWork] = {}
         self._rest_until: dict[int, float] = {}
         self._turns: dict[int, int] = {}
@@ -90,7 +92,7 @@ class AccountLane:
             self._work = {w.campaign_id: w for w in work}
             self._looked_at = self._clock.now()
         account = self._account_now()
-        if account is None or account.state is not AccountState.OPEN or account.is_throttled or not self._work:
+        if account is None or not self._may_send() or not self._work:
             return False
         now = self._clock.now()
         awake = {i: w.weight for i, w in self._work.items() if self._rest_until.get(i, 0) <= now}
@@ -119,8 +121,8 @@ class AccountLane:
             await self._clock.sleep(_CROWDED_S)
             return True
         per_request = provider.requests_per_submit
-        limits = _limits(work, account, at_once, self._own_pace.share)
-        blocked = await self._book(queue, n * per_request, limits)
+        limits = self._limits[queue] = _limits(work, account, at_once, self._own_pace.share)
+        blocked = await self._book(queue, n * per_request, limits, self._end)
         if blocked:
             return await self._wait_for_slot(work, blocked, limits)
         slots = await self._next_slots(queue, n * per_request)
@@ -153,12 +155,12 @@ class AccountLane:
         self._turns[work.campaign_id] = turn + 1
         return work.policy.caller_ids[turn % len(work.policy.caller_ids)]
 
-    async def _book(self, queue: SendQueue, n: int, limits: list[Limit]) -> Booking | None:
+    async def _book(self, queue: SendQueue, n: int, limits: list[Limit], until: float) -> Booking | None:
         """Book slots for the pending requests and `n` more. Returns the refusal when not one slot is free."""
         missing = n + queue.pending - len(queue.ahead())
         if missing <= 0:
             return None
-        horizon = min(HORIZON_S, max(0.0, self._end - self._clock.now()))
+        horizon = min(HORIZON_S, max(0.0, until - self._clock.now()))
         asked_at = self._clock.now()
         booking = await self._services.limiter.reserve(limits, missing, horizon, min(horizon, self._lead.seconds))
         queue.add(slots_of(booking, asked_at, self._clock.now()))
@@ -248,13 +250,29 @@ class AccountLane:
             await self._clock.sleep(min(left, _NAP_S))
 
     async def drain(self) -> None:
-        """Wait for what is on the wire: each request has its deadline."""
-        while self._running:
+        """Wait for what is on the wire: each request has its deadline. What has no slot yet gets one."""
+        while any(not task.done() for task in self._running):
+            if self._may_send():
+                await self._book_for_pending()
+            await self._clock.sleep(_CROWDED_S)
+        for task in self._running:
             try:
-                await self._running.pop()
+                await task
             except Exception:
                 # what it held is settled by its lease; the others must still be waited for
                 log.exception("part of a shift failed", extra={"account_id": self._account_id})
+
+    def _may_send(self) -> bool:
+        account = self._account_now()
+        able = account is not None and account.state is AccountState.OPEN and not account.is_throttled
+        return able and self._shift is not None and not self._services.stopping()
+
+    async def _book_for_pending(self) -> None:
+        for queue, limits in self._limits.items():
+            try:
+                await self._book(queue, 0, limits, math.inf)
+            except ServerError:
+                log.warning("slots not booked", extra={"account_id": self._account_id}, exc_info=True)
 
 
 def _unsent(why: str) -> Outcome:

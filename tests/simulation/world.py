@@ -158,9 +158,10 @@ class World:
         try:
             return self.loop.run_until_complete(self._play())
         finally:
-            for task in self.tasks:
-                task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*self.tasks, return_exceptions=True))
+            while left := [task for task in self.tasks if not task.done()]:
+                for task in left:  # again and again: the dead wait for ever in what they do at their end, too
+                    task.cancel()
+                self.loop.run_until_complete(asyncio.wait(left, timeout=1))
             self.loop.close()
             asyncio.set_event_loop(None)
 
