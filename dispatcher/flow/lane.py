@@ -118,6 +118,7 @@ class AccountLane:
         wanted = min(slots_to_book(rate), math.ceil(work.due / at_once))
         n = min(wanted, provider.free - self._sender.waiting)
         if n < min(wanted, _LEAST):
+            await self._book_for_pending()  # they hold the places that are missing here
             await self._clock.sleep(_CROWDED_S)
             return True
         per_request = provider.requests_per_submit
