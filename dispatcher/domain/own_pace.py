@@ -6,8 +6,8 @@ calls that come in bursts are late; so it books no more than it can use.
 
 from dataclasses import dataclass
 
-TOO_LATE = 0.1
-"""This share of late slots says that the machine cannot keep up."""
+TOO_LATE = 0.35
+"""This share of late slots says that the machine cannot keep up; a busy one misses some in each burst of work."""
 DECREASE, INCREASE, SLOWEST = 0.9, 0.01, 0.05
 
 

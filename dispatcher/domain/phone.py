@@ -64,9 +64,10 @@ def normalise(raw: str, default_region: str, allowed: frozenset[str]) -> Phone |
 def _policy(parsed: phonenumbers.PhoneNumber, e164: str, allowed: frozenset[str]) -> Phone | NotAPhone:
     if e164.startswith(_NOT_GEOGRAPHIC):
         return NotAPhone("SATELLITE_OR_PREMIUM", e164)
-    if not phonenumbers.is_valid_number(parsed):
+    kind = phonenumbers.number_type(parsed)
+    if kind == PhoneNumberType.UNKNOWN:  # is_valid_number asks the same, once more
         return NotAPhone("IMPOSSIBLE", e164)
-    if phonenumbers.number_type(parsed) in _EXPENSIVE:
+    if kind in _EXPENSIVE:
         return NotAPhone("PREMIUM", e164)
     region = phonenumbers.region_code_for_number(parsed) or "ZZ"
     if region not in allowed:

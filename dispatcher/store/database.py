@@ -72,14 +72,16 @@ def _text(name: str, params: Mapping[str, Any]) -> sql.SQL:
     return sql.SQL(text.replace("{part}", str(int(params["part"]))) if "{part}" in text else text)
 
 
-def array(values: Sequence[str | int | float | bool | datetime | None]) -> str:
+def array(values: Sequence[str | bytes | int | float | bool | datetime | None]) -> str:
     """An array as PostgreSQL reads it: a statement's many rows are as many arrays, and these are cheap to write."""
     return "{" + ",".join([_element(value) for value in values]) + "}"
 
 
-def _element(value: str | int | float | bool | datetime | None) -> str:
+def _element(value: str | bytes | int | float | bool | datetime | None) -> str:
     if value is None:
         return "NULL"
+    if isinstance(value, bytes):
+        return f'"\\\\x{value.hex()}"'
     if isinstance(value, str):
         return value if _PLAIN.fullmatch(value) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, datetime):

@@ -20,12 +20,12 @@ class Postbacks:
         rows = sorted(once.items(), key=lambda item: item[0])  # one order: two writers never wait for each other
         await self.db.fetch(
             "postbacks.save",
-            accounts=[account for (account, _), _ in rows],
-            digests=[digest for (_, digest), _ in rows],
-            types=[raw.content_type for _, raw in rows],
-            bodies=[raw.body for _, raw in rows],
-            ips=[raw.source_ip for _, raw in rows],
-            requests=[raw.request for _, raw in rows],
+            accounts=array([account for (account, _), _ in rows]),
+            digests=array([digest for (_, digest), _ in rows]),
+            types=array([raw.content_type for _, raw in rows]),
+            bodies=array([raw.body for _, raw in rows]),
+            ips=array([raw.source_ip for _, raw in rows]),
+            requests=array([raw.request for _, raw in rows]),
         )
 
     async def take_postbacks(self, n: int) -> tuple[dict[int, Account], list[Postback]]:

@@ -42,3 +42,8 @@ async def test_numbers_and_truth(
 @given(st.lists(st.none() | INSTANTS, max_size=8))
 async def test_instants_of_any_zone(postgres: PostgresStore, values: list[datetime | None]) -> None:
     assert await read(postgres, "timestamptz", values) == values
+
+
+@given(st.lists(st.none() | st.binary(max_size=20), max_size=8))
+async def test_any_bytes(postgres: PostgresStore, values: list[bytes | None]) -> None:
+    assert await read(postgres, "bytea", values) == values

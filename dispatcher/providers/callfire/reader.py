@@ -87,7 +87,8 @@ def _inside(document: dict[str, Any], root: str, name: str) -> Any:
 
 def _notified(document: Any, channel: Channel, inbound: bool = False) -> Reading:
     action = read_model(Action, document)
-    action = action.model_copy(update={"inbound": action.inbound or inbound})
+    if inbound and not action.inbound:
+        action = action.model_copy(update={"inbound": True})
     sightings = () if action.agent else (sighting_of(action, channel),)
     return Reading(sightings=sightings, events=_replies(action, channel))
 

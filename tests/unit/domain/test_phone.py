@@ -2,13 +2,15 @@
 
 import re
 
+import phonenumbers
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.domain.phone import NotAPhone, Phone, mask, normalise
+from dispatcher.domain.phone import SUPPORTED_REGIONS, NotAPhone, Phone, mask, normalise
 
 US = frozenset({"US"})
+VALID_AND_REFUSED = ("PREMIUM", "REGION_NOT_ALLOWED", "SATELLITE_OR_PREMIUM")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,20 @@ def test_normalising_twice_changes_nothing(digits: int) -> None:
     found = normalise(str(digits), "US", US)
     if isinstance(found, Phone):
         assert normalise(found.e164, "US", US) == found
+
+
+@given(st.sampled_from(sorted(SUPPORTED_REGIONS)), st.integers(0, 10), st.integers(0, 14), st.integers(0, 9))
+def test_a_number_of_no_type_is_not_valid(region: str, kind: int, place: int, digit: int) -> None:
+    """An example number of each region and type, with one digit changed."""
+    example = phonenumbers.example_number_for_type(region, kind)
+    if example is None:
+        return
+    digits = str(example.national_number)
+    place %= len(digits)
+    changed = f"+{example.country_code}{digits[:place]}{digit}{digits[place + 1 :]}"
+    found = normalise(changed, region, SUPPORTED_REGIONS)
+    valid = phonenumbers.is_valid_number(phonenumbers.parse(changed))
+    assert valid == (isinstance(found, Phone) or found.reason in VALID_AND_REFUSED)
 
 
 def test_masks_show_no_whole_number() -> None:
