@@ -53,7 +53,9 @@ class Oracle:
         if worst > account.cps + 1:
             yield f"{worst} in the worst second of the account"
         for campaign in self.store.campaigns_.values():
-            mine = [d.sent_at for d in self._ours() if self._attempt(d).row.campaign_id == campaign.id]
+            # a lost request that is sent again takes a slot of the account only
+            sent = [d for d in self._ours() if d.key not in self.store.resent_at]
+            mine = [d.sent_at for d in sent if self._attempt(d).row.campaign_id == campaign.id]
             if worst_second(mine) > campaign.policy.cps + 1:
                 yield f"{worst_second(mine)} in the worst second of campaign {campaign.id}"
 
@@ -137,8 +139,14 @@ class Oracle:
             return None if "LA" in words else "nobody was reached"
         if not words:
             return None if row.result is Result.UNDIALED and row.reason in _UNDIALED else "nothing rang"
+        if row.reason == "ABORTED" and row.result is Result.UNDIALED and self._was_lost(dials[-1]):
+            return None  # what the provider says of it later is recorded with the attempt
         reason_holds = row.reason not in _ENDS_EARLY or self._ended_early(row)
         return None if row.result == words[-1] and reason_holds else f"the provider says {words}"
+
+    def _was_lost(self, dial: Dial) -> bool:
+        """The provider has said that it does not know the result."""
+        return any(word == LOST for _, word in dial.words)
 
     def _ended_early(self, row: Row) -> bool:
         return row.reason != "ABORTED" or self.store.campaigns_[row.campaign_id].state is CampaignState.ABORTED
