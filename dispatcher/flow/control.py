@@ -1,9 +1,15 @@
 """Control: accounts and campaigns, at a person's word."""
 
+import logging
+
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
 from dispatcher.domain.capability import Content
-from dispatcher.domain.errors import NotAllowed
+from dispatcher.domain.errors import NotAllowed, ServerError
+from dispatcher.domain.tick import Moved
+from dispatcher.flow.tick import mark_campaigns
 from dispatcher.ports import Services
+
+log = logging.getLogger(__name__)
 
 
 async def create(policy: Policy, services: Services, request_id: str | None = None) -> Campaign:
@@ -34,9 +40,15 @@ async def resume(campaign_id: int, services: Services, request_id: str | None = 
 
 
 async def _run(campaign_id: int, from_: CampaignState, services: Services, request_id: str | None) -> Campaign:
-    return await services.store.move_campaign(
+    campaign = await services.store.move_campaign(
         campaign_id, CampaignState.RUNNING, actor="operator", request_id=request_id, from_=from_
     )
+    try:  # what the next tick would do
+        await mark_campaigns([Moved(campaign.id, campaign.part, campaign.state)], services)
+        await services.broker.start_shift(campaign.account_id)
+    except ServerError:
+        log.warning("the next tick starts to dial", extra={"campaign_id": campaign_id}, exc_info=True)
+    return campaign
 
 
 async def pause(campaign_id: int, services: Services, request_id: str | None = None) -> Campaign:

@@ -4,11 +4,11 @@ What it finds to do is read in one message, so that campaigns in which nothing h
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.report import live_row
-from dispatcher.domain.tick import Upkeep, mark_due
+from dispatcher.domain.tick import Moved, Upkeep, mark_due
 from dispatcher.flow.reconcile import reap
 from dispatcher.ports import Services
 
@@ -44,7 +44,11 @@ async def _reap(found: Upkeep, services: Services) -> None:
 
 
 async def _mark_campaigns(found: Upkeep, services: Services) -> None:
-    running = [c for c in found.moved if c.state is CampaignState.RUNNING]
+    await mark_campaigns([c for c in found.moved if c.state is CampaignState.RUNNING], services)
+
+
+async def mark_campaigns(running: Sequence[Moved], services: Services) -> None:
+    """When shifts should look at these campaigns next; those that are over become DONE."""
     heads = await services.store.due_heads(running) if running else []
     marks = [mark_due(head) for head in heads]
     await services.store.mark_due(marks)
