@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.report import live_row
-from dispatcher.domain.tick import Moved, Upkeep, mark_due
+from dispatcher.domain.tick import DueMark, Moved, Upkeep, mark_due
 from dispatcher.flow.reconcile import reap
 from dispatcher.ports import Services
 
@@ -44,17 +44,18 @@ async def _reap(found: Upkeep, services: Services) -> None:
 
 
 async def _mark_campaigns(found: Upkeep, services: Services) -> None:
-    await mark_campaigns([c for c in found.moved if c.state is CampaignState.RUNNING], services)
+    running = [c for c in found.moved if c.state is CampaignState.RUNNING]
+    for mark in await mark_campaigns(running, services):
+        if mark.look_again:
+            await services.store.finish_campaign(mark.campaign_id)
 
 
-async def mark_campaigns(running: Sequence[Moved], services: Services) -> None:
-    """When shifts should look at these campaigns next; those that are over become DONE."""
+async def mark_campaigns(running: Sequence[Moved], services: Services) -> list[DueMark]:
+    """When shifts should look at these campaigns next."""
     heads = await services.store.due_heads(running) if running else []
     marks = [mark_due(head) for head in heads]
     await services.store.mark_due(marks)
-    for mark in marks:
-        if mark.look_again:
-            await services.store.finish_campaign(mark.campaign_id)
+    return marks
 
 
 async def _start_shifts(found: Upkeep, services: Services) -> None:
