@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 MOST_ACCOUNTS = 50
 _ADOPT_AFTER_S = 0.2
 """Workers that are idle have taken what they can by then; when there are none, nobody else comes."""
-_ADOPT_EVERY_S = 1.0
+_ADOPT_EVERY_S = 2.0
 _LOOK_EVERY_S = 0.1
 _WORTH_S = 3.0
 """With less time left it is not worth taking a place of another account."""

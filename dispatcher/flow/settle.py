@@ -17,7 +17,7 @@ from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
 
-FLUSH_S, LONGEST_FLUSH_S = 0.02, 0.25
+FLUSH_S, LONGEST_FLUSH_S = 0.02, 0.3
 FULL = 8
 """News in a group from which on the next one waits for as long as it may."""
 GROUP = 500
@@ -176,6 +176,7 @@ class Recorder:
         failing_since: float | None = None
         while self._news or not self._closing:
             group, self._news = self._news[:GROUP], self._news[GROUP:]
+            is_all = not self._news
             if not group:
                 await clock.sleep(FLUSH_S)
                 continue
@@ -183,7 +184,7 @@ class Recorder:
             try:
                 await settle(self._account_id, group, self._services, known=known)
                 failing_since = None
-                if not self._closing:
+                if is_all and not self._closing:
                     await clock.sleep(min(LONGEST_FLUSH_S, max(FLUSH_S, LONGEST_FLUSH_S * len(group) / FULL)))
             except Exception:  # whatever it is, the answers that come after these must still be written
                 failing_since = failing_since or clock.now()

@@ -18,11 +18,11 @@ DEADLINE_S = 10.0
 _WRITE_DEADLINE_S = 30.0
 _HINT_EVERY_S = 0.3
 
-# A group is closed when no postback came for 10 ms, and after 120 ms in any case. So a lone postback waits 10 ms, and
-# under load there are at most 9 commits a second; nothing has to be estimated. The silence matters even under load: a
+# A group is closed when no postback came for 10 ms, and after 150 ms in any case. So a lone postback waits 10 ms, and
+# under load there are at most 7 commits a second; nothing has to be estimated. The silence matters even under load: a
 # provider may use few connections, and when all of them wait for our answer, no more can come before we give it.
 _SILENCE_S = 0.01
-_LONGEST_S = 0.12
+_LONGEST_S = 0.15
 
 
 class _Waiting:

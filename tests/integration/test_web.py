@@ -334,7 +334,7 @@ class Timeline:
 @pytest.mark.parametrize(
     ("senders", "every_s", "most_groups", "least_stored"),
     [
-        (500, 1, 9, 500),  # 500 a second, evenly
+        (500, 1, 7, 500),  # 500 a second, evenly
         (5, 0, 100, 150),  # few connections, each of which waits for its answer, are not slowed down
         (1, 1, 1, 1),
     ],
@@ -359,7 +359,7 @@ async def test_groups_follow_the_load(
         await clock.run(asyncio.gather(*(send(inbox, i / senders) for i in range(senders))))
     assert len(gate.groups) <= most_groups * seconds
     assert sum(n for _, n in gate.groups) == len(waits) >= least_stored * seconds
-    assert max(waits) < (0.13 if senders > 1 else 0.011)
+    assert max(waits) < (0.16 if senders > 1 else 0.011)
 
 
 async def test_every_group_is_followed_by_a_hint_and_none_is_near_the_last(services: Services) -> None:
