@@ -109,7 +109,7 @@ async def test_the_tick_does_not_notice_a_million_who_wait(
 
 
 async def waiting(store: PostgresStore, services: Services, n: int) -> Callable[[], Awaitable[float]]:
-    """A tick beside so many rows that are due, and a campaign that was aborted."""
+    """A tick with so many due rows and one aborted campaign in the database."""
     campaign = await make_campaign(store, [number(0)])
     over = await make_campaign(store, [number(i) for i in range(1, 500)], await store.account(campaign.account_id))
     await store.move_campaign(over.id, CampaignState.ABORTED, actor="operator")

@@ -241,7 +241,7 @@ async def assert_none_old(said: Sequence[str], database_url: str) -> None:
 
 
 async def work(url: str, campaign_id: str) -> None:
-    """Permit, settle, and save postbacks for ever."""
+    """Permit, settle, and save postbacks until killed."""
     async with opened(url) as store:
         campaign = await store.campaign(int(campaign_id))
         shift = await store.take_shift(campaign.account_id, "child", LEASE)

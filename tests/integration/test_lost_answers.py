@@ -30,7 +30,7 @@ class Wire:
     """A store behind a proxy, and a shift of it; a second store and a rival that are not behind it."""
 
     store: PostgresStore
-    beside: PostgresStore
+    direct: PostgresStore
     proxy: Proxy
     rival: Rival
     campaign: Campaign
@@ -51,9 +51,9 @@ class Wire:
         assert raised.epoch == self.shift.epoch + 1
         found = sorted(await self.store.existing(keys))
         await self.rival.until_gone(self.old)
-        assert sorted(await self.beside.existing(keys)) == found
-        assert await states(self.beside, self.campaign) == ({"SELECTED": N} if found else {"READY": N})
-        assert await self.beside.verify() == []
+        assert sorted(await self.direct.existing(keys)) == found
+        assert await states(self.direct, self.campaign) == ({"SELECTED": N} if found else {"READY": N})
+        assert await self.direct.verify() == []
         return found
 
 
@@ -69,15 +69,15 @@ async def trying(work: Callable[[], Awaitable[T]]) -> T:
 @pytest.fixture
 async def wire(database_url: str) -> AsyncIterator[Wire]:
     async with AsyncExitStack() as stack:
-        beside = await stack.enter_async_context(opened(database_url))
+        direct = await stack.enter_async_context(opened(database_url))
         rival = await stack.enter_async_context(rival_at(database_url))
-        campaign = await make_campaign(beside, [number(i) for i in range(N)])
-        shift = await beside.take_shift(campaign.account_id, "w", LEASE)
+        campaign = await make_campaign(direct, [number(i) for i in range(N)])
+        shift = await direct.take_shift(campaign.account_id, "w", LEASE)
         assert shift
         known = await rival.backends()
         proxy, url = await stack.enter_async_context(proxy_to(database_url))
         store = await stack.enter_async_context(opened(url))
-        yield Wire(store, beside, proxy, rival, campaign, shift, await rival.backends() - known)
+        yield Wire(store, direct, proxy, rival, campaign, shift, await rival.backends() - known)
 
 
 class TestPermit:
@@ -101,7 +101,7 @@ class TestPermit:
         wire.proxy.cut()
         with pytest.raises(ServerError):
             await asked
-        assert await wire.beside.existing(keys) == []  # this says nothing yet
+        assert await wire.direct.existing(keys) == []  # this says nothing yet
         truth = asyncio.create_task(wire.truth(keys))
         await wire.rival.until_waiting(2)
         await wire.rival.rollback()
@@ -120,7 +120,7 @@ class TestPermit:
         await wire.rival.rollback()
         await wire.rival.until_gone(wire.old)
         assert await wire.store.existing(keys) == []
-        assert await states(wire.beside, wire.campaign) == {"READY": N}
+        assert await states(wire.direct, wire.campaign) == {"READY": N}
         granted = await wire.store.permit(ask_for(wire.campaign, raised, N))
         assert len(granted.granted) == N
 
@@ -128,15 +128,15 @@ class TestPermit:
         wire.proxy.where = Where.STALL
         keys, asked = wire.ask()
         await wire.proxy.happened.wait()
-        elsewhere = await wire.beside.take_shift(wire.campaign.account_id, "v", LEASE)
+        elsewhere = await wire.direct.take_shift(wire.campaign.account_id, "v", LEASE)
         assert elsewhere
         ask = ask_for(wire.campaign, elsewhere, N)
-        granted = await asyncio.wait_for(wire.beside.permit(ask), 2)
+        granted = await asyncio.wait_for(wire.direct.permit(ask), 2)
         assert len(granted.granted) == N
         wire.proxy.cut()
         with pytest.raises(ServerError):
             await asked
-        assert await wire.beside.existing(keys) == []
+        assert await wire.direct.existing(keys) == []
 
 
 class TestSettle:
@@ -153,8 +153,8 @@ class TestSettle:
         decisions = await trying(lambda: wire.store.settle(heard, [0.5] * N, known))
         assert sorted(d.key for d in decisions) == sorted(keys)
         await wire.rival.until_gone(wire.old)
-        assert await states(wire.beside, wire.campaign) == {"FINISHED LA": N}
-        assert await wire.beside.verify() == []
+        assert await states(wire.direct, wire.campaign) == {"FINISHED LA": N}
+        assert await wire.direct.verify() == []
 
     async def test_of_what_was_permitted_and_lost_puts_it_back_without_a_charge(self, wire: Wire) -> None:
         wire.proxy.where = Where.SENT
@@ -165,7 +165,7 @@ class TestSettle:
         steps = await hear(wire.store, *[news(key, D.NOT_SENT, source=Source.SUBMIT) for key in found])
         assert steps == ["PutBack"] * N
         assert await wire.rival.ask("SELECT DISTINCT charged, permits, state FROM destination") == [(0, 1, "READY")]
-        assert await wire.beside.verify() == []
+        assert await wire.direct.verify() == []
 
 
 class TestCommit:
@@ -174,8 +174,8 @@ class TestCommit:
         keys, asked = wire.ask()
         with pytest.raises(ServerError, match="rolled a message back"):
             await asked
-        assert await wire.beside.existing(keys) == []
-        assert await states(wire.beside, wire.campaign) == {"READY": N}
+        assert await wire.direct.existing(keys) == []
+        assert await states(wire.direct, wire.campaign) == {"READY": N}
 
     async def test_that_a_deferred_constraint_refuses_changes_nothing(self, wire: Wire) -> None:
         await refuse_at_commit(wire.rival)
@@ -183,8 +183,8 @@ class TestCommit:
         with pytest.raises(DispatcherError) as caught:
             await asked
         assert isinstance(caught.value, Refused | ServerError)
-        assert await wire.beside.existing(keys) == []
-        assert await states(wire.beside, wire.campaign) == {"READY": N}
+        assert await wire.direct.existing(keys) == []
+        assert await states(wire.direct, wire.campaign) == {"READY": N}
 
     async def test_of_a_transaction_that_has_failed_raises(self, postgres: PostgresStore) -> None:
         @asynccontextmanager
@@ -201,7 +201,7 @@ class TestCommit:
     async def test_permits_go_on_over_a_new_connection(self, wire: Wire) -> None:
         wire.proxy.cut()
         await wire.rival.until_gone(wire.old)
-        await wire.beside.leave_shift(wire.shift)
+        await wire.direct.leave_shift(wire.shift)
         granted = await trying(lambda: permit(wire.store, wire.campaign, N))
         assert len(granted.granted) == N
 

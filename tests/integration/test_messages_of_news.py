@@ -1,4 +1,4 @@
-"""News and imports that meet in the database: whoever waits decides on what it finds then."""
+"""News and imports that meet in the database: a transaction that waited decides on what it finds afterwards."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The journey itself (flow, domain, MemoryStore) under a virtual clock, with a provider and faults drawn from a seed.
 
-A killed worker stops for ever at its next await, in the middle of anything, as kill -9 would have it: no `finally` of
-it ever gets to do something. What must hold at the end is in `oracle`.
+A killed worker stops at its next await and never goes on, in the middle of anything, as after kill -9: no `finally`
+of it ever runs. What must hold at the end is in `oracle`.
 """
 
 import asyncio
@@ -159,7 +159,7 @@ class World:
             return self.loop.run_until_complete(self._play())
         finally:
             while left := [task for task in self.tasks if not task.done()]:
-                for task in left:  # again and again: the dead wait for ever in what they do at their end, too
+                for task in left:  # repeatedly: a dead worker's cleanup waits without end, too
                     task.cancel()
                 self.loop.run_until_complete(asyncio.wait(left, timeout=1))
             self.loop.close()

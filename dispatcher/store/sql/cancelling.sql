@@ -38,7 +38,7 @@ SELECT key, account_id, 'DNC' FROM open_attempt
 ON CONFLICT DO NOTHING;
 
 -- take_cancels --
--- Who is listed first. Asked for ever more seldom, for a day; after a crash another worker takes them.
+-- Listed numbers first. A call is asked for again at growing intervals, for a day; after a crash another worker takes it.
 UPDATE cancel AS c
    SET ask_at = CASE WHEN c.created_at > clock_timestamp() - interval '1 day'
                      THEN clock_timestamp() + greatest(interval '5 s',
