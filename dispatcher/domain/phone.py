@@ -5,10 +5,12 @@ extensions and cuts '+1212555121O' (letter O) short; we refuse what a person wou
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberType
+
+from dispatcher.domain.numbering import surely_valid
 
 SUPPORTED_REGIONS: frozenset[str] = frozenset(phonenumbers.SUPPORTED_REGIONS)
 _ALLOWED = re.compile(r"[0-9 +().\-]*")
@@ -20,16 +22,14 @@ _NOT_GEOGRAPHIC = ("+979", "+808", "+870", "+878", "+881", "+882", "+883", "+888
 _EXPENSIVE = frozenset({PhoneNumberType.PREMIUM_RATE, PhoneNumberType.SHARED_COST, PhoneNumberType.PAGER})
 
 
-@dataclass(frozen=True, slots=True)
-class Phone:
+class Phone(NamedTuple):
     """A number that may be dialled: E.164 with '+', and the region it belongs to (ISO 3166, by area code)."""
 
     e164: str
     region: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotAPhone:
+class NotAPhone(NamedTuple):
     """Why a text is no number that we may dial."""
 
     reason: str
@@ -43,6 +43,15 @@ def normalise(raw: str, default_region: str, allowed: frozenset[str]) -> Phone |
     dial: NANP is split by area code, so +1 876 is JM and not US.
     """
     text = raw.strip()
+    found = None if "." in text and DECIMAL.fullmatch(text) else surely_valid(text, default_region)
+    if found is None:
+        return ask_library(text, default_region, allowed)
+    e164, region = found
+    return Phone(e164, region) if region in allowed else NotAPhone("REGION_NOT_ALLOWED", e164)
+
+
+def ask_library(text: str, default_region: str, allowed: frozenset[str]) -> Phone | NotAPhone:
+    """The whole verdict, with a reason; twenty times slower."""
     if not text:
         return NotAPhone("EMPTY")
     if not _ALLOWED.fullmatch(text):
