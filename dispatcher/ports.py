@@ -1,7 +1,7 @@
 """What the journey needs from the world. Implementations match these by shape; nobody inherits."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,14 +21,13 @@ from dispatcher.domain.dnc import (
     ImportTicket,
     Waiting,
 )
-from dispatcher.domain.loading import Format, LoadReport, LoadTicket, Reject, Source
+from dispatcher.domain.loading import Block, Format, LoadReport, LoadTicket, Reject, Told
 from dispatcher.domain.pacing import Booking, Limit
 from dispatcher.domain.permitting import PermitRequest, Permits
 from dispatcher.domain.postback import Postback, PostbackMark, RawPostback
 from dispatcher.domain.reading import Body, Reading
 from dispatcher.domain.report import AttemptKey, ExportRow, LiveRow, Status, Violation
 from dispatcher.domain.results import Frozen, News, Outcome, Sighting
-from dispatcher.domain.screening import Screened
 from dispatcher.domain.steps import Decision, Situation
 from dispatcher.domain.story import Story
 from dispatcher.domain.tick import DueHead, DueMark, DueWork, Moved, Upkeep
@@ -86,13 +85,13 @@ class LoadStore(Protocol):
     async def begin_load(
         self, campaign: Campaign, identity: str, source: str, *, owner: str, lease: timedelta
     ) -> LoadTicket: ...
-    async def stage(self, ticket: LoadTicket, rows: Iterable[Screened], *, lease: timedelta) -> None: ...
-    async def finish_load(self, ticket: LoadTicket) -> LoadReport: ...
+    async def stage(self, ticket: LoadTicket, told: Told, *, lease: timedelta) -> None: ...
+    async def finish_load(self, ticket: LoadTicket, *, lease: timedelta) -> LoadReport: ...
     async def rehearse_load(
         self,
         campaign: Campaign,
         identity: str,
-        chunks: Iterable[Sequence[Screened]],
+        blocks: AsyncIterator[Told],
         rejected: Callable[[Reject], None],
     ) -> LoadReport: ...
     async def find_load(self, campaign: Campaign, load_id: int) -> LoadTicket: ...
@@ -154,8 +153,7 @@ class ListStore(Protocol):
     """Do-not-call lists."""
 
     async def dnc_add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport: ...
-    async def dnc_rescreen(self, since: datetime) -> int: ...
-    async def dnc_grew_since(self, since: datetime) -> bool: ...
+    async def dnc_rescreen(self, since: int) -> bool: ...
     async def dnc_remove(self, numbers: Sequence[str], place: DncPlace) -> int: ...
     async def dnc_check(self, number: str) -> list[DncEntry]: ...
     async def dnc_lists(self) -> list[DncList]: ...
@@ -200,8 +198,10 @@ class Store(
 class Sources(Protocol):
     """Files of destinations. Raise SourceError."""
 
-    def open(self, path: Path, format_: Format | None = None) -> AbstractContextManager[Source]: ...
-    def digest(self, path: Path) -> str: ...
+    def blocks(
+        self, path: Path, format_: Format | None, policy: Policy
+    ) -> AbstractAsyncContextManager[AsyncIterator[Block]]: ...
+    async def digest(self, path: Path) -> str: ...
 
 
 class Reader(Protocol):

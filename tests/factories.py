@@ -10,10 +10,10 @@ from typing import Any
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.attempt import Shift, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
-from dispatcher.domain.loading import LoadReport
+from dispatcher.domain.loading import LoadReport, Seen, Told
 from dispatcher.domain.permitting import PermitRequest, Permits, Permitted, Terms
 from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
-from dispatcher.domain.screening import Record, Screened, map_columns, screen
+from dispatcher.domain.screening import Record, Screened, make_screen
 from dispatcher.domain.tick import DueWork, mark_due
 from dispatcher.ports import Store
 from tests.memory import MemoryStore
@@ -54,9 +54,13 @@ async def make_account(store: Store, name: str = "main", **changes: Any) -> Acco
 
 def screened(campaign: Campaign, numbers: Sequence[str]) -> list[Screened]:
     """These texts as numbers, one a line from line 2."""
-    places = map_columns(["phone", "name"], campaign.policy)
-    records = [Record(line, {"phone": text, "name": f"Ada {line}"}) for line, text in enumerate(numbers, 2)]
-    return [screen(r, campaign.policy, places) for r in records]
+    screen = make_screen(["phone", "name"], campaign.policy)
+    return [screen(Record(line, {"phone": text, "name": f"Ada {line}"})) for line, text in enumerate(numbers, 2)]
+
+
+def told(campaign: Campaign, numbers: Sequence[str]) -> Told:
+    """These texts as one block of a load."""
+    return Seen().tell(screened(campaign, numbers))
 
 
 async def load(store: Store, campaign: Campaign, numbers: Sequence[str], identity: str = "1" * 64) -> LoadReport:
@@ -64,8 +68,8 @@ async def load(store: Store, campaign: Campaign, numbers: Sequence[str], identit
     ticket = await store.begin_load(campaign, identity, "test.csv", owner="loader", lease=LEASE)
     if ticket.is_done:
         return await store.load_report(ticket)
-    await store.stage(ticket, screened(campaign, numbers), lease=LEASE)
-    return await store.finish_load(ticket)
+    await store.stage(ticket, told(campaign, numbers), lease=LEASE)
+    return await store.finish_load(ticket, lease=LEASE)
 
 
 async def make_campaign(

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dispatcher.cli.session import call
 from dispatcher.cli.show import as_json, err, load_lines, out
 from dispatcher.domain.errors import ServerError, UsageError
-from dispatcher.domain.loading import Format, LoadReport, Reject, Source
+from dispatcher.domain.loading import Format, LoadReport, Reject
 from dispatcher.domain.report import REJECT_COLUMNS, reject_cells
 from dispatcher.flow import load as flow
 from dispatcher.ports import Services
@@ -68,8 +68,10 @@ async def load_file(
     name: str | None = None,
 ) -> LoadReport:
     """Load one file and write its reject file."""
-    with _progress(file) as watch:
-        ticket, report = await flow.load_file(campaign_id, file, services, format_=format_, name=name, watch=watch)
+    with _progress(file) as progress:
+        ticket, report = await flow.load_file(
+            campaign_id, file, services, format_=format_, name=name, progress=progress
+        )
     with _written(target, "the load is done, but ") as write:
         async with aclosing(services.store.rejects(ticket)) as found:
             async for reject in found:
@@ -82,21 +84,12 @@ async def rehearse_file(
 ) -> LoadReport:
     """What a load of the file would do."""
     campaign = await services.store.campaign(campaign_id)
-    digest = services.sources.digest(file)
-    with services.sources.open(file, format_) as source, _written(target, "") as write:
-        return await flow.rehearse(
-            campaign,
-            name=source.name,
-            digest=digest,
-            columns=source.columns,
-            records=source.records,
-            services=services,
-            rejected=write,
-        )
+    with _written(target, "") as write:
+        return await flow.rehearse_file(campaign, file, services, format_=format_, rejected=write)
 
 
 @contextmanager
-def _progress(file: Path) -> Iterator[Callable[[Source], Callable[[int], None]]]:
+def _progress(file: Path) -> Iterator[flow.Progress]:
     """A bar on a terminal, by the bytes that were read."""
     bar = Progress(
         TextColumn("loading"),
@@ -109,11 +102,8 @@ def _progress(file: Path) -> Iterator[Callable[[Source], Callable[[int], None]]]
         disable=not err.is_terminal,
     )
     with bar:
-        yield lambda source: _step(bar, bar.add_task("loading", total=file.stat().st_size, rows=0), source)
-
-
-def _step(bar: Progress, task: TaskID, source: Source) -> Callable[[int], None]:
-    return lambda rows: bar.update(task, completed=source.position(), rows=rows)
+        task = bar.add_task("loading", total=file.stat().st_size, rows=0)
+        yield lambda rows, position: bar.update(task, completed=position, rows=rows)
 
 
 @contextmanager

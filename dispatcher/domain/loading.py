@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pyroaring import BitMap64
+
 from dispatcher.domain.campaign import Campaign, Policy
-from dispatcher.domain.screening import Record
+from dispatcher.domain.screening import Record, Screened
 from dispatcher.domain.states import State
 
 
@@ -26,11 +27,54 @@ class Source:
     """An open file of destinations."""
 
     name: str
+    format_: Format
     columns: list[str]
     """Of CSV: its header. Of JSON Lines: the keys of the first object."""
     records: Iterator[Record]
     position: Callable[[], int]
     """How many bytes were read so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some records of a source, screened, in its order."""
+
+    rows: Sequence[Screened]
+    position: int
+    """How many bytes of the source were read so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A block's records, told apart by whether their number came before in the same load."""
+
+    firsts: Sequence[Screened]
+    """With those that are INVALID: only numbers that may be dialled can be doubled."""
+    repeats: Sequence[Screened]
+
+    def __len__(self) -> int:
+        return len(self.firsts) + len(self.repeats)
+
+
+@dataclass(slots=True)
+class Seen:
+    """The numbers of a load so far, in a bitmap: some bytes for each (roaringbitmap.org)."""
+
+    _numbers: BitMap64 = field(default_factory=BitMap64)
+
+    def tell(self, rows: Sequence[Screened]) -> Told:
+        """Tell the rows apart, which follow those that were told before."""
+        numbers, add = self._numbers, self._numbers.add
+        firsts, repeats = [], []
+        for row in rows:
+            if row.reason is None and row.e164:
+                number = int(row.e164)
+                if number in numbers:
+                    repeats.append(row)
+                    continue
+                add(number)
+            firsts.append(row)
+        return Told(firsts, repeats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +86,10 @@ class LoadTicket:
     is_done: bool
     """The same records were loaded before: there is nothing to do."""
     owner: str
-    opened_at: datetime
-    """PostgreSQL's clock: do-not-call entries from then on are screened again at the end."""
+    part: int = 0
+    """Number of the table that it fills."""
+    lists_version: int = 0
+    """Of the do-not-call lists when the load began: what changed since is screened again at the end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
 
 from dispatcher.domain.campaign import Policy
 from dispatcher.domain.errors import SourceError
 from dispatcher.domain.phone import Phone, normalise
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record of a source: the physical line where it starts (from 1) and its fields by column name."""
 
     line: int
@@ -18,15 +20,15 @@ class Record:
     """Why the source itself doubts the record, for example a comma too many, which shifts every field."""
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
+class Screened(NamedTuple):
     """A record that was read: a number to dial, or the reason why it is INVALID."""
 
     line: int
     raw: str
     e164: str | None
     reason: str | None
-    variables: Mapping[str, str]
+    variables: str | None
+    """What is kept beside the destination, as a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,33 @@ class ColumnMap:
     """What is only kept beside the destination, for exports."""
 
 
-def screen(record: Record, policy: Policy, columns: ColumnMap) -> Screened:
-    """Read the number and the variables of one record."""
-    fields = record.fields
-    raw = fields.get(columns.number, "")
-    values = {name: fields.get(column, "") for name, column in columns.variables.items()}
-    kept = {name: fields.get(column, "") for name, column in columns.kept.items()} | values
-    if record.problem:
-        return Screened(record.line, raw, None, record.problem, kept)
-    phone = normalise(raw, policy.region, policy.regions_allowed)
-    if not isinstance(phone, Phone):
-        return Screened(record.line, raw, phone.e164, phone.reason, kept)
-    if any(not value.strip() for value in values.values()):
-        return Screened(record.line, raw, phone.e164, "MISSING_VARIABLE", kept)
-    return Screened(record.line, raw, phone.e164, None, kept)
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Reads the number and the variables of records."""
+
+    columns: ColumnMap
+    region: str
+    regions_allowed: frozenset[str]
+
+    def __call__(self, record: Record) -> Screened:
+        line, fields, problem = record
+        columns = self.columns
+        raw = fields.get(columns.number, "")
+        values = {name: fields.get(column, "") for name, column in columns.variables.items()}
+        kept = {name: fields.get(column, "") for name, column in columns.kept.items()} | values
+        text = orjson.dumps(kept).decode() if kept else None
+        if problem:
+            return Screened(line, raw, None, problem, text)
+        phone = normalise(raw, self.region, self.regions_allowed)
+        if not isinstance(phone, Phone):
+            return Screened(line, raw, phone.e164, phone.reason, text)
+        is_complete = all(map(str.strip, values.values()))
+        return Screened(line, raw, phone.e164, None if is_complete else "MISSING_VARIABLE", text)
+
+
+def make_screen(columns: Sequence[str], policy: Policy) -> Screen:
+    """How the records of a file with these columns are read. Raises SourceError."""
+    return Screen(map_columns(columns, policy), policy.region, policy.regions_allowed)
 
 
 def map_columns(columns: Sequence[str], policy: Policy) -> ColumnMap:

@@ -1,63 +1,32 @@
-"""Load: records are read, staged in chunks, and classified in one transaction at the end."""
+"""Load: records are read in blocks, numbers that came before are told apart, and all is kept at once at the end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 
-from dispatcher.domain.campaign import Campaign, Policy
+from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.errors import ServerError, SourceError, UsageError
-from dispatcher.domain.loading import Format, LoadReport, LoadTicket, Reject, Source, load_identity
-from dispatcher.domain.screening import ColumnMap, Record, Screened, map_columns, screen
+from dispatcher.domain.loading import (
+    Block,
+    Format,
+    LoadReport,
+    LoadTicket,
+    Reject,
+    Seen,
+    Told,
+    load_identity,
+)
 from dispatcher.flow.lists import screen_campaign
 from dispatcher.ports import Services
 
-CHUNK = 1000
 LEASE = timedelta(seconds=60)
 _EMPTY = "{name} holds no record below its header; nothing was loaded"
+Progress = Callable[[int, int], None]
+"""Is told how many records, and how many bytes of the file, were read so far."""
 
 
-async def load(
-    campaign: Campaign,
-    *,
-    name: str,
-    digest: str,
-    columns: list[str],
-    records: Iterator[Record],
-    services: Services,
-    progress: Callable[[int], None] = lambda rows: None,
-) -> tuple[LoadTicket, LoadReport]:
-    """Load one source into a campaign; all of its records or none. The same source again changes nothing.
-
-    Raises SourceError (a file that cannot be used), NotAllowed (a finished campaign, another loader), ServerError.
-    """
-    policy = campaign.policy
-    places = map_columns(columns, policy)
-    identity = load_identity(digest, policy)
-    owner = services.ids.owner()
-    ticket = await services.store.begin_load(campaign, identity, name, owner=owner, lease=LEASE)
-    if ticket.is_done:
-        return ticket, await services.store.load_report(ticket)
-    try:
-        rows = 0
-        for chunk in _chunks(records, policy, places):
-            if services.stopping():
-                raise SourceError("the load was stopped before its end; nothing was kept, load the file again")
-            await services.store.stage(ticket, chunk, lease=LEASE)
-            rows += len(chunk)
-            progress(rows)
-        if rows == 0:
-            raise SourceError(_EMPTY.format(name=name))
-        report = await services.store.finish_load(ticket)
-    except BaseException as error:
-        with suppress(ServerError):  # then its lease ends, and the tick gives it up
-            await services.store.fail_load(ticket, str(error) or type(error).__name__)
-        raise
-    await services.store.dnc_rescreen(ticket.opened_at)
-    if await services.store.dnc_grew_since(ticket.opened_at):
-        await screen_campaign(await services.store.campaign(campaign.id), services)
-    return ticket, report
+def _unwatched(rows: int, position: int) -> None: ...
 
 
 async def load_file(
@@ -67,25 +36,49 @@ async def load_file(
     *,
     format_: Format | None = None,
     name: str | None = None,
-    watch: Callable[[Source], Callable[[int], None]] = lambda source: lambda rows: None,
+    progress: Progress = _unwatched,
 ) -> tuple[LoadTicket, LoadReport]:
-    """Load a file, read twice: once to know it, once for its records. Raises as `load` does, and NotFound."""
+    """Load a file into a campaign; all of its records or none. The same file again changes nothing.
+
+    Raises SourceError (a file that cannot be used), NotAllowed (a finished campaign, another loader), NotFound,
+    ServerError.
+    """
     campaign = await services.store.campaign(campaign_id)
-    digest = services.sources.digest(path)
-    with services.sources.open(path, format_) as source:
-        return await load(
-            campaign,
-            name=name or source.name,
-            digest=digest,
-            columns=source.columns,
-            records=source.records,
-            services=services,
-            progress=watch(source),
-        )
+    async with services.sources.blocks(path, format_, campaign.policy) as blocks:
+        identity = load_identity(await services.sources.digest(path), campaign.policy)
+        name = name or path.name
+        ticket = await services.store.begin_load(campaign, identity, name, owner=services.ids.owner(), lease=LEASE)
+        if ticket.is_done:
+            return ticket, await services.store.load_report(ticket)
+        try:
+            report = await _fill(ticket, name, blocks, services, progress)
+        except BaseException as error:
+            with suppress(ServerError):  # then its lease ends, and the tick gives it up
+                await services.store.fail_load(ticket, str(error) or type(error).__name__)
+            raise
+    if await services.store.dnc_rescreen(ticket.lists_version):
+        await screen_campaign(await services.store.campaign(campaign.id), services)
+    return ticket, report
+
+
+async def _fill(
+    ticket: LoadTicket, name: str, blocks: AsyncIterator[Block], services: Services, progress: Progress
+) -> LoadReport:
+    rows, seen = 0, Seen()
+    async for block in blocks:
+        if services.stopping():
+            raise SourceError("the load was stopped before its end; nothing was kept, load the file again")
+        told = seen.tell(block.rows)
+        await services.store.stage(ticket, told, lease=LEASE)
+        rows += len(told)
+        progress(rows, block.position)
+    if rows == 0:
+        raise SourceError(_EMPTY.format(name=name))
+    return await services.store.finish_load(ticket, lease=LEASE)
 
 
 async def load_spooled(campaign_id: int, name: str, find: Callable[[], Path], services: Services) -> LoadReport:
-    """A load that nobody waits for: if it cannot be done, the campaign's status says why. Raises as `load` does."""
+    """A load that nobody waits for: the campaign's status says why it cannot be done. Raises as `load_file` does."""
     try:
         return (await load_file(campaign_id, find(), services, name=name))[1]
     except UsageError as error:
@@ -93,25 +86,24 @@ async def load_spooled(campaign_id: int, name: str, find: Callable[[], Path], se
         raise
 
 
-async def rehearse(
+async def rehearse_file(
     campaign: Campaign,
-    *,
-    name: str,
-    digest: str,
-    columns: list[str],
-    records: Iterator[Record],
+    path: Path,
     services: Services,
+    *,
+    format_: Format | None = None,
     rejected: Callable[[Reject], None],
 ) -> LoadReport:
-    """What a load would make of these records: nothing is kept. Raises as `load` does."""
-    places = map_columns(columns, campaign.policy)
-    identity = load_identity(digest, campaign.policy)
-    report = await services.store.rehearse_load(campaign, identity, _chunks(records, campaign.policy, places), rejected)
+    """What a load would make of a file: nothing is kept. Raises as `load_file` does."""
+    async with services.sources.blocks(path, format_, campaign.policy) as blocks:
+        identity = load_identity(await services.sources.digest(path), campaign.policy)
+        report = await services.store.rehearse_load(campaign, identity, _told(blocks), rejected)
     if report.total == 0:
-        raise SourceError(_EMPTY.format(name=name))
+        raise SourceError(_EMPTY.format(name=path.name))
     return report
 
 
-def _chunks(records: Iterator[Record], policy: Policy, places: ColumnMap) -> Iterator[list[Screened]]:
-    while chunk := [screen(record, policy, places) for record in islice(records, CHUNK)]:
-        yield chunk
+async def _told(blocks: AsyncIterator[Block]) -> AsyncIterator[Told]:
+    seen = Seen()
+    async for block in blocks:
+        yield seen.tell(block.rows)

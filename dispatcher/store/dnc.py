@@ -25,6 +25,9 @@ from dispatcher.store.permitting import DNC_LOCK
 from dispatcher.store.queries import statement
 
 _PARTS_AT_ONCE = 100
+_ANY: dict[str, Any] = {"numbers": None, "prefixes": None}
+_ANY_CHANGED: list[Step] = [("dnc.changed", {**_ANY, "listed": True}), ("dnc.changed", {**_ANY, "listed": False})]
+"""An import came into force, and others may have ended with it."""
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -42,7 +45,7 @@ class Dnc:
         numbers = named["numbers"]
         place = {"channel": new.channel, "scope": new.scope, "scope_id": new.scope_id}
         audit = {**_place(new), "source": new.source, "numbers": numbers}
-        _, _, added, out, _, _ = await self.db.message(
+        _, _, added, out, *_ = await self.db.message(
             [
                 ("dnc.lock", {"lock": DNC_LOCK}),
                 ("dnc.end_expired", {"numbers": numbers}),
@@ -50,13 +53,14 @@ class Dnc:
                 ("dnc.still_out", {**named, **place}),
                 ("cancelling.cancel_listed", {**named, **place, "over": list(over)}),
                 ("dnc.audit_added", audit),
+                ("dnc.changed", {**named, "listed": True}),
             ]
         )
         return DncReport(len(added), await self._screen(numbers), tuple(row["key"] for row in out))
 
     async def _screen(self, numbers: Sequence[str]) -> int:
         """Move waiting rows with these numbers to DNC, a part at a time; how many."""
-        parts = [row["part"] for row in await self.db.fetch("dnc.screened_parts")]
+        parts = [row["part"] for row in await self.db.fetch("dnc.screened_parts")] if numbers else []
         moved = 0
         for i in range(0, len(parts), _PARTS_AT_ONCE):
             steps: list[Step] = [
@@ -65,23 +69,20 @@ class Dnc:
             moved += sum(rows[0]["n"] for rows in await self.db.message(steps))
         return moved
 
-    async def dnc_rescreen(self, since: datetime) -> int:
-        """Move rows that were loaded while their number was being listed; how many."""
-        numbers = [row["number"] for row in await self.db.fetch("dnc.added_since", since=since)]
-        return await self._screen(numbers) if numbers else 0
-
-    async def dnc_grew_since(self, since: datetime) -> bool:
-        """Did a prefix or an import come into force, whose numbers cannot be told one by one?"""
-        row = await self.db.fetch_one("dnc.grew_since", since=since)
-        return bool(row and row["grew"])
+    async def dnc_rescreen(self, since: int) -> bool:
+        """Move rows whose number was listed since the lists had that version; True when any number may have been."""
+        numbers = [row["number"] for row in await self.db.fetch("dnc.listed_since", version=since)]
+        await self._screen([number for number in numbers if number])
+        return None in numbers
 
     async def dnc_remove(self, numbers: Sequence[str], place: DncPlace) -> int:
         """End the entries of a list for these numbers; how many there were. Nothing is deleted."""
 
-        _, ended, _ = await self.db.message(
+        _, ended, *_ = await self.db.message(
             [
                 ("dnc.lock", {"lock": DNC_LOCK}),
                 ("dnc.remove", {**_named(numbers), **_place(place)}),
+                ("dnc.changed", {**_named(numbers), "listed": False}),
                 ("dnc.audit_removed", {"list": place.list, "numbers": _named(numbers)["numbers"]}),
             ]
         )
@@ -134,7 +135,7 @@ class Dnc:
             renew = {"id": ticket.import_id, "replaces": new.replaces, "expires_at": new.expires_at}
             steps: list[Step] = [("dnc.lock", {"lock": DNC_LOCK}), ("dnc.renew_import", renew)]
             if new.replaces:
-                steps.append(("dnc.end_replaced", {"id": ticket.import_id}))
+                steps += [("dnc.end_replaced", {"id": ticket.import_id}), *_ANY_CHANGED]
             await self.db.message(steps)
         return ticket
 
@@ -162,6 +163,7 @@ class Dnc:
                 ("dnc.end_replaced", done),
                 ("cancelling.cancel_imported", done),
                 ("dnc.audit_imported", {**done, "owner": ticket.owner}),
+                *_ANY_CHANGED,
             ]
         )
         if not active:

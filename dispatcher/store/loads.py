@@ -1,31 +1,27 @@
-"""Loads: staged by COPY, classified in one statement, kept for ever."""
+"""Loads: a table of their own each, classified while it is filled, kept for ever."""
 
 import hashlib
-import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed, NotFound, ServerError
-from dispatcher.domain.loading import LoadReport, LoadTicket, Reject
-from dispatcher.domain.screening import Screened
+from dispatcher.domain.loading import LoadReport, LoadTicket, Reject, Told
 from dispatcher.domain.states import State
 from dispatcher.store.database import Database, Row, Transaction
+from dispatcher.store.filling import Filling, attach, copy, make_indexes
 from dispatcher.store.queries import statement
 
 _LOAD_LOCKS = 7_261_002
-"""First half of the advisory lock that lets one loader at a time classify into a campaign."""
+"""First half of the advisory lock that lets one loader at a time finish in a campaign."""
 
 OWN_PART_FROM = 100_000
 """A campaign whose first load has more records gets partitions of its own."""
-_REHEARSAL, _REHEARSED = 0, "rehearsed"
-"""No load has this id, no table this name."""
 _TAKEN_OVER = "another loader took this load over; wait for it, or load the file again"
 
 
@@ -48,7 +44,7 @@ class Loads:
             _require_open(replace(campaign, state=CampaignState(locked["state"])))
             known = await tx.fetch_one("loads.find", campaign_id=campaign.id, identity=identity)
             if known and known["state"] == "DONE":
-                return LoadTicket(known["id"], campaign, True, owner, known["created_at"])
+                return LoadTicket(known["id"], campaign, True, owner)
             if known and (known["alive_s"] or not await tx.fetch_one("loads.take", id=known["id"])):
                 raise NotAllowed(
                     f"this file is being loaded into campaign {campaign.id} right now; wait for it. If its loader was "
@@ -58,87 +54,100 @@ class Loads:
                 "loads.begin", campaign_id=campaign.id, identity=identity, source=source, owner=owner, lease=lease
             )
             assert made
-            for name in ("loads.drop_staging", "loads.create_staging"):
-                await _execute(tx, name, made["id"])
-            return LoadTicket(made["id"], campaign, False, owner, made["opened_at"])
+            ticket = LoadTicket(made["id"], campaign, False, owner, made["part"], made["lists_version"])
+            if known and known["part"]:
+                await _drop(tx, known["part"])
+            await tx.fetch("dnc.forget_changes")
+            await Filling.of(ticket).run(tx, "loads.create_table")
+            return ticket
 
         return await self.db.atomically(work)
 
-    async def stage(self, ticket: LoadTicket, rows: Iterable[Screened], *, lease: timedelta) -> None:
-        """COPY a chunk of records beside the table, and stay alive. Raises NotAllowed when another took over."""
+    async def stage(self, ticket: LoadTicket, told: Told, *, lease: timedelta) -> None:
+        """COPY a block of records into the load's table, and stay alive. Raises NotAllowed when another took over."""
         async with self.db.transaction(long=True) as tx:
-            alive = await tx.fetch_one("loads.heartbeat", id=ticket.load_id, owner=ticket.owner, lease=lease)
+            alive = await tx.fetch_one(
+                "loads.heartbeat", id=ticket.load_id, owner=ticket.owner, lease=lease, n=len(told)
+            )
             if alive is None:
                 raise NotAllowed(_TAKEN_OVER)
-            await _copy(tx, ticket.load_id, rows)
+            await copy(tx, Filling.of(ticket), told, str(alive["now"]))
 
-    async def finish_load(self, ticket: LoadTicket) -> LoadReport:
-        """Classify what was staged: INVALID before DUP before DNC, the rest READY; all or nothing.
+    async def finish_load(self, ticket: LoadTicket, *, lease: timedelta) -> LoadReport:
+        """Keep all that was staged, or nothing of it. INVALID goes before DUP, DUP before DNC; the rest is READY.
 
-        A campaign whose first load is large gets a partition of its own, fixed for life.
+        A campaign whose first load is large gets a partition of its own, fixed for life. Raises NotAllowed.
         """
-        campaign, load_id = ticket.campaign, ticket.load_id
+        filling = Filling.of(ticket)
+        async with self._mine(ticket, lease) as (tx, rows):
+            await filling.run(tx, "loads.keep_repeats")
+            is_large = rows > OWN_PART_FROM and not (await _home(tx, ticket.campaign))["has_rows"]
+        if is_large:
+            async with self._mine(ticket, lease) as (tx, rows):
+                await make_indexes(self.db, tx, filling)
 
-        async def work(tx: Transaction) -> None:
-            # first: while this is held nobody takes the load for dead, however long the campaign's other loads take
-            if await tx.fetch_one("loads.lock_mine", id=load_id, owner=ticket.owner) is None:
-                raise NotAllowed(_TAKEN_OVER)
-            await tx.fetch("loads.lock_campaign", space=_LOAD_LOCKS, campaign_id=campaign.id)
-            staged = await _count_staged(tx, load_id)
-            own = await tx.fetch_one("loads.next_part", campaign_id=campaign.id) if staged > OWN_PART_FROM else None
-            if own:
-                made = await _load_own_part(tx, campaign, load_id, own["part"])
-            else:
-                made = await _classify(tx, campaign, load_id, await _part_of(tx, campaign), "destination")
-            if made != staged:
+        async def work(tx: Transaction) -> LoadReport:
+            rows = await _lock_mine(tx, ticket)
+            await tx.fetch("loads.lock_campaign", space=_LOAD_LOCKS, campaign_id=ticket.campaign.id)
+            made = await _keep(tx, filling, ticket, is_large=is_large)
+            if sum(made.values()) != rows:
                 raise ServerError(
-                    f"load {load_id}: {staged} records were staged but {made} rows made; nothing was "
-                    "kept. Load the file again."
+                    f"load {ticket.load_id}: {rows} records were read but {sum(made.values())} rows made; "
+                    "nothing was kept. Load the file again."
                 )
-            await tx.fetch("loads.finish", id=load_id, owner=ticket.owner, rows_read=staged)
-            await _execute(tx, "loads.drop_staging", load_id)
-            await tx.fetch("campaigns.notice", campaigns=[campaign.id])
+            place = {"campaign_id": ticket.campaign.id}
+            await tx.fetch("loads.count_rows", **place, states=list(made), counts=list(made.values()))
+            await tx.fetch("loads.finish", id=ticket.load_id, owner=ticket.owner, rows_read=rows)
+            await tx.fetch("campaigns.notice", campaigns=[ticket.campaign.id])
+            return LoadReport(ticket.load_id, False, made)
 
-        await self.db.atomically(work, long=True)
-        return await self.load_report(ticket)
+        return await self.db.atomically(work, long=True)
+
+    @asynccontextmanager
+    async def _mine(self, ticket: LoadTicket, lease: timedelta) -> AsyncIterator[tuple[Transaction, int]]:
+        """A transaction in which nobody takes the load for dead, however long it takes; and how many rows it has."""
+        async with self.db.transaction(long=True) as tx:
+            yield tx, await _lock_mine(tx, ticket)
+            await tx.fetch("loads.heartbeat", id=ticket.load_id, owner=ticket.owner, lease=lease, n=0)
 
     async def rehearse_load(
         self,
         campaign: Campaign,
         identity: str,
-        chunks: Iterable[Sequence[Screened]],
+        blocks: AsyncIterator[Told],
         rejected: Callable[[Reject], None],
     ) -> LoadReport:
         """What a load would say, and its rejects; made beside the living rows and taken back. Raises NotAllowed."""
         _require_open(campaign)
         known = await self.db.fetch_one("loads.find", campaign_id=campaign.id, identity=identity)
         if known and known["state"] == "DONE":
-            ticket = LoadTicket(known["id"], campaign, True, "", known["created_at"])
+            ticket = LoadTicket(known["id"], campaign, True, "")
             async for reject in self.rejects(ticket):
                 rejected(reject)
             return await self.load_report(ticket)
-        report: dict[State, int] = {}
+        filling = Filling(0, 0, campaign, "rehearsal", "rehearsal_repeats")
+        made: Mapping[State, int] = {}
         with suppress(_Rehearsed):
             async with self.db.transaction(long=True) as tx:
-                await _execute(tx, "loads.create_rehearsal", _REHEARSAL)
-                await _execute(tx, "loads.create_rehearsed", _REHEARSAL, _REHEARSED)
-                for chunk in chunks:
-                    await _copy(tx, _REHEARSAL, chunk)
-                part = await _part_of(tx, campaign)
-                await _classify(tx, campaign, _REHEARSAL, part, _REHEARSED)
-                place = {"part": part, "campaign_id": campaign.id, "load_id": _REHEARSAL}
-                report = await _report(tx, place, _REHEARSED)
-                async for reject in _rejects(tx, place, _REHEARSED):
+                await filling.run(tx, "loads.create_rehearsal")
+                async for told in blocks:
+                    now = await tx.fetch_one("reports.now")
+                    assert now
+                    await copy(tx, filling, told, str(now["now"]))
+                await filling.run(tx, "loads.keep_repeats")
+                home = await _home(tx, campaign)
+                made = await _put_into(tx, filling, home["part"], "rehearsed")
+                async for reject in _rejects(tx, filling.place | {"part": home["part"], "load_id": 0}, "rehearsed"):
                     rejected(reject)
                 raise _Rehearsed
-        return LoadReport(_REHEARSAL, False, report)
+        return LoadReport(0, False, made)
 
     async def find_load(self, campaign: Campaign, load_id: int) -> LoadTicket:
         """A load that is done. Raises NotFound."""
         row = await self.db.fetch_one("loads.by_id", id=load_id, campaign_id=campaign.id)
         if row is None or row["state"] != "DONE":
             raise NotFound(f"campaign {campaign.id} has no load {load_id} that is done; see its status")
-        return LoadTicket(load_id, campaign, True, row["owner"], row["created_at"])
+        return LoadTicket(load_id, campaign, True, row["owner"])
 
     async def note_failed_load(self, campaign_id: int, source: str, error: str) -> None:
         """Keep why a load that nobody waits for could not begin."""
@@ -164,11 +173,11 @@ class Loads:
         return {"part": part, "campaign_id": ticket.campaign.id, "load_id": ticket.load_id}
 
     async def fail_load(self, ticket: LoadTicket, error: str) -> None:
-        """Give a load up: its staged records are dropped, the file may be loaded again."""
+        """Give a load up: its table is dropped, the file may be loaded again."""
 
         async def work(tx: Transaction) -> None:
-            if await tx.fetch("loads.fail", id=ticket.load_id, owner=ticket.owner, error=error):
-                await _execute(tx, "loads.drop_staging", ticket.load_id)
+            for row in await tx.fetch("loads.fail", id=ticket.load_id, owner=ticket.owner, error=error):
+                await _drop(tx, row["part"])
                 await tx.fetch("campaigns.notice", campaigns=[ticket.campaign.id])
 
         await self.db.atomically(work)
@@ -179,7 +188,7 @@ class Loads:
         async def work(tx: Transaction) -> int:
             dead = await tx.fetch("loads.fail_dead")
             for row in dead:
-                await _execute(tx, "loads.drop_staging", row["id"])
+                await _drop(tx, row["part"])
             await tx.fetch("campaigns.notice", campaigns=[row["campaign_id"] for row in dead])
             return len(dead)
 
@@ -202,79 +211,70 @@ async def _part_of(tx: Transaction, campaign: Campaign) -> int:
     return int(row["part"])
 
 
-async def _copy(tx: Transaction, load_id: int, rows: Iterable[Screened]) -> None:
-    cursor = tx.connection.cursor()
-    async with cursor.copy(_named("loads.copy_staging", staging=f"staging_{load_id}")) as copy:
-        for row in rows:
-            values = Jsonb(dict(row.variables)) if row.variables else None
-            await copy.write_row((row.line, row.raw, row.e164, row.reason, values))
+async def _home(tx: Transaction, campaign: Campaign) -> Row:
+    """Where the campaign's rows are, and whether it has any. Asked anew: its first load may just have moved it."""
+    row = await tx.fetch_one("loads.has_rows", campaign_id=campaign.id)
+    assert row
+    return row
 
 
-async def _count_staged(tx: Transaction, load_id: int) -> int:
-    (row,) = await _execute(tx, "loads.staged", load_id)
-    return int(row["n"])
+async def _lock_mine(tx: Transaction, ticket: LoadTicket) -> int:
+    """While this is held nobody takes the load for dead; how many rows it has. Raises NotAllowed."""
+    mine = await tx.fetch_one("loads.lock_mine", id=ticket.load_id, owner=ticket.owner)
+    if mine is None:
+        raise NotAllowed(_TAKEN_OVER)
+    return int(mine["rows_read"])
 
 
-async def _classify(tx: Transaction, campaign: Campaign, load_id: int, part: int, target: str) -> int:
-    """Staged records -> rows of `target`; how many."""
-    params = {
-        "part": part,
-        "campaign_id": campaign.id,
-        "load_id": load_id,
-        "channel": campaign.policy.channel,
-        "account_id": campaign.account_id,
-    }
-    made = await _execute(tx, "loads.classify", load_id, target, params=params)
-    return sum(row["n"] for row in made)
-
-
-async def _load_own_part(tx: Transaction, campaign: Campaign, load_id: int, part: int) -> int:
-    """Two partitions of the campaign's own, for its destinations and their attempts."""
-    rows, attempts = f"destination_{part}", f"attempt_{part}"
-    await _execute(tx, "loads.make_part", load_id, rows)
-    made = await _classify(tx, campaign, load_id, part, rows)
-    await _execute(tx, "loads.make_attempts", load_id, attempts)
-    for target, attach in ((rows, "loads.attach_part"), (attempts, "loads.attach_attempts")):
-        await _execute(tx, "loads.bound_part", load_id, target, part)
-        await _execute(tx, attach, load_id, target, part)
-    await _execute(tx, "loads.analyze_part", load_id, rows)
-    await tx.fetch("loads.move_to_part", campaign_id=campaign.id, part=part)
+async def _keep(tx: Transaction, filling: Filling, ticket: LoadTicket, *, is_large: bool) -> Mapping[State, int]:
+    """The load's table becomes the campaign's partition, or its rows go where the campaign's are; rows by state."""
+    home = await _home(tx, ticket.campaign)
+    await _judge_listed(tx, filling, ticket)
+    if not is_large or home["has_rows"]:
+        made = await _put_into(tx, filling, home["part"])
+        await _drop(tx, filling.part)
+        return made
+    await filling.run(tx, "loads.tidy")
+    await filling.run(tx, "loads.make_attempts")
+    await tx.fetch("loads.move_to_part", campaign_id=ticket.campaign.id, part=filling.part)
+    made = _by_state(await filling.run(tx, "loads.states"))
+    await attach(tx, filling)
     return made
 
 
-async def _report(tx: Transaction, place: Mapping[str, int], target: str = "destination") -> dict[State, int]:
-    rows = await _execute(tx, "loads.report", place["load_id"], target, params=place)
+async def _judge_listed(tx: Transaction, filling: Filling, ticket: LoadTicket) -> None:
+    """A list that gave a number up while the file was read leaves no DNC. Who was listed is found after the commit."""
+    ended = await tx.fetch("loads.ended_since", id=ticket.load_id, lists_version=ticket.lists_version)
+    numbers = [row["number"] for row in ended]
+    if numbers:
+        some = None if None in numbers else numbers
+        await filling.run(tx, "loads.judge_listed", numbers=some, **filling.place)
+
+
+async def _put_into(tx: Transaction, filling: Filling, part: int, kept: str = "") -> Mapping[State, int]:
+    """The rows, judged by what earlier loads brought, go into the campaign's part, or into the table `kept`."""
+    earlier = f"destination_{part}"
+    names = {"part_table": kept or earlier, "earlier": earlier}
+    return _by_state(await filling.run(tx, "loads.put_into_part", names, part=part, **filling.place))
+
+
+async def _drop(tx: Transaction, part: int) -> None:
+    """The table of a load that is no partition."""
+    await tx.connection.execute(sql.SQL(statement("loads.drop_tables").replace("{part}", str(int(part)))))
+
+
+def _by_state(rows: list[Row]) -> dict[State, int]:
     return {State(row["state"]): row["n"] for row in rows}
 
 
+async def _report(tx: Transaction, place: Mapping[str, Any]) -> dict[State, int]:
+    return _by_state(await tx.fetch("loads.report", **place))
+
+
 async def _rejects(
-    tx: Transaction, place: Mapping[str, int], target: str = "destination"
+    tx: Transaction, place: Mapping[str, Any], target: str = "destination"
 ) -> AsyncGenerator[Reject, None]:
     async with tx.connection.cursor(name="rejects") as cursor:
-        await cursor.execute(_named("loads.rejects", staging="-", target=target), place)
+        await cursor.execute(sql.SQL(statement("loads.rejects").replace("{target}", target)), place)
         async for row in cursor:
             yield Reject(row["line"], row["raw"], row["e164"], State(row["state"]), row["reason"])
-
-
-async def _execute(
-    tx: Transaction,
-    name: str,
-    load_id: int,
-    target: str = "",
-    part: int = 0,
-    params: Mapping[str, Any] | None = None,
-) -> list[Row]:
-    """A statement that names tables; its rows, if it gives any."""
-    text = _named(name, staging=f"staging_{load_id}", target=target, part=part)
-    cursor = await tx.connection.execute(text, params)
-    return await cursor.fetchall() if cursor.description else []
-
-
-def _named(name: str, *, staging: str, target: str = "", part: int = 0) -> sql.Composed:
-    words: dict[str, sql.Composable] = {
-        "{staging}": sql.Identifier(staging),
-        "{target}": sql.Identifier(target or "-"),
-        "{part}": sql.Literal(part),
-    }
-    pieces = re.split(r"(\{staging\}|\{target\}|\{part\})", statement(name))
-    return sql.Composed([words.get(piece) or sql.SQL(piece) for piece in pieces])

@@ -96,6 +96,7 @@ load = Table(
     Column("error", Text),
     Column("created_at", INSTANT, nullable=False),
     Column("finished_at", INSTANT),
+    Column("part", Integer),
     UniqueConstraint("campaign_id", "identity"),
 )
 
@@ -236,6 +237,15 @@ dnc_imported = Table(
     Column("number", Text, nullable=False),
     Column("is_prefix", Boolean, nullable=False),
     Column("ended_at", INSTANT),
+)
+
+dnc_change = Table(
+    "dnc_change",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("number", Text),
+    Column("listed", Boolean, nullable=False),
+    Column("at", INSTANT, nullable=False),
 )
 
 postback = Table(

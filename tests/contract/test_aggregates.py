@@ -1,5 +1,6 @@
 """Loads, lists, accounts, campaigns: the same cases on memory and on PostgreSQL, invariants checked after each."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd, DncPlace
 from dispatcher.domain.errors import NotAllowed, NotFound
+from dispatcher.domain.loading import Told
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
 from dispatcher.domain.states import State
@@ -26,11 +28,16 @@ from tests.factories import (
     new_keys,
     news,
     number,
-    screened,
     states,
+    told,
 )
 
 NOW = {"BUSY": {"delays": ["1ms"]}, "jitter": 0.0}
+
+
+async def blocks(*found: Told) -> AsyncIterator[Told]:
+    for one in found:
+        yield one
 
 
 class TestLoad:
@@ -87,7 +94,7 @@ class TestLoad:
         report = await store.rehearse_load(
             campaign,
             "2" * 64,
-            iter([screened(campaign, texts)]),
+            blocks(told(campaign, texts)),
             lambda reject: found.append(" ".join(reject.why).strip()),
         )
         assert report.rows == {State.READY: 1, State.DUP: 2, State.DNC: 1, State.INVALID: 1}
@@ -96,14 +103,14 @@ class TestLoad:
         assert await states(store, campaign) == {"READY": 1}
         real = await load(store, campaign, texts, identity="2" * 64)
         assert real.rows == report.rows
-        again = await store.rehearse_load(campaign, "2" * 64, iter([]), lambda reject: None)
+        again = await store.rehearse_load(campaign, "2" * 64, blocks(), lambda reject: None)
         assert (again.was_done, again.rows) == (True, real.rows)
 
     async def test_a_rehearsal_is_refused_where_a_load_would_be(self, store: Store) -> None:
         campaign = await make_campaign(store)
         over = await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
         with pytest.raises(NotAllowed):
-            await store.rehearse_load(over, "1" * 64, iter([]), lambda reject: None)
+            await store.rehearse_load(over, "1" * 64, blocks(), lambda reject: None)
 
 
 class TestLists:

@@ -22,8 +22,8 @@ from tests.factories import (
     make_policy,
     news,
     number,
-    screened,
     states,
+    told,
 )
 
 
@@ -71,8 +71,7 @@ async def begun(store: PostgresStore) -> LoadTicket:
     """A load whose lease is over already, as that of a loader that has been waiting for long."""
     campaign = await store.create_campaign((await make_account(store)).id, make_policy())
     ticket = await store.begin_load(campaign, "1" * 64, "x", owner="a", lease=OVER)
-    async with store.db.transaction() as tx:
-        await loads._copy(tx, ticket.load_id, screened(campaign, [number(i) for i in range(9)]))
+    await store.stage(ticket, told(campaign, [number(i) for i in range(9)]), lease=OVER)
     return ticket
 
 
@@ -80,7 +79,7 @@ async def test_a_load_that_waits_for_another_is_not_taken_for_dead(postgres: Pos
     ticket = await begun(postgres)
     async with postgres.db.transaction() as tx:
         await tx.fetch("loads.lock_campaign", space=loads._LOAD_LOCKS, campaign_id=ticket.campaign.id)
-        finishing = asyncio.create_task(postgres.finish_load(ticket))
+        finishing = asyncio.create_task(postgres.finish_load(ticket, lease=LEASE))
         await asyncio.sleep(0.3)
         assert await postgres.fail_dead_loads() == 0
         with pytest.raises(NotAllowed, match="right now"):
@@ -94,9 +93,10 @@ async def test_a_load_that_waits_for_another_is_not_taken_for_dead(postgres: Pos
 async def test_a_campaign_starts_while_its_first_large_load_is_classified(postgres: PostgresStore) -> None:
     ticket = await begun(postgres)
     async with postgres.db.transaction() as tx:
-        assert await tx.fetch_one("loads.next_part", campaign_id=ticket.campaign.id)
+        await tx.fetch("loads.lock_campaign", space=loads._LOAD_LOCKS, campaign_id=ticket.campaign.id)
+        assert await tx.fetch_one("loads.has_rows", campaign_id=ticket.campaign.id)
         moving = postgres.move_campaign(ticket.campaign.id, CampaignState.RUNNING, actor="operator")
         assert (await asyncio.wait_for(moving, timeout=3)).state is CampaignState.RUNNING
-    assert (await postgres.finish_load(ticket)).total == 9
+    assert (await postgres.finish_load(ticket, lease=LEASE)).total == 9
     assert await states(postgres, ticket.campaign) == {"READY": 9}
     assert await postgres.verify() == []

@@ -157,7 +157,7 @@ async def keep_lists(store: PostgresStore, campaign: Campaign, row: Permitted) -
     report = await store.dnc_add(DncAdd(numbers=(row.e164,), list="l", source="s"))
     assert report.still_out == (row.key,)
     await store.take_cancels(campaign.account_id, 10)
-    await store.dnc_rescreen(row.permit_at)
+    await store.dnc_rescreen(0)
     assert await store.dnc_remove([row.e164], DncPlace(list="l")) == 1
     after, _ = await store.dnc_screen_waiting(campaign, None, 5)
     await store.dnc_screen_waiting(campaign, after, 5)

@@ -1,14 +1,15 @@
 """Loads and dialling in memory."""
 
+import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from dispatcher.domain.attempt import OpenCall, Shift
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed
-from dispatcher.domain.loading import LoadReport, LoadTicket, Reject
+from dispatcher.domain.loading import LoadReport, LoadTicket, Reject, Told
 from dispatcher.domain.permitting import (
     REACHED_EARLIER,
     Candidate,
@@ -22,7 +23,6 @@ from dispatcher.domain.permitting import (
 )
 from dispatcher.domain.postback import PostbackMark
 from dispatcher.domain.results import Disposition, News, Outcome, Sighting, Source
-from dispatcher.domain.screening import Screened
 from dispatcher.domain.settling import BUSY_WAIT, next_step
 from dispatcher.domain.states import FINAL, OPEN, Actor, RetryOwner, State
 from dispatcher.domain.steps import Await, Decision, PutBack, Redial, Situation
@@ -43,19 +43,19 @@ class Dialling(Tables):
             if not known.is_done:
                 raise NotAllowed("being loaded")
             return known
-        ticket = LoadTicket(next(self.ids), campaign, False, owner, self.clock())
+        ticket = LoadTicket(next(self.ids), campaign, False, owner)
         self.loads[campaign.id, identity] = ticket
         self.staged[ticket.load_id] = []
         return ticket
 
-    async def stage(self, ticket: LoadTicket, rows: Iterable[Screened], *, lease: timedelta) -> None:
-        self.staged[ticket.load_id] += rows
+    async def stage(self, ticket: LoadTicket, told: Told, *, lease: timedelta) -> None:
+        self.staged[ticket.load_id] += [*told.firsts, *told.repeats]
 
     async def rehearse_load(
         self,
         campaign: Campaign,
         identity: str,
-        chunks: Iterable[Sequence[Screened]],
+        blocks: AsyncIterator[Told],
         rejected: Callable[[Reject], None],
     ) -> LoadReport:
         if campaign.state in (CampaignState.DONE, CampaignState.ABORTED):
@@ -65,9 +65,9 @@ class Dialling(Tables):
             async for reject in self.rejects(known):
                 rejected(reject)
             return await self.load_report(known)
-        ticket = LoadTicket(0, campaign, False, "rehearsal", self.clock())
-        self.staged[0] = [row for chunk in chunks for row in chunk]
-        report = await self.finish_load(ticket)
+        ticket = LoadTicket(0, campaign, False, "rehearsal")
+        self.staged[0] = [row async for told in blocks for row in (*told.firsts, *told.repeats)]
+        report = await self.finish_load(ticket, lease=timedelta())
         async for reject in self.rejects(ticket):
             rejected(reject)
         self.rows = {i: row for i, row in self.rows.items() if row.load_id}
@@ -79,10 +79,10 @@ class Dialling(Tables):
     async def note_failed_load(self, campaign_id: int, source: str, error: str) -> None:
         raise NotImplementedError  # for people to read
 
-    async def finish_load(self, ticket: LoadTicket) -> LoadReport:
+    async def finish_load(self, ticket: LoadTicket, *, lease: timedelta) -> LoadReport:
         campaign = ticket.campaign
         live = {r.e164: r for r in self._mine(campaign.id) if r.state not in (State.DUP, State.INVALID)}
-        for screened in self.staged.pop(ticket.load_id):
+        for screened in sorted(self.staged.pop(ticket.load_id), key=lambda row: row.line):
             state, reason = State.READY, screened.reason
             if screened.reason:
                 state = State.INVALID
@@ -98,7 +98,7 @@ class Dialling(Tables):
                 screened.line,
                 screened.raw,
                 screened.e164,
-                dict(screened.variables),
+                json.loads(screened.variables or "{}"),
                 state,
                 reason,
                 self.clock(),

@@ -53,10 +53,8 @@ class Lists(Tables):
                     moved += 1
         return moved
 
-    async def dnc_rescreen(self, since: datetime) -> int:
-        return self._screen()
-
-    async def dnc_grew_since(self, since: datetime) -> bool:
+    async def dnc_rescreen(self, since: int) -> bool:
+        self._screen()
         return False
 
     async def dnc_remove(self, numbers: Sequence[str], place: DncPlace) -> int:

@@ -116,7 +116,7 @@ def test_the_domain_is_pure(path: Path) -> None:
         "math",
         "re",
     }
-    pure |= {"typing", "zoneinfo", "itertools", "phonenumbers", "pydantic", "dispatcher"}
+    pure |= {"typing", "zoneinfo", "itertools", "orjson", "phonenumbers", "pydantic", "pyroaring", "dispatcher"}
     assert {name.partition(".")[0] for name in imports_of(path)} <= pure
     assert not calls_of(path) & {"datetime.now", "datetime.utcnow"}
 

@@ -1,6 +1,7 @@
 """Files of destinations: what is read, with which line, and what is refused."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.domain.errors import SourceError
-from dispatcher.domain.screening import Record, map_columns, screen
+from dispatcher.domain.screening import Record, make_screen, map_columns
 from dispatcher.sources import content_digest, open_numbers, open_records
 from tests.factories import make_policy
 
@@ -164,9 +165,10 @@ def test_a_file_without_a_header_is_refused_and_its_number_not_shown(tmp_path: P
 
 def test_what_is_kept_needs_no_value() -> None:
     policy = make_policy(columns={"keep": ["id"]})
-    places = map_columns(["phone", "name", "id"], policy)
-    kept = screen(Record(2, {"phone": "+12025550142", "name": "Ada", "id": ""}), policy, places)
-    assert (kept.reason, dict(kept.variables)) == (None, {"name": "Ada", "id": ""})
+    screen = make_screen(["phone", "name", "id"], policy)
+    kept = screen(Record(2, {"phone": "+12025550142", "name": "Ada", "id": ""}))
+    assert kept.reason is None
+    assert json.loads(kept.variables or "") == {"name": "Ada", "id": ""}
 
 
 @pytest.mark.parametrize(

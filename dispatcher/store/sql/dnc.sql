@@ -71,13 +71,28 @@ WITH hit AS (
 )
 SELECT count(*)::bigint AS n FROM moved;
 
--- added_since --
-SELECT number FROM dnc_entry WHERE effective_at >= %(since)s AND NOT is_prefix AND ended_at IS NULL;
+-- changed --
+-- Said under the lock, so that changes are committed in the order of their ids. NULL: any number may be meant.
+INSERT INTO dnc_change (number, listed)
+SELECT CASE WHEN NOT is_prefix THEN number END, %(listed)s
+  FROM unnest(%(numbers)s::text[], %(prefixes)s::bool[]) AS n (number, is_prefix)
+UNION
+SELECT NULL, %(listed)s WHERE %(numbers)s::text[] IS NULL;
 
--- grew_since --
--- Did a prefix or an import come into force?
-SELECT EXISTS (SELECT 1 FROM dnc_entry WHERE is_prefix AND ended_at IS NULL AND effective_at >= %(since)s)
-    OR EXISTS (SELECT 1 FROM dnc_import WHERE ended_at IS NULL AND active_at >= %(since)s) AS grew;
+-- forget_changes --
+-- No load takes as long as this.
+DELETE FROM dnc_change
+ WHERE at < clock_timestamp() - interval '7 days' AND id < (SELECT max(id) FROM dnc_change);
+
+-- listed_since --
+SELECT DISTINCT number FROM dnc_change WHERE id > %(version)s AND listed;
+
+-- listed --
+-- Of these numbers, those that a list names now for the campaign.
+SELECT DISTINCT ON (number) number, list FROM dnc_named(%(numbers)s::text[])
+ WHERE channel IN ('all', %(channel)s)
+   AND (scope = 'global' OR (scope = 'account' AND scope_id = %(account_id)s)
+        OR (scope = 'campaign' AND scope_id = %(campaign_id)s));
 
 -- still_out --
 -- Calls to these numbers that may be ringing: a list cannot take them back.

@@ -1,10 +1,11 @@
--- A load: records are COPYed into a table of their own, classified in one statement, and kept for ever.
+-- A load: its records are COPYed, in their final state, into a table of its own. The table becomes the campaign's partition,
+-- or its rows are put into the one that the campaign has. Rows are kept for ever.
 
 -- lock_campaign --
 SELECT pg_advisory_xact_lock(%(space)s, %(campaign_id)s::int);
 
 -- find --
-SELECT id, state, created_at, greatest(0, extract(epoch FROM lease_until - clock_timestamp()))::float AS alive_s FROM load
+SELECT id, state, part, created_at, greatest(0, extract(epoch FROM lease_until - clock_timestamp()))::float AS alive_s FROM load
  WHERE campaign_id = %(campaign_id)s AND identity = %(identity)s;
 
 -- take --
@@ -12,91 +13,137 @@ SELECT id, state, created_at, greatest(0, extract(epoch FROM lease_until - clock
 SELECT id FROM load WHERE id = %(id)s AND state <> 'DONE' FOR UPDATE SKIP LOCKED;
 
 -- begin --
-INSERT INTO load (campaign_id, identity, source, state, owner, lease_until)
-VALUES (%(campaign_id)s, %(identity)s, %(source)s, 'OPEN', %(owner)s, clock_timestamp() + %(lease)s)
+INSERT INTO load (campaign_id, identity, source, state, owner, lease_until, part)
+VALUES (%(campaign_id)s, %(identity)s, %(source)s, 'OPEN', %(owner)s, clock_timestamp() + %(lease)s, nextval('part_number'))
 ON CONFLICT (campaign_id, identity) DO UPDATE
-   SET state = 'OPEN', owner = excluded.owner, lease_until = excluded.lease_until, error = NULL, finished_at = NULL
-RETURNING id, clock_timestamp() AS opened_at;
+   SET state = 'OPEN', owner = excluded.owner, lease_until = excluded.lease_until, error = NULL, finished_at = NULL,
+       rows_read = 0, part = excluded.part
+RETURNING id, part, (SELECT coalesce(max(id), 0) FROM dnc_change) AS lists_version;
 
 -- lock_mine --
 -- Only the loader that holds the load may finish it; the tick leaves a locked one alone.
-SELECT id FROM load WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s FOR UPDATE;
+SELECT id, rows_read FROM load WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s FOR UPDATE;
 
 -- heartbeat --
-UPDATE load SET lease_until = clock_timestamp() + %(lease)s
- WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
+UPDATE load SET lease_until = clock_timestamp() + %(lease)s, rows_read = rows_read + %(n)s
+ WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING clock_timestamp() AS now;
 
--- classify --
--- From {staging} into {target}: the table itself, or a partition that is not attached yet. INVALID before DUP before DNC; the first line of a number wins.
-WITH numbered AS (
-  SELECT s.*, first_value(line) OVER same_number AS first_line
-    FROM {staging} AS s WINDOW same_number AS (PARTITION BY e164, reason IS NULL ORDER BY line)
-), judged AS (
-  SELECT n.*,
-         CASE WHEN n.reason IS NOT NULL THEN NULL
-              WHEN n.first_line < n.line THEN 'LINE ' || n.first_line
-              ELSE (SELECT 'LOAD ' || d.load_id || ' LINE ' || d.line FROM destination AS d
-                     WHERE d.part = %(part)s AND d.campaign_id = %(campaign_id)s AND d.channel = %(channel)s
-                       AND d.e164 = n.e164 AND d.state NOT IN ('DUP', 'INVALID')) END AS dup_of
-    FROM numbered AS n
-), screened AS (
-  SELECT j.*,
-         CASE WHEN j.reason IS NULL AND j.dup_of IS NULL
-              -- as dnc_list_of, which would be started anew for each row
-              THEN (SELECT 'LIST ' || e.list
-                      FROM (SELECT * FROM dnc_active WHERE NOT is_prefix AND number = j.e164
-                            UNION ALL
-                            SELECT * FROM dnc_active
-                             WHERE is_prefix
-                               AND number = ANY (ARRAY(SELECT left(j.e164, n) FROM generate_series(2, length(j.e164)) AS n)))
-                           AS e
-                     WHERE e.channel IN ('all', %(channel)s)
-                       AND (e.scope = 'global' OR (e.scope = 'account' AND e.scope_id = %(account_id)s)
-                            OR (e.scope = 'campaign' AND e.scope_id = %(campaign_id)s))
-                     LIMIT 1) END AS dnc_list
-    FROM judged AS j
-), inserted AS (
-  INSERT INTO {target} (part, id, campaign_id, load_id, line, raw, channel, e164, variables, state, reason, finished_at)
-  SELECT %(part)s, nextval(pg_get_serial_sequence('destination', 'id')), %(campaign_id)s, %(load_id)s, line, raw, %(channel)s, e164, variables,
-         CASE WHEN reason IS NOT NULL THEN 'INVALID' WHEN dup_of IS NOT NULL THEN 'DUP'
-              WHEN dnc_list IS NOT NULL THEN 'DNC' ELSE 'READY' END,
-         coalesce(reason, dup_of, dnc_list),
-         CASE WHEN coalesce(reason, dup_of, dnc_list) IS NOT NULL THEN clock_timestamp() END
-    FROM screened ORDER BY line
+-- create_table --
+-- Filled before it is attached: no index is kept up to date meanwhile, and nobody waits.
+CREATE TABLE {target} (LIKE destination INCLUDING DEFAULTS INCLUDING CONSTRAINTS, CONSTRAINT part_is CHECK (part = {part}))
+  WITH (fillfactor = 80, autovacuum_enabled = off);
+ALTER TABLE {target}
+  ALTER part SET DEFAULT {part}, ALTER campaign_id SET DEFAULT {campaign}, ALTER load_id SET DEFAULT {load},
+  ALTER channel SET DEFAULT {channel}, ALTER id SET DEFAULT nextval('destination_id_seq');
+CREATE UNLOGGED TABLE {repeats} (line bigint NOT NULL, raw text NOT NULL, e164 text NOT NULL, variables jsonb);
+
+-- create_rehearsal --
+CREATE TEMPORARY TABLE {target} (LIKE destination INCLUDING DEFAULTS) ON COMMIT DROP;
+ALTER TABLE {target}
+  ALTER part SET DEFAULT {part}, ALTER campaign_id SET DEFAULT {campaign}, ALTER load_id SET DEFAULT {load},
+  ALTER channel SET DEFAULT {channel}, ALTER id SET DEFAULT 0;
+CREATE TEMPORARY TABLE {repeats} (line bigint NOT NULL, raw text NOT NULL, e164 text NOT NULL, variables jsonb)
+  ON COMMIT DROP;
+-- where its rows go: never among the living ones
+CREATE TEMPORARY TABLE rehearsed (LIKE destination INCLUDING DEFAULTS) ON COMMIT DROP;
+
+-- drop_tables --
+DROP TABLE IF EXISTS destination_{part}, load_repeats_{part};
+
+-- copy --
+COPY {target} (line, raw, e164, variables, state, reason, finished_at) FROM STDIN;
+
+-- copy_repeats --
+COPY {repeats} (line, raw, e164, variables) FROM STDIN;
+
+-- keep_repeats --
+-- A number's first line wins. They are there once, however often this is tried.
+WITH moved AS (
+  DELETE FROM {repeats} RETURNING *
+)
+INSERT INTO {target} (line, raw, e164, variables, state, reason, finished_at)
+SELECT r.line, r.raw, r.e164, r.variables, 'DUP', 'LINE ' || f.line, clock_timestamp()
+  FROM moved AS r JOIN {target} AS f ON f.e164 = r.e164 AND f.state <> 'INVALID'
+ ORDER BY r.line;
+
+-- ended_since --
+-- Numbers that a list gave up, or may have, since the load began; NULL: any number.
+SELECT number FROM dnc_change WHERE id > %(lists_version)s AND NOT listed
+UNION
+SELECT NULL FROM dnc_entry AS e, load AS l WHERE l.id = %(id)s AND e.expires_at BETWEEN l.created_at AND clock_timestamp()
+UNION
+SELECT NULL FROM dnc_import AS i, load AS l WHERE l.id = %(id)s AND i.expires_at BETWEEN l.created_at AND clock_timestamp();
+
+-- judge_listed --
+-- Rows that became DNC by a list which may have ended meanwhile. All of them when `numbers` is NULL.
+WITH asked AS (
+  SELECT line, e164 FROM {target}
+   WHERE state = 'DNC' AND (%(numbers)s::text[] IS NULL OR e164 = ANY (%(numbers)s))
+), listed AS (
+  SELECT DISTINCT ON (number) number, list FROM dnc_named(ARRAY(SELECT e164 FROM asked))
+   WHERE channel IN ('all', %(channel)s)
+     AND (scope = 'global' OR (scope = 'account' AND scope_id = %(account_id)s)
+          OR (scope = 'campaign' AND scope_id = %(campaign_id)s))
+)
+UPDATE {target} AS d
+   SET state = CASE WHEN l.number IS NULL THEN 'READY' ELSE 'DNC' END, reason = 'LIST ' || l.list,
+       finished_at = CASE WHEN l.number IS NOT NULL THEN d.finished_at END
+  FROM asked AS a LEFT JOIN listed AS l ON l.number = a.e164
+ WHERE d.line = a.line AND d.state = 'DNC';
+
+-- has_rows --
+-- The campaign's row is not locked: whoever starts or pauses it holds its account, and must not wait for a load.
+SELECT c.part, c.part > 0 OR EXISTS (SELECT 1 FROM destination_0 AS d WHERE d.campaign_id = c.id) AS has_rows
+  FROM campaign AS c WHERE c.id = %(campaign_id)s;
+
+-- put_into_part --
+-- Rows of {target} into {part_table}, which the campaign has already: what an earlier load brought is DUP, listed or not.
+WITH inserted AS (
+  INSERT INTO {part_table} (part, id, campaign_id, load_id, line, raw, channel, e164, variables, state, reason, due_at, finished_at)
+  SELECT %(part)s, s.id, s.campaign_id, s.load_id, s.line, s.raw, s.channel, s.e164, s.variables,
+         CASE WHEN d.id IS NULL THEN s.state ELSE 'DUP' END,
+         CASE WHEN d.id IS NULL THEN s.reason ELSE 'LOAD ' || d.load_id || ' LINE ' || d.line END, s.due_at,
+         CASE WHEN d.id IS NULL THEN s.finished_at ELSE coalesce(s.finished_at, clock_timestamp()) END
+    FROM {target} AS s
+    LEFT JOIN {earlier} AS d
+      ON d.campaign_id = %(campaign_id)s AND d.channel = s.channel AND d.e164 = s.e164
+         AND d.state NOT IN ('DUP', 'INVALID') AND s.state IN ('READY', 'DNC')
+   ORDER BY s.line
   ON CONFLICT DO NOTHING
   RETURNING state
-), counted AS (
-  INSERT INTO counter_delta (campaign_id, measure, label, n)
-  SELECT %(campaign_id)s, 'row', state, count(*) FROM inserted GROUP BY state
 )
 SELECT state, count(*)::bigint AS n FROM inserted GROUP BY state;
 
--- next_part --
--- A number for the campaign's own partitions, when this is its first load; none when it has rows already. The
--- campaign's row is not locked: whoever starts or pauses it holds its account, and must not wait for a load.
-SELECT nextval('part_number')::int AS part FROM campaign AS c
- WHERE c.id = %(campaign_id)s AND c.part = 0
-   AND NOT EXISTS (SELECT 1 FROM destination AS d WHERE d.part = 0 AND d.campaign_id = c.id);
+-- indexes --
+-- What a partition has to have, as its parent has it: built first, so that attaching builds nothing.
+SELECT i.relname AS name, pg_get_indexdef(x.indexrelid) AS definition, c.contype::text AS constraint_type
+  FROM pg_index AS x JOIN pg_class AS i ON i.oid = x.indexrelid
+  LEFT JOIN pg_constraint AS c ON c.conindid = x.indexrelid AND c.conrelid = x.indrelid
+ WHERE x.indrelid = %(parent)s::regclass
+ ORDER BY i.relname;
 
--- make_part --
--- Filled before it is attached: no index is kept up to date meanwhile, and nobody waits.
-CREATE TABLE {target} (LIKE destination INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = 80);
+-- work_memory --
+SET LOCAL maintenance_work_mem = '256MB';
+
+-- tidy --
+ALTER TABLE {target}
+  ALTER part DROP DEFAULT, ALTER campaign_id DROP DEFAULT, ALTER load_id DROP DEFAULT, ALTER channel DROP DEFAULT,
+  ALTER id DROP DEFAULT, RESET (autovacuum_enabled);
 
 -- make_attempts --
-CREATE TABLE {target} (LIKE attempt INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+CREATE TABLE {attempts} (LIKE attempt INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
 
--- bound_part --
--- With this known to hold, attaching scans nothing.
-ALTER TABLE {target} ADD CONSTRAINT part_is CHECK (part = {part});
-
--- attach_part --
+-- attach --
+-- The CHECK says what ATTACH would look for in every row.
 ALTER TABLE destination ATTACH PARTITION {target} FOR VALUES IN ({part});
+ALTER TABLE {target} DROP CONSTRAINT part_is;
+ALTER TABLE attempt ATTACH PARTITION {attempts} FOR VALUES IN ({part});
 
--- attach_attempts --
-ALTER TABLE attempt ATTACH PARTITION {target} FOR VALUES IN ({part});
-
--- analyze_part --
+-- analyze --
 ANALYZE {target};
+
+-- states --
+SELECT state, count(*)::bigint AS n FROM {target} GROUP BY state;
 
 -- move_to_part --
 UPDATE campaign SET part = %(part)s WHERE id = %(campaign_id)s;
@@ -104,33 +151,17 @@ UPDATE campaign SET part = %(part)s WHERE id = %(campaign_id)s;
 -- part_of --
 SELECT part FROM campaign WHERE id = %(campaign_id)s;
 
--- staged --
-SELECT count(*)::bigint AS n FROM {staging};
-
--- drop_staging --
-DROP TABLE IF EXISTS {staging};
-
--- create_rehearsal --
-CREATE TEMPORARY TABLE {staging} (line bigint NOT NULL, raw text NOT NULL, e164 text, reason text, variables jsonb)
-  ON COMMIT DROP;
-
--- create_rehearsed --
--- Where a rehearsal's rows go: never among the living ones.
-CREATE TEMPORARY TABLE {target} (LIKE destination INCLUDING DEFAULTS) ON COMMIT DROP;
-
--- create_staging --
-CREATE UNLOGGED TABLE {staging} (line bigint NOT NULL, raw text NOT NULL, e164 text, reason text, variables jsonb);
-
--- copy_staging --
-COPY {staging} (line, raw, e164, reason, variables) FROM STDIN;
+-- count_rows --
+INSERT INTO counter_delta (campaign_id, measure, label, n)
+SELECT %(campaign_id)s, 'row', state, n FROM unnest(%(states)s::text[], %(counts)s::bigint[]) AS x (state, n);
 
 -- finish --
-UPDATE load SET state = 'DONE', rows_read = %(rows_read)s, lease_until = NULL, finished_at = clock_timestamp()
+UPDATE load SET state = 'DONE', rows_read = %(rows_read)s, lease_until = NULL, finished_at = clock_timestamp(), part = NULL
  WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
 
 -- fail --
 UPDATE load SET state = 'FAILED', error = %(error)s, lease_until = NULL, finished_at = clock_timestamp()
- WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
+ WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING part;
 
 -- dead --
 -- Loads whose loader has died.
@@ -141,7 +172,7 @@ SELECT id FROM load WHERE state = 'OPEN' AND lease_until < clock_timestamp() LIM
 UPDATE load SET state = 'FAILED', error = 'the loader stopped before the end; load the file again', lease_until = NULL,
                 finished_at = clock_timestamp()
  WHERE id IN (SELECT id FROM load WHERE state = 'OPEN' AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)
-RETURNING id, campaign_id;
+RETURNING campaign_id, part;
 
 -- note_failed --
 -- A load that could not even begin; whoever asked for it has gone away, and looks at the campaign's loads.
@@ -160,7 +191,7 @@ SELECT id, state, owner, created_at FROM load WHERE id = %(id)s AND campaign_id 
 
 -- report --
 -- What the load made of its records; what happened to them since does not count.
-SELECT CASE WHEN moved_by = 'loader' THEN state ELSE 'READY' END AS state, count(*)::bigint AS n FROM {target}
+SELECT CASE WHEN moved_by = 'loader' THEN state ELSE 'READY' END AS state, count(*)::bigint AS n FROM destination
  WHERE part = %(part)s AND campaign_id = %(campaign_id)s AND load_id = %(load_id)s GROUP BY 1;
 
 -- rejects --

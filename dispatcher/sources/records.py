@@ -16,6 +16,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Protocol, TextIO
 
+import orjson
+
 from dispatcher.domain.errors import SourceError
 from dispatcher.domain.loading import Format, Source
 from dispatcher.domain.screening import Record, find_number_column, looks_like_number
@@ -24,6 +26,7 @@ _CHUNK = 1 << 20
 _LONGEST_FIELD = 4096
 _LONGEST_LINE = 1 << 20
 STDIN = Path("-")
+_KEY = re.compile(r'"\s*:')
 _DIGITS = re.compile(r"[^A-Za-z]*([0-9][^A-Za-z]*){2,}")
 _AREA_CODE = re.compile(r"[2-9][0-9]{2}")
 _LOCAL = re.compile(r"[2-9][0-9]{6}")
@@ -83,13 +86,14 @@ def open_records(path: Path, format_: Format | None = None) -> Iterator[Source]:
     Raises SourceError that names the line and, for a wrong encoding, the byte.
     """
     with _lines(path) as (first, lines, position):
-        if (format_ or _guess_format(path, first)) is Format.JSONL:
+        format_ = format_ or _guess_format(path, first)
+        if format_ is Format.JSONL:
             columns, records = _json_lines(lines, path)
         else:
             reader = _csv_reader(first, lines)
             columns = _header(reader, path)
             records = _records(reader, columns, path)
-        yield Source(path.name, columns, records, position)
+        yield Source(path.name, format_, columns, records, position)
 
 
 @contextmanager
@@ -179,6 +183,28 @@ def _json_lines(lines: Iterator[str], path: Path) -> tuple[list[str], Iterator[R
 
 
 def _json_record(text: str, line: int, path: Path) -> Record:
+    fields = _everyday_fields(text)
+    return Record(line, fields) if fields is not None else _strict_record(text, line, path)
+
+
+def _everyday_fields(text: str) -> dict[str, str] | None:
+    """The fields of an object of texts and whole numbers; None for whatever has to be looked at more closely."""
+    try:
+        document = None if "\\u0000" in text else orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    # as many colons after a quote as keys: none is there twice
+    if type(document) is not dict or len(_KEY.findall(text)) != len(document):
+        return None
+    for name, value in document.items():
+        if type(value) is int and value > 0:
+            document[name] = str(value)
+        elif type(value) is not str:
+            return None
+    return document
+
+
+def _strict_record(text: str, line: int, path: Path) -> Record:
     problems: list[str] = []
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -232,20 +258,31 @@ def _numbers(reader: Reader, path: Path) -> Iterator[tuple[int, str]]:
 
 def _checked(file: TextIO, path: Path) -> Iterator[str]:
     """Lines of text; refuses what is no text, with the place of the first wrong byte."""
-    number = 0
+    number, rest = 0, ""
     try:
-        while line := file.readline(_LONGEST_LINE):
-            number += 1
-            if "\x00" in line:
-                raise SourceError(f"{path} line {number} holds a NUL byte: this is no text file")
-            if len(line) == _LONGEST_LINE:
-                raise SourceError(f"{path} line {number} is longer than {_LONGEST_LINE} characters")
-            yield line
+        while chunk := file.read(_CHUNK):
+            lines = io.StringIO(rest + chunk, newline="").readlines()
+            if "\x00" in chunk or max(map(len, lines)) >= _LONGEST_LINE:
+                raise _no_text(lines, number, path)
+            rest = lines.pop()  # it may go on
+            number += len(lines)
+            yield from lines
+        if rest:
+            yield rest
     except UnicodeDecodeError:
         number, byte = _first_wrong_byte(path)
         raise SourceError(
             f"{path} line {number} is not UTF-8 (byte {byte} of the file); save it as UTF-8 and load it again"
         ) from None
+
+
+def _no_text(lines: list[str], before: int, path: Path) -> SourceError:
+    for number, line in enumerate(lines, before + 1):
+        if "\x00" in line:
+            return SourceError(f"{path} line {number} holds a NUL byte: this is no text file")
+        if len(line) >= _LONGEST_LINE:
+            break
+    return SourceError(f"{path} line {number} is longer than {_LONGEST_LINE} characters")
 
 
 def _first_wrong_byte(path: Path) -> tuple[int, int]:
@@ -266,10 +303,3 @@ def _first_wrong_byte(path: Path) -> tuple[int, int]:
 
 def _unreadable(path: Path, error: OSError) -> SourceError:
     return SourceError(f"{path} cannot be read: {error.strerror or error}")
-
-
-class Files:
-    """The Sources port: files on this machine."""
-
-    open = staticmethod(open_records)
-    digest = staticmethod(content_digest)

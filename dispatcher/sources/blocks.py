@@ -1,0 +1,111 @@
+"""Blocks of screened records. A large file is read and screened by a process of its own, beside the one that loads."""
+
+import asyncio
+import marshal
+import pickle
+import struct
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from dispatcher.domain.campaign import Policy
+from dispatcher.domain.errors import ServerError, SourceError
+from dispatcher.domain.loading import Block, Format, Source
+from dispatcher.domain.screening import Screen, Screened, make_screen
+from dispatcher.sources.records import open_records
+
+ROWS = 10_000
+"""Of a block."""
+LARGE = 4 << 20
+"""Bytes of a file from which on a process of its own is worth its start."""
+_AHEAD = 4 << 20
+_HEAD = struct.Struct("!Q?Q")
+"""Length of what follows, is it a block (else what is wrong with the file), bytes of the file read so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a reading process is told."""
+
+    path: Path
+    format_: Format
+    screen: Screen
+
+
+@asynccontextmanager
+async def open_blocks(path: Path, format_: Format | None, policy: Policy) -> AsyncIterator[AsyncIterator[Block]]:
+    """The records of a file, screened, in its order. Raises SourceError, also while they are read."""
+    with open_records(path, format_) as source:
+        screen = make_screen(source.columns, policy)
+        if not _is_large(path):
+            yield _read(source, screen)
+            return
+    async with _process(Job(path, source.format_, screen)) as blocks:
+        yield blocks
+
+
+def _is_large(path: Path) -> bool:
+    return path.stat().st_size >= LARGE
+
+
+async def _read(source: Source, screen: Screen) -> AsyncIterator[Block]:
+    while rows := list(map(screen, islice(source.records, ROWS))):
+        yield Block(rows, source.position())
+
+
+@asynccontextmanager
+async def _process(job: Job) -> AsyncIterator[AsyncIterator[Block]]:
+    # of a session of its own: Ctrl-C is for the loader, which ends the reader
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dispatcher.sources.reader"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_AHEAD,
+        start_new_session=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        process.stdin.write(pickle.dumps(job))
+        process.stdin.close()
+        yield _received(process.stdout, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def _received(stream: asyncio.StreamReader, process: asyncio.subprocess.Process) -> AsyncIterator[Block]:
+    while True:
+        try:
+            length, is_block, position = _HEAD.unpack(await stream.readexactly(_HEAD.size))
+            body = await stream.readexactly(length)
+        except asyncio.IncompleteReadError:
+            code = await process.wait()
+            raise ServerError(f"the process that reads the file ended (exit {code}); load the file again") from None
+        if not is_block:
+            raise SourceError(body.decode())
+        if not length:
+            return
+        yield Block(list(map(Screened._make, marshal.loads(body))), position)
+
+
+def send_blocks(job: Job, out: BinaryIO) -> None:
+    """What the reading process does: write the file's blocks, an empty one at their end, or what is wrong with it."""
+
+    def send(body: bytes, *, is_block: bool, position: int = 0) -> None:
+        out.write(_HEAD.pack(len(body), is_block, position) + body)
+        out.flush()
+
+    try:
+        with open_records(job.path, job.format_) as source:
+            screened = map(tuple, map(job.screen, source.records))
+            while rows := list(islice(screened, ROWS)):
+                send(marshal.dumps(rows), is_block=True, position=source.position())
+        send(b"", is_block=True)
+    except SourceError as error:
+        send(str(error).encode(), is_block=False)
