@@ -14,7 +14,7 @@ from bench import measure
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, open_services
 from dispatcher.domain.account import NewAccount
-from dispatcher.domain.campaign import Campaign, read_policy
+from dispatcher.domain.campaign import read_policy
 from dispatcher.flow import control
 from dispatcher.flow.load import load_file
 from dispatcher.store.queries import statement

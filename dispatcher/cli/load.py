@@ -102,7 +102,7 @@ def _progress(file: Path) -> Iterator[flow.Progress]:
         disable=not err.is_terminal,
     )
     with bar:
-        task = bar.add_task("loading", total=file.stat().st_size, rows=0)
+        task = bar.add_task("loading", total=file.stat().st_size if file.is_file() else None, rows=0)
         yield lambda rows, position: bar.update(task, completed=position, rows=rows)
 
 

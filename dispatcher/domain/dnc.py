@@ -4,9 +4,13 @@ A listed number is E.164 with '+', or a prefix of it with '*': '+1900*' lists ev
 """
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import groupby
+
+from pyroaring import BitMap64
 
 from dispatcher.domain.phone import DECIMAL, NotAPhone, Phone, normalise
 from dispatcher.domain.states import State
@@ -101,6 +105,67 @@ class DncList(DncPlace):
     """The newest one."""
     effective_at: datetime
     """When its newest entry came into force."""
+
+
+PAGE = 8192
+"""Numbers of a page."""
+GROUP = 16
+"""Numbers that share a bit of the filter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which of PAGE places are taken, in ascending order."""
+
+    number: int
+    places: Sequence[int]
+
+
+@dataclass(slots=True)
+class Listed:
+    """The numbers of an import: a bitmap of some bytes for each (roaringbitmap.org), and the prefixes."""
+
+    prefixes: set[str] = field(default_factory=set)
+    """Without their '*'."""
+    _numbers: BitMap64 = field(default_factory=BitMap64)
+
+    @classmethod
+    def of(cls, numbers: Iterable[str]) -> "Listed":
+        """Of numbers and prefixes as `read_listed` gives them."""
+        made = cls()
+        made.update(numbers)
+        return made
+
+    def update(self, numbers: Iterable[str]) -> None:
+        """Add numbers and prefixes."""
+        plain = []
+        for text in numbers:
+            if text[-1] == "*":
+                self.prefixes.add(text[:-1])
+            else:
+                plain.append(int(text))
+        self._numbers.update(plain)
+
+    def __len__(self) -> int:
+        return len(self._numbers) + len(self.prefixes)
+
+    def numbers(self) -> Iterator[str]:
+        """As they were added, in ascending order."""
+        return (f"+{n}" for n in self._numbers)
+
+    def pages(self) -> Iterator[Page]:
+        """The numbers, in ascending pages; number = page * PAGE + place."""
+        return _paged(self._numbers)
+
+    def filter_pages(self) -> Iterator[Page]:
+        """The groups in which there is a number, in pages of PAGE groups."""
+        return _paged(number for number, _ in groupby(n // GROUP for n in self._numbers))
+
+
+def _paged(numbers: Iterable[int]) -> Iterator[Page]:
+    for page, members in groupby(numbers, lambda n: n // PAGE):
+        first = page * PAGE
+        yield Page(page, [n - first for n in members])
 
 
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,13}\*")

@@ -55,7 +55,9 @@ class Screen:
         columns = self.columns
         raw = fields.get(columns.number, "")
         values = {name: fields.get(column, "") for name, column in columns.variables.items()}
-        kept = {name: fields.get(column, "") for name, column in columns.kept.items()} | values
+        kept = values
+        if columns.kept:
+            kept = {name: fields.get(column, "") for name, column in columns.kept.items()} | values
         text = orjson.dumps(kept).decode() if kept else None
         if problem:
             return Screened(line, raw, None, problem, text)

@@ -9,12 +9,12 @@ from itertools import islice
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, DncReport, Scope, Waiting, read_listed
+from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, DncReport, Listed, Scope, Waiting, read_listed
 from dispatcher.domain.errors import NotFound, ServerError, SourceError, UsageError
 from dispatcher.domain.phone import SUPPORTED_REGIONS, NotAPhone
 from dispatcher.ports import Services
 
-CHUNK = 20_000
+CHUNK = 100_000
 LEASE = timedelta(seconds=60)
 _PAGE = 5000
 
@@ -56,7 +56,7 @@ async def import_list(
     if ticket.is_active:
         return None
     try:
-        bad = taken = 0
+        bad, listed = 0, Listed()
         rest = iter(lines)
         while chunk := list(islice(rest, CHUNK)):
             numbers = []
@@ -67,16 +67,17 @@ async def import_list(
                     unreadable(line, number.reason)
                 else:
                     numbers.append(number)
-            await services.store.dnc_stage(ticket, numbers, lease=LEASE)
-            taken += len(numbers)
-            progress(taken)
+            listed.update(numbers)
+            await services.store.dnc_keep_import(ticket, lease=LEASE)
+            progress(len(listed))
         if bad and not skip:
             raise SourceError(
                 f"{bad} line{'s hold' if bad > 1 else ' holds'} no number that can be read; nothing was imported. Mend "
                 f"{'them' if bad > 1 else 'it'}, or import the rest with --skip-unreadable"
             )
-        if not taken and not may_be_empty:
+        if not listed and not may_be_empty:
             raise SourceError("the file holds no number; nothing was imported")
+        await services.store.dnc_stage(ticket, listed, lease=LEASE)
         active = await services.store.dnc_activate(ticket)
     except BaseException:
         with suppress(ServerError):  # then its lease ends

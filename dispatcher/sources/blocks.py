@@ -1,16 +1,18 @@
 """Blocks of screened records. A large file is read and screened by a process of its own, beside the one that loads."""
 
 import asyncio
+import gc
 import marshal
 import pickle
 import struct
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from dispatcher.domain.campaign import Policy
 from dispatcher.domain.errors import ServerError, SourceError
@@ -25,6 +27,10 @@ LARGE = 4 << 20
 _AHEAD = 4 << 20
 _HEAD = struct.Struct("!Q?Q")
 """Length of what follows, is it a block (else what is wrong with the file), bytes of the file read so far."""
+
+
+_as_screened: Callable[[tuple[Any, ...]], Screened] = partial(tuple.__new__, Screened)
+"""As Screened._make, four times faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +78,22 @@ async def _process(job: Job) -> AsyncIterator[AsyncIterator[Block]]:
     try:
         process.stdin.write(pickle.dumps(job))
         process.stdin.close()
-        yield _received(process.stdout, process)
+        yield _ahead(_received(process.stdout, process))
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def _ahead(blocks: AsyncIterator[Block]) -> AsyncIterator[Block]:
+    """The same; the next block is taken while the caller is busy with one."""
+    coming = asyncio.ensure_future(anext(blocks, None))
+    try:
+        while block := await coming:
+            coming = asyncio.ensure_future(anext(blocks, None))
+            yield block
+    finally:
+        coming.cancel()
 
 
 async def _received(stream: asyncio.StreamReader, process: asyncio.subprocess.Process) -> AsyncIterator[Block]:
@@ -91,7 +108,16 @@ async def _received(stream: asyncio.StreamReader, process: asyncio.subprocess.Pr
             raise SourceError(body.decode())
         if not length:
             return
-        yield Block(list(map(Screened._make, marshal.loads(body))), position)
+        yield Block(_unpack(body), position)
+
+
+def _unpack(body: bytes) -> list[Screened]:
+    # so many new tuples make the collector look for cycles again and again, a quarter of a load's time
+    gc.disable()
+    try:
+        return list(map(_as_screened, marshal.loads(body)))
+    finally:
+        gc.enable()
 
 
 def send_blocks(job: Job, out: BinaryIO) -> None:

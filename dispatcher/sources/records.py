@@ -69,14 +69,18 @@ def content_digest(path: Path) -> str:
     """SHA-256 of the file's bytes, as hex. Raises SourceError."""
     digest = hashlib.sha256()
     try:
-        if not S_ISREG(path.stat().st_mode) and not path.is_dir():
-            raise SourceError(f"{path} is no file but a pipe or device; it is read twice, so write it to a file first")
+        _require_file(path)
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:
         raise _unreadable(path, error) from error
     return digest.hexdigest()
+
+
+def _require_file(path: Path) -> None:
+    if not S_ISREG(path.stat().st_mode) and not path.is_dir():
+        raise SourceError(f"{path} is a pipe or device; it is read twice, so write it to a file first")
 
 
 @contextmanager
@@ -111,6 +115,7 @@ def open_numbers(path: Path) -> Iterator[Iterator[tuple[int, str]]]:
 def _lines(path: Path) -> Iterator[tuple[str, Iterator[str], Callable[[], int]]]:
     """The first line, all lines (the first one too), and how many bytes were read."""
     try:
+        _require_file(path)
         with path.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
             lines = _checked(file, path)
             skipped: list[str] = []
@@ -169,9 +174,11 @@ def _header(reader: Reader, path: Path) -> list[str]:
 
 
 def _records(reader: Reader, columns: list[str], path: Path) -> Iterator[Record]:
+    width = len(columns)
     for line, row in _rows(reader, path):
-        fields = dict(zip(columns, row + [""] * (len(columns) - len(row)), strict=False))
-        yield Record(line, fields, "TOO_MANY_FIELDS" if len(row) > len(columns) else None)
+        if len(row) < width:
+            row += [""] * (width - len(row))
+        yield Record(line, dict(zip(columns, row, strict=False)), "TOO_MANY_FIELDS" if len(row) > width else None)
 
 
 def _json_lines(lines: Iterator[str], path: Path) -> tuple[list[str], Iterator[Record]]:

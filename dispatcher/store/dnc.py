@@ -1,13 +1,15 @@
 """Do-not-call lists: an addition is in force at the next permit, and says whom it came too late for."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from psycopg import sql
 
 from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.dnc import (
+    PAGE,
     DncAdd,
     DncEntry,
     DncImport,
@@ -15,6 +17,8 @@ from dispatcher.domain.dnc import (
     DncPlace,
     DncReport,
     ImportTicket,
+    Listed,
+    Page,
     Scope,
     Waiting,
 )
@@ -25,6 +29,9 @@ from dispatcher.store.permitting import DNC_LOCK
 from dispatcher.store.queries import statement
 
 _PARTS_AT_ONCE = 100
+_PAGES_AT_ONCE = 2000
+_FEW = 256
+"""Places of a page that take less room than a bit for each."""
 _ANY: dict[str, Any] = {"numbers": None, "prefixes": None}
 _ANY_CHANGED: list[Step] = [("dnc.changed", {**_ANY, "listed": True}), ("dnc.changed", {**_ANY, "listed": False})]
 """An import came into force, and others may have ended with it."""
@@ -108,7 +115,8 @@ class Dnc:
 
         async def work(tx: Transaction) -> ImportTicket:
             await tx.fetch("dnc.end_imports")
-            await tx.fetch("dnc.forget_unused")
+            for housekeeping in ("dnc.forget_unused", "dnc.forget_unused_prefixes", "dnc.retire"):
+                await tx.fetch(housekeeping)
             known = await tx.fetch_one("dnc.find_import", **_place(new), identity=new.identity)
             if known and known["is_alive"]:
                 raise NotAllowed(f"this file is being imported into '{new.list}' right now; wait for it")
@@ -139,18 +147,28 @@ class Dnc:
             await self.db.message(steps)
         return ticket
 
-    async def dnc_stage(self, ticket: ImportTicket, numbers: Sequence[str], *, lease: timedelta) -> None:
-        """COPY a chunk that is not in force yet, and stay alive. Raises NotAllowed when the import was ended."""
+    async def dnc_keep_import(self, ticket: ImportTicket, *, lease: timedelta) -> None:
+        """Say that the importer is alive. Raises NotAllowed when the import was ended."""
         async with self.db.transaction(long=True) as tx:
-            alive = await tx.fetch_one(
-                "dnc.heartbeat_import", id=ticket.import_id, owner=ticket.owner, lease=lease, n=len(numbers)
-            )
-            if alive is None:
-                raise NotAllowed("the import took too long and was ended; import the file again")
-            cursor = tx.connection.cursor()
-            async with cursor.copy(sql.SQL(statement("dnc.copy_import"))) as copy:
-                for number in numbers:
-                    await copy.write_row((ticket.import_id, number.rstrip("*"), number.endswith("*")))
+            await _keep_alive(tx, ticket, lease)
+
+    async def dnc_stage(self, ticket: ImportTicket, listed: Listed, *, lease: timedelta) -> None:
+        """COPY all numbers of an import, which is not in force yet. Raises NotAllowed when the import was ended."""
+        async with self.db.transaction(long=True) as tx:
+            await _keep_alive(tx, ticket, lease, len(listed))
+            await tx.fetch("dnc.add_prefixes", id=ticket.import_id, numbers=sorted(listed.prefixes))
+        for pages in _batches(listed.pages()):
+            async with self.db.transaction(long=True) as tx:
+                await _keep_alive(tx, ticket, lease)
+                async with tx.connection.cursor().copy(sql.SQL(statement("dnc.copy_pages"))) as copy:
+                    await copy.write("".join(_page_line(ticket.import_id, page) for page in pages))
+        # before it comes into force: a permit looks closer only where the filter tells it to
+        for pages in _batches(listed.filter_pages()):
+            async with self.db.transaction(long=True) as tx:
+                await _keep_alive(tx, ticket, lease)
+                bits = [_bits(page) for page in pages]
+                await tx.fetch("dnc.widen_filter", pages=[page.number for page in pages], bits=bits)
+        await self.db.fetch_long("dnc.analyze_pages")
 
     async def dnc_activate(self, ticket: ImportTicket) -> int:
         """Bring a whole import into force, and end those it replaces; how many numbers. Raises NotAllowed."""
@@ -195,6 +213,32 @@ class Dnc:
         return None, 0
 
 
+async def _keep_alive(tx: Transaction, ticket: ImportTicket, lease: timedelta, more: int = 0) -> None:
+    alive = await tx.fetch_one("dnc.heartbeat_import", id=ticket.import_id, owner=ticket.owner, lease=lease, n=more)
+    if alive is None:
+        raise NotAllowed("the import took too long and was ended; import the file again")
+
+
+def _batches(pages: Iterable[Page]) -> Iterator[list[Page]]:
+    rest = iter(pages)
+    while batch := list(islice(rest, _PAGES_AT_ONCE)):
+        yield batch
+
+
+def _page_line(import_id: int, page: Page) -> str:
+    if len(page.places) > _FEW:
+        return f"{import_id}\t{page.number}\t\\N\t{_bits(page)}\n"
+    return f"{import_id}\t{page.number}\t{{{','.join(map(str, page.places))}}}\t\\N\n"
+
+
+def _bits(page: Page) -> str:
+    """A bit string, in the digits that PostgreSQL reads: the first place is the first bit."""
+    bits = bytearray(PAGE // 8)
+    for place in page.places:
+        bits[place >> 3] |= 0x80 >> (place & 7)
+    return f"x{bits.hex()}"
+
+
 def _place(place: DncPlace) -> dict[str, Any]:
     return {"list": place.list, "scope": place.scope, "scope_id": place.scope_id, "channel": place.channel}
 
@@ -204,5 +248,5 @@ def _named(numbers: Sequence[str]) -> dict[str, Any]:
 
 
 def entry_of(row: Row) -> DncEntry:
-    """A row of `dnc_active` as our record."""
+    """An entry as our record."""
     return DncEntry(**{**row, "scope": Scope(row["scope"])})

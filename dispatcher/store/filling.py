@@ -14,7 +14,7 @@ from dispatcher.domain.errors import ServerError
 from dispatcher.domain.loading import LoadTicket, Told
 from dispatcher.domain.screening import Screened
 from dispatcher.domain.states import State
-from dispatcher.store.database import Database, Row, Transaction, array
+from dispatcher.store.database import Database, Row, Transaction
 from dispatcher.store.queries import statement
 
 _ATTACH_TRIES = 5
@@ -82,9 +82,9 @@ async def copy(tx: Transaction, filling: Filling, told: Told, now: str) -> None:
 
 async def _listed(tx: Transaction, filling: Filling, rows: Sequence[Screened]) -> Mapping[str, str]:
     """By number: a list that names it now."""
-    numbers = array(sorted(row.e164 for row in rows if row.e164 and row.reason is None))
-    found = await tx.fetch("dnc.listed", numbers=numbers, **filling.place)
-    return {row["number"]: row["list"] for row in found}
+    numbers = ",".join([row.e164 for row in rows if row.e164 and row.reason is None])
+    lists = await tx.fetch("dnc.listed", numbers=f"{{{numbers}}}", **filling.place)
+    return {number: row["list"] for row in lists for number in row["numbers"]}
 
 
 def _lines(rows: Sequence[Screened], listed: Mapping[str, str], now: str) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _kept(row: Screened) -> str:
 
 
 async def make_indexes(db: Database, tx: Transaction, filling: Filling) -> None:
-    """Build what every partition has, half of it beside `tx`: nobody else knows the table yet. Then look at its rows."""
+    """Build what every partition has, half of it beside `tx`: nobody else knows the table yet. Then ANALYZE."""
     wanted = await tx.fetch("loads.indexes", parent="destination")
     beside = asyncio.create_task(_make_beside(db, filling, wanted[1::2]))
     try:
@@ -133,10 +133,8 @@ async def _make(tx: Transaction, filling: Filling, wanted: Sequence[Row]) -> Non
 
 
 def _index_of(filling: Filling, index: Row) -> sql.SQL:
-    definition = re.sub(
-        r"INDEX \S+ ON ONLY \S+ ", f"INDEX IF NOT EXISTS {_index_name(filling, index)} ON {filling.target} ", index["definition"]
-    )
-    return sql.SQL(definition)
+    made = f"INDEX IF NOT EXISTS {_index_name(filling, index)} ON {filling.target} "
+    return sql.SQL(re.sub(r"INDEX \S+ ON ONLY \S+ ", made, index["definition"]))
 
 
 def _constraint_of(filling: Filling, index: Row) -> sql.SQL:

@@ -194,60 +194,6 @@ attempt = Table(
     postgresql_partition_by="LIST (part)",
 )
 
-dnc_entry = Table(
-    "dnc_entry",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("scope", Text, nullable=False),
-    Column("scope_id", BigInteger),
-    Column("channel", Text, nullable=False),
-    Column("number", Text, nullable=False),
-    Column("is_prefix", Boolean, nullable=False),
-    Column("list", Text, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("effective_at", INSTANT, nullable=False),
-    Column("expires_at", INSTANT),
-    Column("ended_at", INSTANT),
-)
-
-dnc_import = Table(
-    "dnc_import",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("scope", Text, nullable=False),
-    Column("scope_id", BigInteger),
-    Column("channel", Text, nullable=False),
-    Column("list", Text, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("identity", Text, nullable=False),
-    Column("owner", Text, nullable=False),
-    Column("lease_until", INSTANT),
-    Column("replaces", Boolean, nullable=False),
-    Column("numbers", BigInteger, nullable=False),
-    Column("created_at", INSTANT, nullable=False),
-    Column("active_at", INSTANT),
-    Column("expires_at", INSTANT),
-    Column("ended_at", INSTANT),
-)
-
-dnc_imported = Table(
-    "dnc_imported",
-    metadata,
-    Column("import_id", BigInteger, nullable=False),
-    Column("number", Text, nullable=False),
-    Column("is_prefix", Boolean, nullable=False),
-    Column("ended_at", INSTANT),
-)
-
-dnc_change = Table(
-    "dnc_change",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("number", Text),
-    Column("listed", Boolean, nullable=False),
-    Column("at", INSTANT, nullable=False),
-)
-
 postback = Table(
     "postback",
     metadata,

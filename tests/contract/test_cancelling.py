@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, Scope
+from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, Listed, Scope
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import News, Outcome, Result, Source
 from dispatcher.domain.states import State
@@ -151,6 +151,6 @@ async def test_an_import_asks_for_whom_it_names(store: Store) -> None:
     for i, named in enumerate((number(2), number(3) + "*")):
         new = DncImport(list="l", source="s", identity=str(i), scope=Scope.ACCOUNT, scope_id=account.id)
         ticket = await store.dnc_begin_import(new, owner="o", lease=timedelta(minutes=1))
-        await store.dnc_stage(ticket, [named], lease=timedelta(minutes=1))
+        await store.dnc_stage(ticket, Listed.of([named]), lease=timedelta(minutes=1))
         await store.dnc_activate(ticket)
         assert await store.take_cancels(account.id, 10) == [f"r{i + 1}"]

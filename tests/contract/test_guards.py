@@ -12,8 +12,8 @@ from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
 from dispatcher.domain.states import FINAL, LEGAL_MOVES, Actor, State
 from dispatcher.store import PostgresStore
+from dispatcher.store.dnc_tables import metadata
 from dispatcher.store.migrate import migrate, newest_revision
-from dispatcher.store.tables import metadata
 from tests.factories import dial, hear, make_campaign, news, number
 
 

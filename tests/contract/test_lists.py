@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, ImportTicket, Scope
+from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, ImportTicket, Listed, Scope
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
@@ -35,7 +35,7 @@ async def begin(store: Store, identity: str = "1", **values: Any) -> ImportTicke
 
 async def imported(store: Store, numbers: Sequence[str], identity: str = "1", **values: Any) -> int:
     ticket = await begin(store, identity, **values)
-    await store.dnc_stage(ticket, numbers, lease=LEASE)
+    await store.dnc_stage(ticket, Listed.of(numbers), lease=LEASE)
     return await store.dnc_activate(ticket)
 
 
@@ -58,7 +58,7 @@ class TestTheSameFileAgain:
         assert await listed(store, number(1), number(2)) == [False, True]
         ticket = await begin(store)
         assert not ticket.is_active
-        await store.dnc_stage(ticket, [number(1), number(2)], lease=LEASE)
+        await store.dnc_stage(ticket, Listed.of([number(1), number(2)]), lease=LEASE)
         assert await listed(store, number(1), number(2)) == [False, True]
         await store.dnc_activate(ticket)
         assert await listed(store, number(1), number(2)) == [True, True]
@@ -138,7 +138,7 @@ class TestImports:
     async def test_nothing_is_in_force_before_all_of_it(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1), number(2)])
         ticket = await begin(store)
-        await store.dnc_stage(ticket, [number(1), "+1900*"], lease=LEASE)
+        await store.dnc_stage(ticket, Listed.of([number(1), "+1900*"]), lease=LEASE)
         assert await store.dnc_check(number(1)) == []
         assert await store.dnc_activate(ticket) == 2
         assert [(e.list, e.number) for e in await store.dnc_check("+19005550101")] == [("l", "+1900*")]
@@ -172,7 +172,7 @@ class TestImports:
 
     async def test_an_import_that_failed_leaves_nothing(self, store: Store) -> None:
         ticket = await begin(store)
-        await store.dnc_stage(ticket, [number(1)], lease=LEASE)
+        await store.dnc_stage(ticket, Listed.of([number(1)]), lease=LEASE)
         await store.dnc_fail_import(ticket)
         assert await imported(store, [number(2)]) == 1
         assert await store.dnc_check(number(1)) == []
@@ -187,17 +187,17 @@ class TestImports:
 async def test_an_import_whose_owner_died_is_begun_again(postgres: PostgresStore) -> None:
     new = DncImport(list="l", source="s", identity="1")
     dead = await postgres.dnc_begin_import(new, owner="dead", lease=LEASE)
-    await postgres.dnc_stage(dead, [number(1)], lease=OVER)
+    await postgres.dnc_stage(dead, Listed.of([number(1)]), lease=OVER)
     alive = await postgres.dnc_begin_import(new, owner="o", lease=LEASE)
     with pytest.raises(NotAllowed):
-        await postgres.dnc_stage(dead, [number(1)], lease=LEASE)
+        await postgres.dnc_stage(dead, Listed.of([number(1)]), lease=LEASE)
     with pytest.raises(NotAllowed):
         await postgres.dnc_activate(dead)
-    await postgres.dnc_stage(alive, [number(2)], lease=LEASE)
+    await postgres.dnc_stage(alive, Listed.of([number(2)]), lease=LEASE)
     assert await postgres.dnc_activate(alive) == 1
     async with postgres.db.transaction() as tx:
-        cursor = await tx.connection.execute("SELECT number FROM dnc_imported")
-        assert [row["number"] for row in await cursor.fetchall()] == [number(2)]
+        cursor = await tx.connection.execute("SELECT * FROM dnc_page")
+        assert [len(row["offsets"]) for row in await cursor.fetchall()] == [1]
 
 
 async def test_an_import_ends_when_it_expires(postgres: PostgresStore) -> None:
@@ -209,7 +209,7 @@ async def test_an_import_ends_when_it_expires(postgres: PostgresStore) -> None:
 
 async def test_what_was_in_force_is_never_deleted(postgres: PostgresStore) -> None:
     await imported(postgres, [number(1)])
-    for table in ("dnc_imported", "dnc_import"):
+    for table in ("dnc_page", "dnc_import"):
         with pytest.raises(Exception, match="refused"):
             async with postgres.db.transaction() as tx:
                 await tx.connection.execute(f"DELETE FROM {table}".encode())

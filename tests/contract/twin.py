@@ -11,6 +11,7 @@ from psycopg import AsyncClientCursor
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Shift, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.dnc import GROUP, PAGE
 from dispatcher.domain.permitting import REACHED_EARLIER, Candidate, Gate, Hold, Terms
 from dispatcher.domain.results import Result
 from dispatcher.domain.settling import MAX_PERMITS
@@ -206,6 +207,13 @@ def cases(closed: Iterable[Hold] = (), **changes: st.SearchStrategy[Any]) -> st.
     return st.builds(Case, **{**values, **changes})
 
 
+_WRITTEN = (
+    *("destination", "attempt", "open_attempt", "shift"),
+    *("dnc_entry", "dnc_import", "dnc_import_prefix", "dnc_page", "dnc_unlisted"),
+)
+_ASK_PAGES = "INSERT INTO dnc_filter VALUES (%(page)s, ~(0::bit(8192))) ON CONFLICT DO NOTHING"
+
+
 class Tables:
     """A database in which one campaign's rows are replaced for each case."""
 
@@ -216,7 +224,7 @@ class Tables:
     async def write(self, case: Case, now: datetime) -> Shift:
         self.statements = [
             (f"DELETE FROM {table}", {})  # what is written past the triggers goes past them
-            for table in ("destination", "attempt", "open_attempt", "dnc_entry", "dnc_import", "dnc_imported", "shift")
+            for table in _WRITTEN
         ]
         self._gate(case, now)
         for i, row in enumerate(case.rows):
@@ -303,7 +311,14 @@ class Tables:
         staged = listed.import_state == "staged"
         place |= {"active_at": None if staged else now, "lease_until": now if staged else None, "identity": "i"}
         self._insert("dnc_import", id=i, **place, owner="w", ended_at=now if listed.import_state == "ended" else None)
-        self._insert("dnc_imported", import_id=i, **number_, ended_at=ended_at)
+        if listed.is_prefix:
+            self._insert("dnc_import_prefix", import_id=i, number=number_["number"], ended_at=ended_at)
+        elif ended_at:
+            self._insert("dnc_unlisted", import_id=i, number=e164, ended_at=ended_at)
+        else:
+            page, offset = divmod(int(e164), PAGE)
+            self._insert("dnc_page", import_id=i, page=page, offsets=[offset])
+            self.statements.append((_ASK_PAGES, {"page": page * PAGE // (GROUP * PAGE)}))
 
 
 def utc_now() -> datetime:

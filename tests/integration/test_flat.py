@@ -33,6 +33,7 @@ MOST_SLOWER = 1.5
 _LOCKS = "SELECT relation::regclass::text AS name FROM pg_locks WHERE pid = pg_backend_pid() AND relation IS NOT NULL"
 _PARTITION = re.compile(r"(?:destination|attempt)_(\d+)(?:_|$)")
 _MAKE = f"""DO $$ BEGIN
+  PERFORM setval('part_number', {PARTITIONS});
   FOR k IN 1..{PARTITIONS} LOOP
     EXECUTE format('CREATE TABLE destination_%s PARTITION OF destination FOR VALUES IN (%s)', k, k);
     EXECUTE format('CREATE TABLE attempt_%s PARTITION OF attempt FOR VALUES IN (%s)', k, k);

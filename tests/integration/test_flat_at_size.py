@@ -77,6 +77,8 @@ async def test_settling_does_not_notice_500_campaigns_with_their_own_partitions(
     alone = await make_campaign(postgres, people, cps=1000, in_flight=10_000)
     async with another(servers, template, "five_hundred") as store:
         account = await make_account(store)
+        async with store.db.transaction() as tx:
+            await tx.connection.execute(f"SELECT setval('part_number', {PARTITIONS})".encode())
         others = [
             await own_part(store, account.id, part, [f"+1303556{part % 10_000:04d}", *busy_people(part)])
             for part in range(1, PARTITIONS)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncImport, ImportTicket, Scope
+from dispatcher.domain.dnc import DncImport, ImportTicket, Listed, Scope
 from dispatcher.domain.permitting import Permitted
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result, Source
@@ -40,7 +40,7 @@ async def tell_unsent(store: PostgresStore, row: Permitted, campaign: Campaign) 
 async def staged(store: PostgresStore, numbers: Sequence[str], **place: object) -> ImportTicket:
     new = DncImport(list="national", source="file", identity="1" * 64, **place)  # type: ignore[arg-type]
     ticket = await store.dnc_begin_import(new, owner="importer", lease=LEASE)
-    await store.dnc_stage(ticket, numbers, lease=LEASE)
+    await store.dnc_stage(ticket, Listed.of(numbers), lease=LEASE)
     return ticket
 
 

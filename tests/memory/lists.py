@@ -9,7 +9,17 @@ from datetime import UTC, datetime, timedelta
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.destination import Tally
-from dispatcher.domain.dnc import DncAdd, DncEntry, DncImport, DncList, DncPlace, DncReport, ImportTicket, Waiting
+from dispatcher.domain.dnc import (
+    DncAdd,
+    DncEntry,
+    DncImport,
+    DncList,
+    DncPlace,
+    DncReport,
+    ImportTicket,
+    Listed,
+    Waiting,
+)
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.postback import Postback, PostbackState, RawPostback
 from dispatcher.domain.report import AttemptKey, ExportRow, Status, Violation
@@ -94,8 +104,10 @@ class Lists(Tables):
         self.imports[ticket.import_id] = (new, [], False)
         return ticket
 
-    async def dnc_stage(self, ticket: ImportTicket, numbers: Sequence[str], *, lease: timedelta) -> None:
-        self.imports[ticket.import_id][1].extend(numbers)
+    async def dnc_keep_import(self, ticket: ImportTicket, *, lease: timedelta) -> None: ...
+
+    async def dnc_stage(self, ticket: ImportTicket, listed: Listed, *, lease: timedelta) -> None:
+        self.imports[ticket.import_id][1].extend([*listed.numbers(), *(f"{x}*" for x in listed.prefixes)])
 
     async def dnc_activate(self, ticket: ImportTicket) -> int:
         new, numbers, _ = self.imports[ticket.import_id]

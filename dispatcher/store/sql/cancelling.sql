@@ -25,11 +25,12 @@ ON CONFLICT DO NOTHING;
 -- cancel_imported --
 -- Calls that may be out to whom an import names. Its numbers first: to ask every list about every call takes seconds.
 WITH named AS (
-  SELECT o.key FROM open_attempt AS o JOIN dnc_imported AS x ON x.number = o.e164
-   WHERE x.import_id = %(id)s AND NOT x.is_prefix AND x.ended_at IS NULL
+  SELECT o.key FROM open_attempt AS o
+    JOIN dnc_page AS p ON p.import_id = %(id)s AND NOT p.retired AND p.page = substr(o.e164, 2)::bigint >> 13
+                      AND dnc_page_has(p.offsets, p.bits, substr(o.e164, 2)::bigint)
   UNION
-  SELECT o.key FROM dnc_imported AS x JOIN open_attempt AS o ON starts_with(o.e164, x.number)
-   WHERE x.import_id = %(id)s AND x.is_prefix AND x.ended_at IS NULL
+  SELECT o.key FROM dnc_import_prefix AS x JOIN open_attempt AS o ON starts_with(o.e164, x.number)
+   WHERE x.import_id = %(id)s AND x.ended_at IS NULL
 )
 INSERT INTO cancel (key, account_id, why)
 SELECT key, account_id, 'DNC' FROM open_attempt

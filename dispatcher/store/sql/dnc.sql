@@ -33,8 +33,10 @@ SELECT 'operator', 'dnc.removed', 'dnc:' || %(list)s, jsonb_build_object('number
   FROM (SELECT count(*) AS n FROM dnc_entry WHERE list = %(list)s AND number = ANY (%(numbers)s)
            AND ended_at IS NOT NULL AND xmin = pg_current_xact_id()::xid
         UNION ALL
-        SELECT count(*) FROM dnc_imported
-         WHERE number = ANY (%(numbers)s) AND ended_at IS NOT NULL AND xmin = pg_current_xact_id()::xid) AS x
+        SELECT count(*) FROM dnc_import_prefix
+         WHERE number = ANY (%(numbers)s) AND ended_at IS NOT NULL AND xmin = pg_current_xact_id()::xid
+        UNION ALL
+        SELECT count(*) FROM dnc_unlisted WHERE number = ANY (%(numbers)s) AND xmin = pg_current_xact_id()::xid) AS x
 HAVING sum(n) > 0;
 
 -- audit_imported --
@@ -52,12 +54,19 @@ SELECT DISTINCT part FROM campaign
 -- screen --
 -- READY | CALLBACK (ours) of one part -> DNC, where a list now names the number. After the entry has been committed: a row
 -- that is locked now is being put back or permitted, and is asked there.
-WITH hit AS (
-  SELECT d.id, d.campaign_id, d.state FROM campaign AS c
+WITH waiting AS (
+  SELECT d.id, d.campaign_id, c.account_id, d.channel, d.e164 FROM campaign AS c
     JOIN destination_{part} AS d ON d.campaign_id = c.id AND d.channel = c.channel
    WHERE c.part = %(part)s AND c.state <> 'DONE' AND d.e164 = ANY (%(numbers)s) AND d.state NOT IN ('DUP', 'INVALID')
      AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
-     AND on_dnc(d.e164, d.channel, c.account_id, c.id)
+), listed AS (
+  SELECT w.id FROM waiting AS w JOIN dnc_named(ARRAY(SELECT DISTINCT e164 FROM waiting)) AS l
+    ON l.number = w.e164 AND l.channel IN ('all', w.channel)
+       AND (l.scope = 'global' OR (l.scope = 'account' AND l.scope_id = w.account_id)
+            OR (l.scope = 'campaign' AND l.scope_id = w.campaign_id))
+), hit AS (
+  SELECT d.id, d.campaign_id, d.state FROM destination_{part} AS d
+   WHERE d.id = ANY (ARRAY(SELECT id FROM listed)) AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
    ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
   UPDATE destination_{part} AS d
@@ -88,11 +97,12 @@ DELETE FROM dnc_change
 SELECT DISTINCT number FROM dnc_change WHERE id > %(version)s AND listed;
 
 -- listed --
--- Of these numbers, those that a list names now for the campaign.
-SELECT DISTINCT ON (number) number, list FROM dnc_named(%(numbers)s::text[])
+-- Of these numbers, those that lists name now for the campaign, by list.
+SELECT list, array_agg(number) AS numbers FROM dnc_named(%(numbers)s::text[])
  WHERE channel IN ('all', %(channel)s)
    AND (scope = 'global' OR (scope = 'account' AND scope_id = %(account_id)s)
-        OR (scope = 'campaign' AND scope_id = %(campaign_id)s));
+        OR (scope = 'campaign' AND scope_id = %(campaign_id)s))
+ GROUP BY list;
 
 -- still_out --
 -- Calls to these numbers that may be ringing: a list cannot take them back.
@@ -112,21 +122,37 @@ WITH named AS (
    WHERE e.number = n.number AND e.is_prefix = n.is_prefix AND e.ended_at IS NULL AND e.list = %(list)s
      AND e.scope = %(scope)s AND e.scope_id IS NOT DISTINCT FROM %(scope_id)s AND e.channel = %(channel)s
   RETURNING e.number
-), imported AS (
-  UPDATE dnc_imported AS x SET ended_at = clock_timestamp() FROM named AS n, dnc_import AS i
-   WHERE x.number = n.number AND x.is_prefix = n.is_prefix AND x.ended_at IS NULL AND i.id = x.import_id
-     AND i.list = %(list)s AND i.scope = %(scope)s AND i.scope_id IS NOT DISTINCT FROM %(scope_id)s
+), place AS (
+  SELECT id FROM dnc_import AS i
+   WHERE i.list = %(list)s AND i.scope = %(scope)s AND i.scope_id IS NOT DISTINCT FROM %(scope_id)s
      AND i.channel = %(channel)s AND i.ended_at IS NULL AND i.active_at IS NOT NULL
+), prefix AS (
+  UPDATE dnc_import_prefix AS x SET ended_at = clock_timestamp() FROM named AS n, place AS i
+   WHERE n.is_prefix AND x.number = n.number AND x.ended_at IS NULL AND i.id = x.import_id
   RETURNING x.number
+), held AS (
+  SELECT DISTINCT p.import_id, p.page, n.number, (substr(n.number, 2)::bigint & 8191)::int AS place
+    FROM named AS n
+    JOIN dnc_page AS p ON NOT p.retired AND p.page = substr(n.number, 2)::bigint >> 13
+                      AND dnc_page_has(p.offsets, p.bits, substr(n.number, 2)::bigint)
+    JOIN place AS i ON i.id = p.import_id
+   WHERE NOT n.is_prefix
+), taken AS (
+  UPDATE dnc_page AS p
+     SET bits = p.bits & ~h.gone,
+         offsets = CASE WHEN p.offsets IS NOT NULL THEN ARRAY(SELECT x FROM unnest(p.offsets) AS x WHERE x <> ALL (h.places)) END
+    FROM (SELECT import_id, page, array_agg(place) AS places, bit_or(set_bit(0::bit(8192), place, 1)) AS gone
+            FROM held GROUP BY 1, 2) AS h
+   WHERE NOT p.retired AND p.page = h.page AND p.import_id = h.import_id
+), kept AS (
+  INSERT INTO dnc_unlisted (import_id, number) SELECT import_id, number FROM held RETURNING number
 )
-SELECT number FROM single UNION SELECT number FROM imported;
+SELECT number FROM single UNION SELECT number FROM prefix UNION SELECT number FROM kept;
 
 -- check --
-SELECT number || CASE WHEN is_prefix THEN '*' ELSE '' END AS number, scope, scope_id, channel, list, source, effective_at,
-       expires_at
-  FROM dnc_active
- WHERE (NOT is_prefix AND number = %(number)s)
-    OR (is_prefix AND number = ANY (ARRAY(SELECT left(%(number)s, n) FROM generate_series(2, length(%(number)s)) AS n)))
+SELECT entry AS number, scope, scope_id, channel, list, source, effective_at, expires_at
+  FROM dnc_history(ARRAY[%(number)s])
+ WHERE ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
  ORDER BY effective_at;
 
 -- lists --
@@ -136,7 +162,8 @@ SELECT list, scope, scope_id, channel, count(*) AS numbers, max(effective_at) AS
  GROUP BY 1, 2, 3, 4
 UNION ALL
 SELECT list, scope, scope_id, channel,
-       numbers - (SELECT count(*) FROM dnc_imported AS x WHERE x.import_id = i.id AND x.ended_at IS NOT NULL), active_at, source
+       numbers - (SELECT count(*) FROM dnc_unlisted AS x WHERE x.import_id = i.id)
+               - (SELECT count(*) FROM dnc_import_prefix AS x WHERE x.import_id = i.id AND x.ended_at IS NOT NULL), active_at, source
   FROM dnc_import AS i WHERE ended_at IS NULL AND active_at IS NOT NULL
    AND (expires_at IS NULL OR expires_at > clock_timestamp())
  ORDER BY 1, 2, 3, 4, 6;
@@ -144,11 +171,22 @@ SELECT list, scope, scope_id, channel,
 -- entries --
 SELECT number || CASE WHEN is_prefix THEN '*' ELSE '' END AS number, scope, scope_id, channel, list, source, effective_at,
        expires_at
-  FROM dnc_active WHERE list = %(list)s;
+  FROM dnc_known
+ WHERE list = %(list)s AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
+UNION ALL
+SELECT '+' || (p.page << 13) + g.place, i.scope, i.scope_id, i.channel, i.list, i.source, i.active_at, i.expires_at
+  FROM dnc_import AS i JOIN dnc_page AS p ON p.import_id = i.id AND NOT p.retired
+ CROSS JOIN LATERAL (
+   SELECT unnest(p.offsets) AS place
+   UNION ALL
+   SELECT place FROM generate_series(0, 8191) AS x (place) WHERE p.bits IS NOT NULL AND get_bit(p.bits, place) = 1) AS g
+ WHERE i.list = %(list)s AND i.active_at IS NOT NULL AND i.ended_at IS NULL
+   AND (i.expires_at IS NULL OR i.expires_at > clock_timestamp());
 
 -- find_import --
 SELECT i.id, coalesce(lease_until > clock_timestamp(), false) AS is_alive,
-       NOT EXISTS (SELECT 1 FROM dnc_imported AS x WHERE x.import_id = i.id AND x.ended_at IS NOT NULL) AS is_whole
+       NOT EXISTS (SELECT 1 FROM dnc_unlisted AS x WHERE x.import_id = i.id)
+         AND NOT EXISTS (SELECT 1 FROM dnc_import_prefix AS x WHERE x.import_id = i.id AND x.ended_at IS NOT NULL) AS is_whole
   FROM dnc_import AS i
  WHERE list = %(list)s AND scope = %(scope)s AND scope_id IS NOT DISTINCT FROM %(scope_id)s AND channel = %(channel)s
    AND identity = %(identity)s AND ended_at IS NULL
@@ -178,8 +216,19 @@ UPDATE dnc_import SET expires_at = %(expires_at)s, replaces = replaces OR %(repl
 UPDATE dnc_import SET lease_until = clock_timestamp() + %(lease)s, numbers = numbers + %(n)s
  WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NULL AND ended_at IS NULL RETURNING id;
 
--- copy_import --
-COPY dnc_imported (import_id, number, is_prefix) FROM STDIN;
+-- copy_pages --
+COPY dnc_page (import_id, page, offsets, bits) FROM STDIN;
+
+-- add_prefixes --
+INSERT INTO dnc_import_prefix (import_id, number) SELECT %(id)s, unnest(%(numbers)s::text[]);
+
+-- widen_filter --
+INSERT INTO dnc_filter AS f (page, bits)
+SELECT page, bits::bit(8192) FROM unnest(%(pages)s::bigint[], %(bits)s::text[]) AS x (page, bits) ORDER BY page
+ON CONFLICT (page) DO UPDATE SET bits = f.bits | excluded.bits WHERE f.bits | excluded.bits <> f.bits;
+
+-- analyze_pages --
+ANALYZE dnc_page, dnc_filter;
 
 -- activate --
 -- In force from here on: the lock is held exclusively, so a permit sees all of the import or none of it.
@@ -198,24 +247,38 @@ UPDATE dnc_import SET ended_at = clock_timestamp()
  WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NULL AND ended_at IS NULL RETURNING id;
 
 -- forget_unused --
--- Rows of imports that ended before they were ever in force, some at a time.
-DELETE FROM dnc_imported WHERE ctid = ANY (ARRAY(
-  SELECT x.ctid FROM dnc_imported AS x JOIN dnc_import AS i ON i.id = x.import_id
+-- Pages of imports that ended before they were ever in force, some at a time.
+DELETE FROM dnc_page WHERE ctid = ANY (ARRAY(
+  SELECT x.ctid FROM dnc_import AS i JOIN dnc_page AS x ON x.import_id = i.id AND NOT x.retired
    WHERE i.active_at IS NULL AND i.ended_at IS NOT NULL LIMIT 50000));
+
+-- forget_unused_prefixes --
+DELETE FROM dnc_import_prefix AS x USING dnc_import AS i
+ WHERE i.id = x.import_id AND i.active_at IS NULL AND i.ended_at IS NOT NULL;
+
+-- retire --
+-- Pages of imports that ended, some at a time: permits look at them no more.
+UPDATE dnc_page SET retired = true WHERE ctid = ANY (ARRAY(
+  SELECT x.ctid FROM dnc_import AS i JOIN dnc_page AS x ON x.import_id = i.id AND NOT x.retired
+   WHERE i.active_at IS NOT NULL AND i.ended_at IS NOT NULL LIMIT 50000));
 
 -- screen_waiting --
 -- One page of a campaign's waiting rows, in the order of the index of due rows: those that a list names now -> DNC. What is
 -- locked is being put back or permitted, and is asked there.
 WITH page AS (
-  SELECT id, due_at FROM destination_{part}
+  SELECT id, due_at, channel, e164 FROM destination_{part}
    WHERE campaign_id = %(campaign_id)s AND state = %(state)s AND retry_owner = 'US'
      AND state IN ('READY', 'CALLBACK') AND (due_at, id) > (%(after_due)s::timestamptz, %(after_id)s::bigint)
    ORDER BY due_at, id LIMIT %(n)s
+), listed AS (
+  SELECT p.id FROM page AS p JOIN dnc_named(ARRAY(SELECT e164 FROM page)) AS l
+    ON l.number = p.e164 AND l.channel IN ('all', p.channel)
+       AND (l.scope = 'global' OR (l.scope = 'account' AND l.scope_id = %(account_id)s)
+            OR (l.scope = 'campaign' AND l.scope_id = %(campaign_id)s))
 ), hit AS (
   SELECT d.id, d.state FROM destination_{part} AS d
-   WHERE d.id = ANY (ARRAY(SELECT id FROM page)) AND d.state IN ('READY', 'CALLBACK')
+   WHERE d.id = ANY (ARRAY(SELECT id FROM listed)) AND d.state IN ('READY', 'CALLBACK')
      AND d.retry_owner = 'US'
-     AND on_dnc(d.e164, d.channel, %(account_id)s, %(campaign_id)s)
    FOR UPDATE OF d SKIP LOCKED
 ), moved AS (
   UPDATE destination_{part} AS d

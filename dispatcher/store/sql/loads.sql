@@ -57,13 +57,10 @@ COPY {target} (line, raw, e164, variables, state, reason, finished_at) FROM STDI
 COPY {repeats} (line, raw, e164, variables) FROM STDIN;
 
 -- keep_repeats --
--- A number's first line wins. They are there once, however often this is tried.
-WITH moved AS (
-  DELETE FROM {repeats} RETURNING *
-)
+-- A number's first line wins.
 INSERT INTO {target} (line, raw, e164, variables, state, reason, finished_at)
 SELECT r.line, r.raw, r.e164, r.variables, 'DUP', 'LINE ' || f.line, clock_timestamp()
-  FROM moved AS r JOIN {target} AS f ON f.e164 = r.e164 AND f.state <> 'INVALID'
+  FROM {repeats} AS r JOIN {target} AS f ON f.e164 = r.e164 AND f.state <> 'INVALID'
  ORDER BY r.line;
 
 -- ended_since --
@@ -109,7 +106,6 @@ WITH inserted AS (
       ON d.campaign_id = %(campaign_id)s AND d.channel = s.channel AND d.e164 = s.e164
          AND d.state NOT IN ('DUP', 'INVALID') AND s.state IN ('READY', 'DNC')
    ORDER BY s.line
-  ON CONFLICT DO NOTHING
   RETURNING state
 )
 SELECT state, count(*)::bigint AS n FROM inserted GROUP BY state;
@@ -129,6 +125,7 @@ SET LOCAL maintenance_work_mem = '256MB';
 ALTER TABLE {target}
   ALTER part DROP DEFAULT, ALTER campaign_id DROP DEFAULT, ALTER load_id DROP DEFAULT, ALTER channel DROP DEFAULT,
   ALTER id DROP DEFAULT, RESET (autovacuum_enabled);
+DROP TABLE {repeats};
 
 -- make_attempts --
 CREATE TABLE {attempts} (LIKE attempt INCLUDING DEFAULTS INCLUDING CONSTRAINTS);

@@ -25,18 +25,23 @@ SELECT d.part || ':' || d.id AS k FROM destination AS d
 -- I05 no permit while the number is on a do-not-call list --
 SELECT a.key AS k FROM any_attempt AS a
   JOIN campaign AS c ON c.id = a.campaign_id
-  JOIN dnc_known AS e ON (NOT e.is_prefix AND e.number = a.e164)
-       OR (e.is_prefix AND e.number = ANY (ARRAY(SELECT left(a.e164, n) FROM generate_series(2, length(a.e164)) AS n)))
+  JOIN dnc_history(ARRAY(SELECT DISTINCT e164 FROM any_attempt)) AS e ON e.number = a.e164
  WHERE a.permit_at > e.effective_at AND (e.ended_at IS NULL OR a.permit_at < e.ended_at)
    AND (e.expires_at IS NULL OR a.permit_at < e.expires_at) AND e.channel IN ('all', a.channel)
    AND (e.scope = 'global' OR (e.scope = 'account' AND e.scope_id = c.account_id)
         OR (e.scope = 'campaign' AND e.scope_id = c.id));
 
 -- I06 no row waits for a dial although its number is on a list --
-SELECT d.part || ':' || d.id AS k FROM destination AS d JOIN campaign AS c ON c.id = d.campaign_id
-  JOIN dnc_active AS e ON e.number = d.e164 AND NOT e.is_prefix
- WHERE d.state = 'READY' AND c.state <> 'DONE' AND e.effective_at < clock_timestamp() - interval '5 s'
-   AND on_dnc(d.e164, d.channel, c.account_id, c.id);
+WITH waiting AS (
+  SELECT d.part, d.id, d.e164, d.channel, c.account_id, d.campaign_id
+    FROM destination AS d JOIN campaign AS c ON c.id = d.campaign_id WHERE d.state = 'READY' AND c.state <> 'DONE'
+)
+SELECT d.part || ':' || d.id AS k FROM waiting AS d
+  JOIN dnc_history(ARRAY(SELECT DISTINCT e164 FROM waiting)) AS e ON e.number = d.e164 AND e.entry = e.number
+ WHERE e.effective_at < clock_timestamp() - interval '5 s' AND e.ended_at IS NULL
+   AND (e.expires_at IS NULL OR e.expires_at > clock_timestamp()) AND e.channel IN ('all', d.channel)
+   AND (e.scope = 'global' OR (e.scope = 'account' AND e.scope_id = d.account_id)
+        OR (e.scope = 'campaign' AND e.scope_id = d.campaign_id));
 
 -- I07 exactly one live row for each number of a campaign, all others DUP --
 SELECT part || ':' || min(id) AS k FROM destination
