@@ -1,10 +1,12 @@
 """Things that tests need, with every detail they do not care about filled in."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 from dispatcher.domain.account import Account, NewAccount
@@ -12,6 +14,7 @@ from dispatcher.domain.attempt import Shift, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
 from dispatcher.domain.loading import LoadReport, Seen, Told
 from dispatcher.domain.permitting import PermitRequest, Permits, Permitted, Terms
+from dispatcher.domain.report import ExportFormat
 from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
 from dispatcher.domain.screening import Record, Screened, make_screen
 from dispatcher.domain.tick import DueWork, mark_due
@@ -70,6 +73,12 @@ async def load(store: Store, campaign: Campaign, numbers: Sequence[str], identit
         return await store.load_report(ticket)
     await store.stage(ticket, told(campaign, numbers), lease=LEASE)
     return await store.finish_load(ticket, lease=LEASE)
+
+
+async def exported(store: Store, campaign: Campaign) -> list[SimpleNamespace]:
+    """The campaign's destinations, as an export tells them."""
+    lines = b"".join([lines async for _, lines in store.export(campaign, ExportFormat.JSONL)])
+    return [SimpleNamespace(**json.loads(line)) for line in lines.decode().split("\n") if line]
 
 
 async def make_campaign(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
@@ -21,7 +22,7 @@ from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
 from dispatcher.domain.postback import Postback
-from dispatcher.domain.report import ExportRow, LiveRow
+from dispatcher.domain.report import LiveRow
 from dispatcher.flow.dial import run_shift
 from dispatcher.flow.postback import settle_group, settle_postbacks
 from dispatcher.flow.reconcile import probe, reconcile
@@ -31,7 +32,7 @@ from dispatcher.simulator.__main__ import Exchange, read_arguments
 from dispatcher.simulator.server import Handler, Request, Response, serve
 from dispatcher.web.app import make_app
 from tests.acceptance.harness import all_fictional
-from tests.factories import load, make_policy
+from tests.factories import exported, load, make_policy
 
 SECRET = "simulator:simulator"
 GIVE_UP_S = 200
@@ -209,8 +210,8 @@ class Journey:
 
         await self.until(done)
 
-    async def rows(self, campaign: Campaign) -> dict[str, ExportRow]:
-        return {row.e164 or row.raw: row async for row in self.services.store.export(campaign)}
+    async def rows(self, campaign: Campaign) -> dict[str, SimpleNamespace]:
+        return {row.e164 or row.raw: row for row in await exported(self.services.store, campaign)}
 
     async def ends(self, campaign: Campaign) -> dict[str, str]:
         """By number: state and result."""

@@ -10,7 +10,7 @@ import typer
 from dispatcher import __version__
 from dispatcher.bootstrap import Urls, configured_urls
 from dispatcher.bootstrap import migrate as migrate_database
-from dispatcher.cli import accounts, campaigns, dnc, providers, reports, stack
+from dispatcher.cli import accounts, campaigns, dnc, explain, export, providers, stack
 from dispatcher.cli.demo import demo
 from dispatcher.cli.doctor import doctor
 from dispatcher.cli.session import call, settings
@@ -30,8 +30,8 @@ app.add_typer(campaigns.app, name="campaign")
 app.add_typer(dnc.app, name="dnc")
 app.add_typer(providers.app, name="provider")
 app.command()(demo)
-app.command()(reports.explain)
-app.command()(reports.export)
+app.command()(explain.explain)
+app.command()(export.export)
 app.command()(doctor)
 app.command()(simulator)
 app.command()(stack.up)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from dispatcher.domain.campaign import Campaign, CampaignState
@@ -109,23 +110,20 @@ class AttemptKey:
     """What became of it: its disposition, or the phase that it is in."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportRow:
-    """One destination as other programs want it."""
+class ExportFormat(StrEnum):
+    """How the store writes an export."""
 
-    line: int
-    source: str
-    raw: str
-    e164: str | None
-    state: str
-    result: str | None
-    reason: str | None
-    dials: int
-    first_dialled_at: datetime | None
-    finished_at: datetime | None
-    due_at: datetime | None
-    """Only while it waits to be dialled."""
-    variables: Mapping[str, str]
+    CSV = "csv"
+    """A line for each destination, without a header: EXPORT_COLUMNS, then the variables that were asked for."""
+    JSONL = "jsonl"
+    """An object for each: EXPORT_COLUMNS, and all `variables`."""
+
+
+EXPORT_COLUMNS = (
+    *("line", "source", "raw", "e164", "state", "result", "reason", "dials"),
+    *("first_dialled_at", "finished_at", "due_at"),
+)
+"""`due_at` only while a destination waits to be dialled."""
 
 
 def campaign_document(campaign: Campaign) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dispatcher.cli.accounts import subscribe_account
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.capability import CallbackAuth
 from tests.acceptance.harness import Installation, fictional, installation
+from tests.factories import exported
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1300)]
 
@@ -169,7 +170,7 @@ async def test_every_interface_ends_every_digit_as_its_script_says(urls: Urls, t
         wrong = []
         for face, campaign, asked in running:
             found = {
-                r.e164 or "": f"{r.state} {r.result or ''}".strip() async for r in up.services.store.export(campaign)
+                r.e164 or "": f"{r.state} {r.result or ''}".strip() for r in await exported(up.services.store, campaign)
             }
             wrong += [(face.name, n[-2:], found[n], expected_of(face, n)) for n in asked if not fits(face, n, found[n])]
             sys.stdout.write(table(face, found))

@@ -18,6 +18,7 @@ from tests.factories import (
     a_shift,
     ask_for,
     dial,
+    exported,
     hear,
     make_account,
     make_campaign,
@@ -194,7 +195,7 @@ class TestSettle:
         (row,) = await dial(store, campaign)
         await hear(store, news(row.key, D.THROTTLE, source=Source.SUBMIT))
         assert await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
-        (record,) = [r async for r in store.export(campaign)] if not isinstance(store, MemoryStore) else [None]
+        (record,) = [None] if isinstance(store, MemoryStore) else await exported(store, campaign)
         assert record is None or record.dials == 1
 
     async def test_what_was_read_before_is_read_again_when_it_has_moved(self, store: Store) -> None:

@@ -17,7 +17,7 @@ from dispatcher.domain.screening import Screened
 from dispatcher.domain.states import State
 from dispatcher.store import PostgresStore, filling, loads
 from dispatcher.store.database import Transaction
-from tests.factories import LEASE, load, make_account, make_policy, number, screened, states, told
+from tests.factories import LEASE, exported, load, make_account, make_policy, number, screened, states, told
 
 PLACE = DncPlace(list="l")
 TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(destination|load_repeats|attempt)_[1-9]'"
@@ -95,9 +95,9 @@ class TestTheOrderOfReasons:
         rows = [row if r.line == row.line else r for r in screened(ticket.campaign, texts)]
         await postgres.stage(ticket, Seen().tell(rows), lease=LEASE)
         await finish(postgres, ticket)
-        exported = [r async for r in postgres.export(await postgres.campaign(ticket.campaign.id))]
-        assert [r.raw for r in exported] == texts
-        assert exported[2].variables == {"name": '\\ " \t ü'}
+        kept = await exported(postgres, await postgres.campaign(ticket.campaign.id))
+        assert [r.raw for r in kept] == texts
+        assert kept[2].variables == {"name": '\\ " \t ü'}
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=30), st.integers(1, 7))

@@ -13,7 +13,7 @@ from dispatcher.domain.results import Result
 from dispatcher.domain.story import tell
 from dispatcher.ports import Store
 from dispatcher.store import PostgresStore
-from tests.factories import a_shift, ask_for, dial, hear, load, make_account, make_campaign, news, number
+from tests.factories import a_shift, ask_for, dial, exported, hear, load, make_account, make_campaign, news, number
 
 RULES = {"BUSY": {"delays": ["5m"]}, "jitter": 0.0}
 
@@ -81,7 +81,7 @@ async def test_an_export_holds_every_record_in_order(postgres: PostgresStore) ->
     await load(postgres, campaign, [number(3)], identity="2" * 64)
     (row,) = await dial(postgres, campaign, 1)
     await hear(postgres, news(row.key, D.FINAL_SUCCESS, Result.LA))
-    rows = [row async for row in postgres.export(campaign)]
+    rows = await exported(postgres, campaign)
     assert [(r.line, r.state, r.e164) for r in rows] == [
         (2, "FINISHED", number(2)),
         (3, "INVALID", None),

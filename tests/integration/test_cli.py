@@ -203,6 +203,19 @@ def test_explain_and_export(typed: Type, tmp_path: Path) -> None:
     assert "3 destinations written" in typed("export", "1", "--format", "jsonl", "--out", "x.jsonl")[1]
     lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
     assert [x["variables"]["name"] for x in lines] == ["=cmd()", "Eve", "Bob"]
+    assert "3 destinations written" in typed("export", "1", "--format", "parquet", "--out", "x.parquet")[1]
+    assert (tmp_path / "x.parquet").read_bytes()[:4] == b"PAR1"
+
+
+@pytest.mark.usefixtures("campaign")
+def test_an_export_that_fails_leaves_what_was_there(
+    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.csv").write_text("before")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    code, _, said = typed("export", "1", "--format", "parquet", "--out", "x.csv")
+    assert (code, "pip install 'campaign-dispatcher[parquet]'" in said) == (2, True)
+    assert [(p.name, p.read_text()) for p in tmp_path.glob("*x.csv*")] == [("x.csv", "before")]
 
 
 @pytest.mark.usefixtures("campaign")
@@ -271,6 +284,8 @@ def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
         (["explain", "9", number(1)], 1, "there is no campaign 9"),
         (["export", "9"], 1, "there is no campaign 9"),
         (["export", "1", "--out", "/dev/full/x"], 1, "cannot be written"),
+        (["export", "1", "--out", "/dev/full"], 1, "cannot be written: No space left on device"),
+        (["export", "1", "--out", "none/x.csv"], 1, "cannot be written: No such file or directory"),
         (["account", "stop", "nobody"], 1, "there is no account 'nobody'"),
         (["account", "edit", "main"], 2, "say what to change"),
         (["account", "edit", "main", "--cps", "0"], 2, "--cps must be"),

@@ -22,7 +22,7 @@ from dispatcher.domain.dnc import (
 )
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.postback import Postback, PostbackState, RawPostback
-from dispatcher.domain.report import AttemptKey, ExportRow, Status, Violation
+from dispatcher.domain.report import AttemptKey, ExportFormat, Status, Violation
 from dispatcher.domain.states import FINAL, Actor, Phase, RetryOwner, State
 from dispatcher.domain.story import Story
 from tests.memory.tables import Inbox, Tables, holds_for
@@ -203,8 +203,10 @@ class Lists(Tables):
     async def story(self, campaign: Campaign, e164: str) -> Story | None:
         raise NotImplementedError  # a report for people: PostgreSQL's own tests hold it
 
-    async def export(self, campaign: Campaign) -> AsyncGenerator[ExportRow, None]:
-        raise NotImplementedError
+    async def export(
+        self, campaign: Campaign, format_: ExportFormat, columns: Sequence[str] = ()
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        raise NotImplementedError  # for people to read
         yield
 
     async def attempt_keys(self, campaign: Campaign) -> list[AttemptKey]:

@@ -100,7 +100,7 @@ async def test_a_reader_that_is_killed_is_told(tmp_path: Path, monkeypatch: pyte
 async def test_a_loader_that_stops_early_leaves_no_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "LARGE", 0)
     path = tmp_path / "people.csv"
-    path.write_text(GOOD, encoding="utf-8")
+    path.write_text(GOOD * 40, encoding="utf-8")  # more than a pipe holds: it would wait for ever
     with pytest.raises(asyncio.CancelledError):
-        await read_until(path, stop)
+        await asyncio.wait_for(read_until(path, stop), timeout=20)
     assert list(children_of(os.getpid())) == []

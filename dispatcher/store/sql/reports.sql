@@ -61,13 +61,30 @@ SELECT clock_timestamp() AS now,
        (SELECT campaign_id FROM open_attempt
          WHERE channel = %(channel)s AND e164 = %(e164)s AND campaign_id <> %(campaign_id)s) AS elsewhere;
 
--- export --
-SELECT d.line, l.source, d.raw, d.e164, d.state, d.result, d.reason, d.charged AS dials, d.first_dialled_at,
-       d.finished_at, CASE WHEN d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US' THEN d.due_at END AS due_at,
+-- exported --
+-- Every destination in the order in which it was loaded.
+SELECT d.line, l.source, d.raw, d.e164, d.state, d.result, d.reason, d.charged AS dials,
+       to_char(d.first_dialled_at AT TIME ZONE 'UTC', {instant}) AS first_dialled_at,
+       to_char(d.finished_at AT TIME ZONE 'UTC', {instant}) AS finished_at,
+       CASE WHEN d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
+            THEN to_char(d.due_at AT TIME ZONE 'UTC', {instant}) END AS due_at,
        coalesce(d.variables, '{}') AS variables
-  FROM destination AS d JOIN load AS l ON l.id = d.load_id
- WHERE d.part = %(part)s AND d.campaign_id = %(campaign_id)s
- ORDER BY d.load_id, d.line;
+  FROM destination_{part} AS d JOIN load AS l ON l.id = d.load_id
+ WHERE d.campaign_id = %(campaign_id)s
+ ORDER BY d.load_id, d.line
+
+-- export_csv --
+-- An empty cell is one, whether there is nothing or an empty text.
+COPY (
+  SELECT line, safe_cell(source),
+         CASE WHEN raw = e164 THEN '''' || raw ELSE nullif(safe_cell(raw), '') END, e164, state, result,
+         nullif(safe_cell(reason), ''), dials, first_dialled_at, finished_at, due_at{extra}
+    FROM ({exported}) AS x
+) TO STDOUT (FORMAT csv);
+
+-- export_jsonl --
+-- JSON holds no control characters: with these nothing is quoted.
+COPY (SELECT row_to_json(x) FROM ({exported}) AS x) TO STDOUT (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02');
 
 -- now --
 SELECT clock_timestamp() AS now;
