@@ -83,6 +83,15 @@ class Dial(BaseModel):
         return self
 
 
+class Retention(BaseModel):
+    """How long what is no longer needed is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    postback_days: int | None = Field(default=90, ge=1)
+    """Days after which the body of a postback is emptied; that it came stays known. None: never."""
+
+
 class Settings(BaseSettings):
     """All settings; frozen."""
 
@@ -112,6 +121,7 @@ class Settings(BaseSettings):
     web: Web = Web()
     flower: Flower = Flower()
     dial: Dial = Dial()
+    retention: Retention = Retention()
     simulator_port: int = Field(default=8460, ge=1, le=65535)
     """Of the provider that `dispatcher up --simulator` plays."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -190,6 +190,7 @@ async def open_services(
             rng=SystemRng(),
             tasks=LoopTasks(),
             stopping=stopping,
+            bodies_kept=timedelta(days=days) if (days := settings.retention.postback_days) else None,
             shift=ShiftSettings(
                 length_s=dial.shift_s,
                 deadline_s=dial.deadline_s,

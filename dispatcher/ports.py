@@ -169,6 +169,13 @@ class ListStore(Protocol):
     ) -> tuple[Waiting | None, int]: ...
 
 
+class PurgeStore(Protocol):
+    """What goes when it is no longer needed."""
+
+    async def purge_campaign(self, campaign: Campaign, *, actor: str) -> None: ...
+    async def empty_postbacks(self, age: timedelta) -> int: ...
+
+
 class PostbackStore(Protocol):
     """The raw inbox."""
 
@@ -190,7 +197,16 @@ class ReportStore(Protocol):
 
 
 class Store(
-    AccountStore, CampaignStore, LoadStore, DialStore, CancelStore, ListStore, PostbackStore, ReportStore, Protocol
+    AccountStore,
+    CampaignStore,
+    LoadStore,
+    DialStore,
+    CancelStore,
+    ListStore,
+    PostbackStore,
+    ReportStore,
+    PurgeStore,
+    Protocol,
 ):
     """The database: queue, schedule, lock and history."""
 
@@ -394,3 +410,5 @@ class Services:
     stopping: Callable[[], bool]
     """Has this process been asked to stop?"""
     shift: ShiftSettings = ShiftSettings()
+    bodies_kept: timedelta | None = None
+    """Age from which on bodies of postbacks are emptied."""

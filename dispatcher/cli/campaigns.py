@@ -74,6 +74,20 @@ def abort(campaign_id: Annotated[int, typer.Argument(metavar="ID")], json: Json 
     _control(campaign_id, control.abort, json)
 
 
+@app.command()
+def purge(
+    campaign_id: Annotated[int, typer.Argument(metavar="ID")],
+    confirm: Annotated[str | None, typer.Option(metavar="NAME", help="The campaign's name.")] = None,
+    json: Json = False,
+) -> None:
+    """Delete what a campaign that is over has loaded and dialled; its counts, loads and audit are kept."""
+    campaign = call(lambda services: control.purge(campaign_id, confirm, services))
+    if json:
+        as_json(campaign_document(campaign))
+    else:
+        out.print(f"campaign {campaign.id} '{campaign.policy.name}' is purged; its counts and its audit are kept")
+
+
 def _control(campaign_id: int, verb: Callable[[int, Services], Awaitable[Campaign]], json: bool) -> None:
     _shown(call(lambda services: verb(campaign_id, services)), json)
 

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from dispatcher.domain.errors import CampaignFileError
+from dispatcher.domain.errors import CampaignFileError, NotFound
 from dispatcher.domain.phone import SUPPORTED_REGIONS, is_e164
 from dispatcher.domain.results import REACHED, Channel, Result, read_result
 from dispatcher.domain.retry import DEFAULT_RULES, RetryPolicy, RetryRule
@@ -322,3 +322,13 @@ class Campaign:
     policy_version: int
     policy: Policy
     created_at: datetime
+    purged_at: datetime | None = None
+    """Since then its destinations and attempts are gone."""
+
+    def require_rows(self) -> None:
+        """Raises NotFound when it was purged."""
+        if self.purged_at:
+            raise NotFound(
+                f"campaign {self.id} was purged on {self.purged_at:%Y-%m-%d}: its destinations and attempts are "
+                f"deleted. Its counts are kept: dispatcher campaign status {self.id}"
+            )

@@ -135,6 +135,7 @@ def campaign_document(campaign: Campaign) -> dict[str, Any]:
         "reason": campaign.reason,
         "account": campaign.policy.account,
         "created_at": campaign.created_at,
+        "purged_at": campaign.purged_at,
     }
 
 

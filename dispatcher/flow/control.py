@@ -4,7 +4,7 @@ import logging
 
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
 from dispatcher.domain.capability import Content
-from dispatcher.domain.errors import NotAllowed, ServerError
+from dispatcher.domain.errors import NotAllowed, ServerError, UsageError
 from dispatcher.domain.tick import Moved
 from dispatcher.flow.tick import mark_campaigns
 from dispatcher.ports import Services
@@ -62,6 +62,22 @@ async def abort(campaign_id: int, services: Services, request_id: str | None = N
     Where the provider can be asked to stop what it accepted, it will be, at the account's pace (see flow.cancel).
     """
     return await _move(campaign_id, CampaignState.ABORTED, services, request_id)
+
+
+async def purge(campaign_id: int, confirm: str | None, services: Services) -> Campaign:
+    """Delete the destinations and attempts of a campaign that is over; its counts, loads and audit are kept.
+
+    `confirm` is its name: there is no way back. Raises NotFound, NotAllowed, UsageError, ServerError.
+    """
+    campaign = await services.store.campaign(campaign_id)
+    if confirm != campaign.policy.name:
+        raise UsageError(
+            f"a purge cannot be taken back: all destinations and attempts of campaign {campaign_id} "
+            f"'{campaign.policy.name}' are deleted. Export it first if you need them, then say its name: "
+            f"--confirm '{campaign.policy.name}'"
+        )
+    await services.store.purge_campaign(campaign, actor="operator")
+    return await services.store.campaign(campaign_id)
 
 
 async def _move(

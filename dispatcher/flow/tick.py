@@ -84,6 +84,11 @@ async def _fail_dead_loads(found: Upkeep, services: Services) -> None:
         await services.store.fail_dead_loads()
 
 
+async def _empty_postbacks(found: Upkeep, services: Services) -> None:
+    if services.bodies_kept:
+        await services.store.empty_postbacks(services.bodies_kept)
+
+
 async def _show(found: Upkeep, services: Services) -> None:
     """The live row of each campaign for those who look on."""
     measured = await services.store.measure_pace(MOST_SHOWN)
@@ -99,5 +104,6 @@ DUTIES: tuple[Callable[[Upkeep, Services], Awaitable[None]], ...] = (
     _give_hints,
     _abort,
     _fail_dead_loads,
+    _empty_postbacks,
     _show,
 )

@@ -14,7 +14,7 @@ from dispatcher.domain.errors import NotAllowed, NotFound, Refused
 from dispatcher.domain.tick import DueHead, DueMark, DueWork, Moved, Upkeep
 from dispatcher.store.accounts import account_of
 from dispatcher.store.audit import write_audit
-from dispatcher.store.database import APPLICATION, Database, Row, Step, Transaction
+from dispatcher.store.database import APPLICATION, Database, PartGone, Row, Step, Transaction
 
 OLDEST_TRANSACTION = timedelta(seconds=10)
 MOST_LOOKED_AT, MOST_REAPED = 500, 500
@@ -32,6 +32,7 @@ def campaign_of(row: Row) -> Campaign:
         policy_version=row["policy_version"],
         policy=Policy.model_validate(row["policy"]),
         created_at=row["created_at"],
+        purged_at=row["purged_at"],
     )
 
 
@@ -166,11 +167,11 @@ class Campaigns(Policies):
 
     async def due_work(self, account_id: int, n: int) -> tuple[Account, list[DueWork]]:
         """The account as it stands, and its campaigns with rows to dial now; each counts at most `n` of a kind."""
-        parts = list(self._work_parts)
-        rest: Step = ("campaigns.parts_with_work", {"account_id": account_id, "known": parts})
-        accounts, *rows, others = await self.db.message(
-            [("accounts.by_id", {"id": account_id}), *_due_in(parts, account_id, n), rest]
-        )
+        try:
+            accounts, *rows, others = await self.db.message(_work_in(self._work_parts, account_id, n))
+        except PartGone:
+            self._work_parts[:] = [0]
+            accounts, *rows, others = await self.db.message(_work_in(self._work_parts, account_id, n))
         if others:
             found = [row["part"] for row in others]
             rows += await self.db.message(_due_in(found, account_id, n))
@@ -241,6 +242,11 @@ class Campaigns(Policies):
 
 def _moved(row: Row) -> Moved:
     return Moved(row["id"], row["part"], CampaignState(row["state"]))
+
+
+def _work_in(parts: Sequence[int], account_id: int, n: int) -> list[Step]:
+    rest: Step = ("campaigns.parts_with_work", {"account_id": account_id, "known": list(parts)})
+    return [("accounts.by_id", {"id": account_id}), *_due_in(parts, account_id, n), rest]
 
 
 def _due_in(parts: Sequence[int], account_id: int, n: int) -> list[Step]:

@@ -45,6 +45,10 @@ _WIRE = {
 }
 
 
+class PartGone(Refused):
+    """A statement named a partition that was purged; nothing was changed."""
+
+
 class Transaction:
     """Statements by name, inside one transaction."""
 
@@ -159,6 +163,8 @@ class Database:
                 yield connection
         except _ABORTED:
             raise
+        except psycopg.errors.UndefinedTable as error:
+            raise PartGone(f"the database has no such table: {error.diag.message_primary}") from error
         except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError) as error:
             # the message of a DataError holds the value that was refused
             said = None if isinstance(error, psycopg.DataError) else error.diag.message_primary
@@ -218,6 +224,11 @@ class Database:
                 return await Transaction(connection).fetch(name, **params)
 
         return await _again_if_aborted(once)
+
+    async def command(self, text: str) -> None:
+        """One command that may not stand in a transaction."""
+        async with self._connection() as connection:
+            await connection.execute(text.encode())
 
     async def fetch_long(self, name: str, /, **params: Any) -> list[Row]:
         """One statement that reads a whole table and may take its time."""

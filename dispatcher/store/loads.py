@@ -143,7 +143,8 @@ class Loads:
         return LoadReport(0, False, made)
 
     async def find_load(self, campaign: Campaign, load_id: int) -> LoadTicket:
-        """A load that is done. Raises NotFound."""
+        """A load that is done, and whose records are still there. Raises NotFound."""
+        campaign.require_rows()
         row = await self.db.fetch_one("loads.by_id", id=load_id, campaign_id=campaign.id)
         if row is None or row["state"] != "DONE":
             raise NotFound(f"campaign {campaign.id} has no load {load_id} that is done; see its status")

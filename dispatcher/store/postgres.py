@@ -12,13 +12,14 @@ from dispatcher.store.dnc import Dnc
 from dispatcher.store.loads import Loads
 from dispatcher.store.permitting import Permitting
 from dispatcher.store.postbacks import Postbacks
+from dispatcher.store.purging import Purging
 from dispatcher.store.reports import Reports
 from dispatcher.store.resending import Resending
 from dispatcher.store.settling import Settling
 
 
 class PostgresStore(
-    Accounts, Campaigns, Loads, Permitting, Settling, Asking, Resending, Cancelling, Postbacks, Dnc, Reports
+    Accounts, Campaigns, Loads, Permitting, Settling, Asking, Resending, Cancelling, Postbacks, Dnc, Reports, Purging
 ):
     """Opened in the event loop that uses it; never shared across a fork."""
 

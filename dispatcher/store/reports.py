@@ -21,6 +21,7 @@ from dispatcher.store.dnc import entry_of
 from dispatcher.store.queries import statement, statements
 
 _LINES_AT_ONCE = 1000
+_EXPORTS = {ExportFormat.CSV: "reports.export_csv", ExportFormat.JSONL: "reports.export_jsonl"}
 _INSTANT = """'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'"""
 _STALE_S = 15
 """The tick measures what moves every five seconds, and leaves a heartbeat every second."""
@@ -112,7 +113,7 @@ def _export(campaign: Campaign, format_: ExportFormat, columns: Sequence[str]) -
     cells = [sql.SQL(", nullif(safe_cell(variables ->> {}), '')").format(sql.Literal(name)) for name in columns]
     exported = statement("reports.exported").replace("{part}", str(campaign.part)).replace("{instant}", _INSTANT)
     words = {"extra": sql.Composed(cells), "exported": sql.SQL(exported)}
-    pieces = re.split(r"\{(extra|exported)\}", statement(f"reports.export_{format_}"))
+    pieces = re.split(r"\{(extra|exported)\}", statement(_EXPORTS[format_]))
     return sql.Composed([words[x] if i % 2 else sql.SQL(x) for i, x in enumerate(pieces)])
 
 

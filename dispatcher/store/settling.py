@@ -21,7 +21,7 @@ from dispatcher.domain.states import FINAL, OPEN, Phase, RetryOwner, State
 from dispatcher.domain.steps import Await, Decision, Ignore, PutBack, Redial, Situation
 from dispatcher.domain.steps import Row as After
 from dispatcher.store.campaigns import Policies
-from dispatcher.store.database import Row, Step, array
+from dispatcher.store.database import PartGone, Row, Step, array
 from dispatcher.store.permitting import LOCK_DNC_SHARED
 from dispatcher.store.postbacks import mark_step
 
@@ -81,7 +81,11 @@ class Settling(Policies):
 
     async def _find_open(self, asked: Mapping[str, Any]) -> list[Found]:
         """Open attempts in the parts that most news are about."""
-        answers = await self.db.message([("settling.situations_open", {**asked, "part": part}) for part in self._parts])
+        try:
+            answers = await self.db.message(_open_in(self._parts, asked))
+        except PartGone:
+            self._parts[:] = [0]
+            answers = await self.db.message(_open_in(self._parts, asked))
         return [(await self._situation(row), row) for row in chain.from_iterable(answers)]
 
     async def _find_elsewhere(self, asked: Mapping[str, Any]) -> list[Found]:
@@ -189,6 +193,10 @@ def _first_of_each(waiting: Sequence[Heard]) -> tuple[dict[str, Heard], list[Hea
         if first.setdefault(heard[0].key, heard) is not heard:
             later.append(heard)
     return first, later
+
+
+def _open_in(parts: Sequence[int], asked: Mapping[str, Any]) -> list[Step]:
+    return [("settling.situations_open", {**asked, "part": part}) for part in parts]
 
 
 def _asked(

@@ -70,6 +70,7 @@ campaign = Table(
     Column("created_at", INSTANT, nullable=False),
     Column("started_at", INSTANT),
     Column("finished_at", INSTANT),
+    Column("purged_at", INSTANT),
 )
 
 campaign_policy = Table(
@@ -322,4 +323,11 @@ heartbeat = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("at", INSTANT, nullable=False),
+)
+
+progress = Table(
+    "progress",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("up_to", BigInteger, nullable=False),
 )

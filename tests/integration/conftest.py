@@ -1,15 +1,31 @@
-"""What tests of one process need: the addresses of the servers, the services, and a session that holds locks."""
+"""What tests of one process need: the servers' addresses, the services, a session that holds locks, a typed command."""
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, open_services
+from dispatcher.cli.main import main
 from dispatcher.embedded import Servers
 from dispatcher.ports import Services
 from dispatcher.store import PostgresStore, database
+from tests.factories import number
 from tests.integration.proxy import Rival, rival_at
+
+FILE = """
+name = "spring"
+account = "main"
+regions_allowed = ["US"]
+caller_ids = ["+12025550199"]
+[content]
+text = "Hello {name}"
+"""
+Typed = tuple[int, str, str]
+Type = Callable[..., Typed]
 
 
 @pytest.fixture
@@ -35,3 +51,43 @@ async def strict_store(postgres: PostgresStore, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(database, "_ABORTED", ())
     yield postgres
     assert await postgres.verify() == []
+
+
+@pytest.fixture
+def typed(
+    database_url: str,
+    servers: Servers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Type:
+    """Type a command: gives exit code, stdout and stderr."""
+    monkeypatch.setenv("DISPATCHER_DATABASE_URL", database_url)
+    monkeypatch.setenv("DISPATCHER_REDIS_URL", servers.redis_url)
+    monkeypatch.setenv("DISPATCHER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("CREDENTIALS", "user:pass")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Typed:
+        monkeypatch.setattr(sys, "argv", ["dispatcher", *words])
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.out + shown.err
+        return code, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def campaign(typed: Type, tmp_path: Path) -> None:
+    """Account main, campaign 1 in DRAFT, and a file."""
+    add = ("account", "add", "main", "--provider", "callfire", "--credentials", "env:CREDENTIALS", "--cps", "5")
+    assert typed(*add)[0] == 0
+    (tmp_path / "c.toml").write_text(FILE)
+    assert typed("campaign", "create", "c.toml")[0] == 0
+    (tmp_path / "d.csv").write_text(f"phone,name\n{number(1)},Ada\nn/a,Bob\n{number(1)},Eve\n")

@@ -1,74 +1,20 @@
 """The command line by hand: what is typed, what is shown, which exit code; never a traceback."""
 
-import csv
 import io
 import json
 import os
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
-from dispatcher.cli.main import main
-from dispatcher.embedded import Servers
 from dispatcher.store.migrate import newest_revision
 from tests.factories import number
+from tests.integration.conftest import FILE, Type
 
-FILE = """
-name = "spring"
-account = "main"
-regions_allowed = ["US"]
-caller_ids = ["+12025550199"]
-[content]
-text = "Hello {name}"
-"""
 ADD = ["account", "add", "x", "--provider", "callfire", "--credentials", "env:CREDENTIALS"]
-Typed = tuple[int, str, str]
-Type = Callable[..., Typed]
-
-
-@pytest.fixture
-def typed(
-    database_url: str,
-    servers: Servers,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Type:
-    """Type a command: gives exit code, stdout and stderr."""
-    monkeypatch.setenv("DISPATCHER_DATABASE_URL", database_url)
-    monkeypatch.setenv("DISPATCHER_REDIS_URL", servers.redis_url)
-    monkeypatch.setenv("DISPATCHER_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("CREDENTIALS", "user:pass")
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> Typed:
-        monkeypatch.setattr(sys, "argv", ["dispatcher", *words])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        shown = capsys.readouterr()
-        assert "Traceback" not in shown.out + shown.err
-        return code, shown.out, shown.err
-
-    return run
-
-
-@pytest.fixture
-def campaign(typed: Type, tmp_path: Path) -> None:
-    """Account main, campaign 1 in DRAFT, and a file."""
-    add = ("account", "add", "main", "--provider", "callfire", "--credentials", "env:CREDENTIALS", "--cps", "5")
-    assert typed(*add)[0] == 0
-    (tmp_path / "c.toml").write_text(FILE)
-    assert typed("campaign", "create", "c.toml")[0] == 0
-    (tmp_path / "d.csv").write_text(f"phone,name\n{number(1)},Ada\nn/a,Bob\n{number(1)},Eve\n")
 
 
 @pytest.mark.usefixtures("campaign")
@@ -185,37 +131,6 @@ def test_a_list_with_holes_is_refused_unless_asked_for(typed: Type, tmp_path: Pa
     assert typed("dnc", "check", number(1))[0] == 0
     assert typed("dnc", "import", "l.txt", "--skip-unreadable")[0] == 0
     assert typed("dnc", "check", number(1))[0] == 1
-
-
-@pytest.mark.usefixtures("campaign")
-def test_explain_and_export(typed: Type, tmp_path: Path) -> None:
-    (tmp_path / "e.csv").write_text(f'phone,name\n{number(1)},"=cmd()"\n{number(1)},Eve\nn/a,Bob\n')
-    typed("campaign", "load", "1", "e.csv")
-    code, out, _ = typed("explain", "1", number(1))
-    assert (code, "read from e.csv, line 2" in out, "blocked by: campaign is DRAFT" in out) == (0, True, True)
-    assert json.loads(typed("explain", "1", number(1), "--json")[1])["state"] == "READY"
-    rows = list(csv.DictReader(io.StringIO(typed("export", "1")[1])))
-    assert [(r["line"], r["state"], r["e164"], r["name"]) for r in rows] == [
-        ("2", "READY", number(1), "'=cmd()"),
-        ("3", "DUP", number(1), "Eve"),
-        ("4", "INVALID", "", "Bob"),
-    ]
-    assert "3 destinations written" in typed("export", "1", "--format", "jsonl", "--out", "x.jsonl")[1]
-    lines = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
-    assert [x["variables"]["name"] for x in lines] == ["=cmd()", "Eve", "Bob"]
-    assert "3 destinations written" in typed("export", "1", "--format", "parquet", "--out", "x.parquet")[1]
-    assert (tmp_path / "x.parquet").read_bytes()[:4] == b"PAR1"
-
-
-@pytest.mark.usefixtures("campaign")
-def test_an_export_that_fails_leaves_what_was_there(
-    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "x.csv").write_text("before")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    code, _, said = typed("export", "1", "--format", "parquet", "--out", "x.csv")
-    assert (code, "pip install 'campaign-dispatcher[parquet]'" in said) == (2, True)
-    assert [(p.name, p.read_text()) for p in tmp_path.glob("*x.csv*")] == [("x.csv", "before")]
 
 
 @pytest.mark.usefixtures("campaign")

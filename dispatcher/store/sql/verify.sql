@@ -91,6 +91,7 @@ SELECT key AS k FROM open_attempt
 SELECT 'load ' || l.id AS k FROM load AS l
   LEFT JOIN (SELECT load_id, count(*) AS n FROM destination GROUP BY load_id) AS d ON d.load_id = l.id
  WHERE coalesce(d.n, 0) <> CASE l.state WHEN 'DONE' THEN l.rows_read ELSE 0 END
+   AND l.campaign_id NOT IN (SELECT id FROM campaign WHERE purged_at IS NOT NULL)
 UNION ALL
 SELECT 'campaign ' || coalesce(c.campaign_id, d.campaign_id) || ' ' || coalesce(c.label, d.label)
   FROM (SELECT campaign_id, label, sum(n) AS n
@@ -101,7 +102,8 @@ SELECT 'campaign ' || coalesce(c.campaign_id, d.campaign_id) || ' ' || coalesce(
                     CASE WHEN finished_at IS NULL OR result IS NULL THEN state ELSE state || ' ' || result END AS label
                FROM destination GROUP BY campaign_id, 3) AS d
     ON d.campaign_id = c.campaign_id AND d.label = c.label
- WHERE coalesce(c.n, 0) <> coalesce(d.n, 0);
+ WHERE coalesce(c.n, 0) <> coalesce(d.n, 0)
+   AND coalesce(c.campaign_id, d.campaign_id) NOT IN (SELECT id FROM campaign WHERE purged_at IS NOT NULL);
 
 -- I16 a campaign that is DONE has only final rows --
 SELECT DISTINCT c.id::text AS k FROM campaign AS c JOIN destination AS d ON d.part = c.part AND d.campaign_id = c.id
