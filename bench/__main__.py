@@ -1,27 +1,22 @@
 """python -m bench loading | dispatch: print each figure with its gate and its target; write them as JSON."""
 
-import asyncio
 import os
 import signal
 import sys
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
 import typer
 
 from bench import loading as loads
 from bench.dispatching import LEAST_CALLS, LEAST_S, dispatch
-from bench.figures import SHARE, Figure, out, show, write
+from bench.figures import out, show, write
+from bench.first_dial import first_dial
 from bench.gates import Measured
 from bench.limit import limit
 from bench.obvious import obvious
 from bench.paced import paced
-from bench.rig import Ground, Void, servers
-from config.settings import Settings
-from dispatcher.bootstrap import open_services
-from dispatcher.domain.dnc import DncImport
-from dispatcher.flow import lists
+from bench.rig import Void, servers
 
 PACES = (50, 500)
 """Calls a second."""
@@ -76,41 +71,25 @@ def _say(what: str) -> None:
 
 
 @app.command(name="loading")
-def measure_loading(
+def measure_loads(
     runs: Runs = 3,
-    records: Annotated[int, typer.Option(min=1000, help="Of each load.")] = 200_000,
-    listed: Annotated[int, typer.Option(min=0, help="Numbers on the do-not-call list.")] = 1_000_000,
+    records: Annotated[int, typer.Option(min=1000, help="Of each load.")] = loads.RECORDS,
+    listed: Annotated[int, typer.Option(min=0, help="Numbers on the do-not-call list.")] = loads.LISTED,
     json: Annotated[Path, typer.Option(help="Where the figures are written.")] = _RESULTS / "loading.json",
 ) -> None:
-    """Records a second, against a pure COPY. Exits 0 whatever it is."""
+    """Loads, imports and exports, against a pure COPY. Exits 1 when a gate is missed."""
+    _say(f"{runs} times: an import, a load, a COPY, exports")
     with servers() as ground:
-        figure = _load(ground, runs, records, listed)
-    show(f"loading, median of {runs}, {os.cpu_count()} cores", [figure])
-    write(json, [figure], [], {})
-
-
-def _load(ground: Ground, runs: int, records: int, listed: int) -> Figure:
-    settings, urls = Settings(data=ground.folder), ground.urls
-    people, list_ = loads.write_files(ground.folder, records, listed)
-    asyncio.run(loads.prepare(settings, urls))
-    asyncio.run(_import(settings, ground, list_))
-    copies, taken = [], []
-    for _ in range(runs):
-        campaign_id, seconds = loads.load(settings, urls, people)
-        taken.append(seconds)
-        copies.append(loads.pure_copy(urls, campaign_id))
-    copy, load = median(copies), median(taken)
-    detail = f"{records / load:,.0f} and {records / copy:,.0f} records a second, {listed:,} numbers listed"
-    ratios = tuple(a / b for a, b in zip(copies, taken, strict=True))
-    return Figure("load against pure COPY and its indexes", ratios, SHARE, 0.4, 0.6, detail=detail)
-
-
-async def _import(settings: Settings, ground: Ground, list_: Path) -> None:
-    new = DncImport(list="bench", source="bench", identity="bench")
-    with list_.open() as file:
-        lines = ((n, line.strip()) for n, line in enumerate(file, 1))
-        async with open_services(settings, ground.urls) as services:
-            await lists.import_list(new, lines, "US", services, unreadable=lambda line, why: None)
+        found = loads.measure_loading(ground, runs, records, listed)
+    for n in range(runs):
+        _say(f"{n + 1} of {runs}: the first dial after a load")
+        with servers() as ground:
+            found.first_dial_s.append(first_dial(ground, records))
+    figures = found.figures()
+    show(f"loading, median of {runs}, {os.cpu_count()} cores", figures)
+    write(json, figures, [], {"loading": [found]})
+    if any(figure.is_missed for figure in figures):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

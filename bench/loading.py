@@ -1,89 +1,155 @@
-"""Records a second: load, screened against a do-not-call list, and a pure COPY of the same bytes with its indexes."""
+"""Loading: a file into a campaign, screened against a list, beside a COPY of the rows that it makes. And out again."""
 
 import asyncio
 import random
 import re
 import tempfile
 import time
+from collections.abc import Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import IO, Any
 
 import psycopg
+from pydantic import SecretStr
 
 from bench import measure
+from bench.figures import RATE, SECONDS, SHARE, TIMES, Figure, Unit
+from bench.rig import Ground
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, open_services
 from dispatcher.domain.account import NewAccount
 from dispatcher.domain.campaign import read_policy
-from dispatcher.flow import control
+from dispatcher.domain.dnc import DncImport
+from dispatcher.domain.phone import ask_library, normalise
+from dispatcher.domain.report import ExportFormat
+from dispatcher.flow import control, lists
 from dispatcher.flow.load import load_file
+from dispatcher.sources import open_numbers
 from dispatcher.store.queries import statement
 from dispatcher.store.tables import destination
 
+RECORDS, LISTED = 1_000_000, 5_000_000
+"""What the gates are about."""
 _NUMBERS = 7_000_000
+_AREAS = (202, 212, 213, 303, 305, 312, 404)
 _OTHER_PART = 2**31 - 1
+_US = frozenset({"US"})
+MEGABYTES = Unit("{:,.0f} MB")
+POLICY = {
+    "name": "bench",
+    "regions_allowed": ["US"],
+    "caller_ids": ["+12025550199"],
+    "content": {"text": "Hello {name}"},
+}
 
 
-def write_files(folder: Path, records: int, listed: int) -> tuple[Path, Path]:
-    """A campaign's file with 3 % doubled and 3 % unreadable numbers, and a list that knows some of them."""
+def write_people(path: Path, records: int) -> Path:
+    """A campaign's file with some doubled and 3 % unreadable numbers, in no order."""
     rng = random.Random(1)
-    people, list_ = folder / "people.csv", folder / "listed.txt"
-    with people.open("w") as file:
+    with path.open("w") as file:
         file.write("phone,name\n")
         before = "+12025550123"
         for n in range(records):
             lot = rng.random()
-            number = before if lot < 0.03 else "n/a" if lot < 0.06 else _number(rng.randrange(_NUMBERS))
+            number = before if lot < 0.03 else "n/a" if lot < 0.06 else _number(rng.randrange(_spread(records)))
             file.write(f"{number},Ada {n}\n")
             before = number
-    with list_.open("w") as file:
-        file.writelines(f"{_number(rng.randrange(_NUMBERS))}\n" for _ in range(listed))
-    return people, list_
+    return path
+
+
+def write_list(path: Path, listed: int) -> Path:
+    """A list that knows some of them, in no order."""
+    rng = random.Random(2)
+    with path.open("w") as file:
+        file.writelines(f"{_number(rng.randrange(_spread(listed)))}\n" for _ in range(listed))
+    return path
+
+
+def _spread(n: int) -> int:
+    return max(_NUMBERS, 10 * n // 7)
 
 
 def _number(n: int) -> str:
-    area = (202, 212, 213, 303, 305, 312, 404)[n // 1_000_000]
+    """The n-th of a wide range; most are valid."""
+    area = _AREAS[n // 1_000_000] if n < _NUMBERS else 201 + n // 1_000_000
     return f"+1{area}{2_200_000 + n % 1_000_000:07d}"
 
 
-def pure_copy(urls: Urls, campaign_id: int) -> float:
-    """Seconds: COPY of the rows that a load made into a table as its partition is, with all indexes, attached."""
-    with psycopg.connect(urls.database, autocommit=True) as connection, tempfile.TemporaryFile() as rows:
-        (part,) = measure.row(connection, "SELECT part FROM campaign WHERE id = %s", campaign_id)
-        columns = ", ".join(c.name for c in destination.columns if c.name != "part")
-        with connection.cursor().copy(f"COPY destination_{part} ({columns}) TO STDOUT") as copy:
-            for block in copy:
-                rows.write(block)
-        rows.seek(0)
-        return _copy(connection, _OTHER_PART, columns, rows)
+@dataclass
+class Loading:
+    """All runs."""
+
+    records: int
+    listed: int
+    load_s: list[float] = field(default_factory=list)
+    copy_s: list[float] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)
+    import_s: list[float] = field(default_factory=list)
+    export_s: dict[str, list[float]] = field(default_factory=dict)
+    phones: list[float] = field(default_factory=list)
+    first_dial_s: list[float] = field(default_factory=list)
+
+    def figures(self) -> list[Figure]:
+        size = f"{self.records:,} records, {self.listed:,} numbers listed"
+        found = [
+            Figure("COPY of the same rows, indexed and attached", self._rates(self.copy_s), RATE),
+            Figure("load", self._rates(self.load_s), RATE, detail=size),
+            Figure("load against COPY", _ratios(self.copy_s, self.load_s), SHARE, 0.4, 0.6),
+            Figure("numbers, against phonenumbers alone", tuple(self.phones), TIMES, 6, 12),
+            Figure("its memory, with the process that reads", tuple(self.memory_mb), MEGABYTES, 300, None, True),
+            *self._seconds(),
+            Figure("export as CSV", self._rates(self.export_s["csv"]), RATE, 150_000, 250_000),
+            Figure("export as JSON Lines", self._rates(self.export_s["jsonl"]), RATE),
+            Figure("end of a load to the first dial", tuple(self.first_dial_s), SECONDS, 3, 1, True),
+        ]
+        return [figure for figure in found if figure.runs]
+
+    def _seconds(self) -> list[Figure]:
+        """Their gates are about the full size."""
+        full = self.records == RECORDS and self.listed == LISTED
+        load, import_ = ((14, 10), (40, 20)) if full else ((None, None), (None, None))
+        return [
+            Figure("load, as its user waits", tuple(self.load_s), SECONDS, load[0], load[1], True),
+            Figure("import of the list", tuple(self.import_s), SECONDS, import_[0], import_[1], True),
+        ]
+
+    def _rates(self, seconds: Iterable[float]) -> tuple[float, ...]:
+        return tuple(self.records / s for s in seconds)
 
 
-def _copy(connection: psycopg.Connection[Any], part: int, columns: str, rows: IO[bytes]) -> float:
-    name = f"bench_{part}"
-    indexes = connection.execute(statement("loads.indexes"), {"parent": "destination"}).fetchall()
-    began = time.perf_counter()
-    connection.execute(
-        f"CREATE TABLE {name} (LIKE destination INCLUDING DEFAULTS INCLUDING CONSTRAINTS,"
-        f" CONSTRAINT part_is CHECK (part = {part})) WITH (fillfactor = 80, autovacuum_enabled = off)"
+def _ratios(above: Iterable[float], below: Iterable[float]) -> tuple[float, ...]:
+    return tuple(a / b for a, b in zip(above, below, strict=True))
+
+
+def measure_loading(ground: Ground, runs: int, records: int, listed: int) -> Loading:
+    """Everything but the first dial, in one installation."""
+    found = Loading(records, listed)
+    settings = Settings(
+        data=ground.folder, database_url=SecretStr(ground.urls.database), redis_url=SecretStr(ground.urls.redis)
     )
-    connection.execute(f"ALTER TABLE {name} ALTER part SET DEFAULT {part}")
-    with connection.cursor().copy(f"COPY {name} ({columns}) FROM STDIN") as copy:
-        while block := rows.read(1 << 20):
-            copy.write(block)
-    connection.execute("SET maintenance_work_mem = '256MB'")
-    for index, definition, kind in indexes:
-        connection.execute(re.sub(r"INDEX \S+ ON ONLY \S+ ", f"INDEX {index}_bench ON {name} ", definition))
-        if kind:
-            word = {"p": "PRIMARY KEY", "u": "UNIQUE"}[kind]
-            connection.execute(f"ALTER TABLE {name} ADD CONSTRAINT {index}_bench {word} USING INDEX {index}_bench")
-    connection.execute(f"ALTER TABLE destination ATTACH PARTITION {name} FOR VALUES IN ({part})")
-    took = time.perf_counter() - began
-    connection.execute(f"ALTER TABLE destination DETACH PARTITION {name}")
-    connection.execute(f"DROP TABLE {name}")
-    return took
+    people = write_people(ground.folder / "people.csv", records)
+    list_ = write_list(ground.folder / "listed.txt", listed)
+    asyncio.run(_prepare(settings, ground.urls))
+    for n in range(runs):
+        if listed:
+            found.import_s.append(asyncio.run(_import(settings, ground.urls, list_, str(n))))
+        campaign, seconds, megabytes = _load_apart(settings, ground.urls, people)
+        found.load_s.append(seconds)
+        found.memory_mb.append(megabytes)
+        found.copy_s.append(_pure_copy(ground.urls, campaign))
+        for format_ in ExportFormat:
+            taken = found.export_s.setdefault(format_, [])
+            taken.append(asyncio.run(_export(settings, ground.urls, campaign, format_)))
+        found.phones.append(_phones(people))
+    return found
 
 
-async def prepare(settings: Settings, urls: Urls) -> None:
+async def _prepare(settings: Settings, urls: Urls) -> None:
     """An account for the campaigns."""
     async with open_services(settings, urls) as services:
         account = NewAccount(
@@ -92,21 +158,97 @@ async def prepare(settings: Settings, urls: Urls) -> None:
         await services.store.add_account(account)
 
 
-async def load_once(settings: Settings, urls: Urls, people: Path) -> tuple[int, float]:
-    """A new campaign, and the seconds of its load, as a user waits for it."""
-    policy = {
-        "name": "bench",
-        "account": "loads",
-        "regions_allowed": ["US"],
-        "caller_ids": ["+12025550199"],
-        "content": {"text": "Hello {name}"},
-    }
+async def _import(settings: Settings, urls: Urls, list_: Path, identity: str) -> float:
+    """Seconds."""
+    new = DncImport(list="bench", source="bench", identity=identity, replaces=True)
     async with open_services(settings, urls) as services:
-        campaign = await control.create(read_policy(policy), services)
+        began = time.perf_counter()
+        with open_numbers(list_) as lines:
+            await lists.import_list(new, lines, "US", services, unreadable=lambda line, why: None)
+        return time.perf_counter() - began
+
+
+def _load_apart(settings: Settings, urls: Urls, people: Path) -> tuple[int, float, float]:
+    """Of a process of its own: the new campaign, the seconds of its load, and megabytes of both processes."""
+    with get_context("spawn").Pool(1) as pool:
+        found: tuple[int, float, float] = pool.apply(_load, (settings, urls, people))
+    return found
+
+
+def _load(settings: Settings, urls: Urls, people: Path) -> tuple[int, float, float]:
+    campaign, seconds = asyncio.run(_load_once(settings, urls, people))
+    kilobytes = getrusage(RUSAGE_SELF).ru_maxrss + getrusage(RUSAGE_CHILDREN).ru_maxrss
+    return campaign, seconds, kilobytes / 1024
+
+
+async def _load_once(settings: Settings, urls: Urls, people: Path) -> tuple[int, float]:
+    async with open_services(settings, urls) as services:
+        campaign = await control.create(read_policy(POLICY | {"account": "loads"}), services)
         began = time.perf_counter()
         await load_file(campaign.id, people, services)
         return campaign.id, time.perf_counter() - began
 
 
-def load(settings: Settings, urls: Urls, people: Path) -> tuple[int, float]:
-    return asyncio.run(load_once(settings, urls, people))
+def _pure_copy(urls: Urls, campaign_id: int) -> float:
+    """Seconds: COPY of the rows that a load made into a table as its partition is, with all indexes, attached."""
+    with psycopg.connect(urls.database, autocommit=True) as connection, tempfile.TemporaryFile() as rows:
+        (part,) = measure.row(connection, "SELECT part FROM campaign WHERE id = %s", campaign_id)
+        columns = ", ".join(c.name for c in destination.columns if c.name != "part")
+        with connection.cursor().copy(f"COPY destination_{part} ({columns}) TO STDOUT".encode()) as copy:
+            for block in copy:
+                rows.write(block)
+        rows.seek(0)
+        return _copy(connection, columns, rows)
+
+
+def _copy(connection: psycopg.Connection[Any], columns: str, rows: IO[bytes]) -> float:
+    def run(sql: str) -> None:
+        connection.execute(sql.encode())
+
+    name = "bench_copy"
+    indexes = connection.execute(statement("loads.indexes").encode(), {"parent": "destination"}).fetchall()
+    began = time.perf_counter()
+    run(
+        f"CREATE TABLE {name} (LIKE destination INCLUDING DEFAULTS INCLUDING CONSTRAINTS,"
+        f" CONSTRAINT part_is CHECK (part = {_OTHER_PART})) WITH (fillfactor = 80, autovacuum_enabled = off)"
+    )
+    run(f"ALTER TABLE {name} ALTER part SET DEFAULT {_OTHER_PART}")
+    with connection.cursor().copy(f"COPY {name} ({columns}) FROM STDIN".encode()) as copy:
+        while block := rows.read(1 << 20):
+            copy.write(block)
+    run("SET maintenance_work_mem = '256MB'")
+    for index, definition, kind in indexes:
+        run(re.sub(r"INDEX \S+ ON ONLY \S+ ", f"INDEX {index}_bench ON {name} ", definition))
+        if kind:
+            word = {"p": "PRIMARY KEY", "u": "UNIQUE"}[kind]
+            run(f"ALTER TABLE {name} ADD CONSTRAINT {index}_bench {word} USING INDEX {index}_bench")
+    run(f"ALTER TABLE destination ATTACH PARTITION {name} FOR VALUES IN ({_OTHER_PART})")
+    took = time.perf_counter() - began
+    run(f"ALTER TABLE destination DETACH PARTITION {name}")
+    run(f"DROP TABLE {name}")
+    return took
+
+
+async def _export(settings: Settings, urls: Urls, campaign_id: int, format_: ExportFormat) -> float:
+    """Seconds."""
+    async with open_services(settings, urls) as services:
+        campaign = await services.store.campaign(campaign_id)
+        began = time.perf_counter()
+        with tempfile.TemporaryFile() as file:
+            async with aclosing(services.store.export(campaign, format_, ["name"])) as blocks:
+                async for _, lines in blocks:
+                    file.write(lines)
+        return time.perf_counter() - began
+
+
+def _phones(people: Path) -> float:
+    """How many times as fast as the library alone; the same numbers, and the same verdicts."""
+    with people.open() as file:
+        texts = [line.partition(",")[0] for line in islice(file, 50_000)]
+    began = time.perf_counter()
+    ours = [normalise(text, "US", _US) for text in texts]
+    between = time.perf_counter()
+    theirs = [ask_library(text, "US", _US) for text in texts]
+    ended = time.perf_counter()
+    assert ours == theirs
+    return (ended - between) / (between - began)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ CALLS: dict[str, Any] = {
     "probe": None,
     "abort_waiting": 0,
     "fail_dead_loads": 0,
+    "empty_postbacks": 0,
     "measure_pace": {},
 }
 """Everything that the duties ask of the store and the broker when there is all of it to do."""
@@ -57,7 +59,7 @@ class World:
         return call
 
     def tick(self) -> int:
-        return play(tick(services(store=self, broker=self)))
+        return play(tick(services(store=self, broker=self, bodies_kept=timedelta(days=90))))
 
 
 def test_everything_that_was_found_is_done() -> None:

@@ -123,7 +123,14 @@ class Line:
 
 def services(**ports: Any) -> Services:
     """Those ports that a test gives, and small ones for the rest."""
-    small = {"clock": Clock(), "tasks": Tasks(), "ids": Ids(), "rng": Rng(), "shift": ShiftSettings()}
+    small = {
+        "clock": Clock(),
+        "tasks": Tasks(),
+        "ids": Ids(),
+        "rng": Rng(),
+        "shift": ShiftSettings(),
+        "bodies_kept": None,
+    }
     return cast(Services, SimpleNamespace(**{**small, "stopping": lambda: False, **ports}))
 
 

@@ -1,16 +1,12 @@
-"""What the journey needs from the world. Implementations match these by shape; nobody inherits."""
+"""The database, as the journey needs it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.attempt import Call, OpenCall, Shift
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
-from dispatcher.domain.capability import Capabilities
 from dispatcher.domain.dnc import (
     DncAdd,
     DncEntry,
@@ -22,13 +18,11 @@ from dispatcher.domain.dnc import (
     Listed,
     Waiting,
 )
-from dispatcher.domain.loading import Block, Format, LoadReport, LoadTicket, Reject, Told
-from dispatcher.domain.pacing import Booking, Limit
+from dispatcher.domain.loading import LoadReport, LoadTicket, Reject, Told
 from dispatcher.domain.permitting import PermitRequest, Permits
 from dispatcher.domain.postback import Postback, PostbackMark, RawPostback
-from dispatcher.domain.reading import Body, Reading
-from dispatcher.domain.report import AttemptKey, ExportFormat, LiveRow, Status, Violation
-from dispatcher.domain.results import Frozen, News, Outcome, Sighting
+from dispatcher.domain.report import AttemptKey, ExportFormat, Status, Violation
+from dispatcher.domain.results import Frozen, News, Sighting
 from dispatcher.domain.steps import Decision, Situation
 from dispatcher.domain.story import Story
 from dispatcher.domain.tick import DueHead, DueMark, DueWork, Moved, Upkeep
@@ -213,202 +207,3 @@ class Store(
     async def ping(self) -> None: ...
     async def now(self) -> datetime: ...
     async def close(self) -> None: ...
-
-
-class Sources(Protocol):
-    """Files of destinations. Raise SourceError."""
-
-    def blocks(
-        self, path: Path, format_: Format | None, policy: Policy
-    ) -> AbstractAsyncContextManager[AsyncIterator[Block]]: ...
-    async def digest(self, path: Path) -> str: ...
-
-
-class Reader(Protocol):
-    """Reads what a provider answers, and posts to us."""
-
-    def read(self, body: Body) -> Reading:
-        """What a body says. Raises PayloadError."""
-        ...
-
-    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-        """Does the signature of a postback hold? True where the provider signs nothing."""
-        ...
-
-
-class Provider(Protocol):
-    """One account at one provider. Trouble is an Outcome, never an exception."""
-
-    @property
-    def free(self) -> int:
-        """How many requests may be put on the wire now."""
-        ...
-
-    @property
-    def calls_per_request(self) -> int:
-        """How many calls one request may carry now."""
-        ...
-
-    @property
-    def requests_per_submit(self) -> int:
-        """How many requests it takes to ask for a call, or for several that share one; each needs a slot."""
-        ...
-
-    async def submit(self, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]) -> dict[str, Outcome]:
-        """Ask for calls of one campaign and caller id, each once; what became of each, by our key.
-
-        `may_send` is asked, and may wait a little, in the instant before the bytes of a request leave.
-        """
-        ...
-
-    async def resend(
-        self, frozen: Frozen, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]
-    ) -> dict[str, Outcome]:
-        """Send the very same request again; what it says of each call. Empty when it says nothing new."""
-        ...
-
-    async def lookup(self, calls: Sequence[OpenCall], may_ask: Callable[[], Awaitable[bool]]) -> dict[str, Outcome]:
-        """What the provider knows of each call, by our key. A key that is missing could not be asked.
-
-        `may_ask` is asked, and waits for a slot, before each request: several calls may share one, and one call may
-        need several. After its first no, nothing more is asked.
-        """
-        ...
-
-    async def probe(self) -> str | None:
-        """Ask something harmless: what the provider objects to, None when the account works."""
-        ...
-
-    @property
-    def clock_off_s(self) -> float | None:
-        """How far the provider's clock is ahead of ours, by the last thing that it was asked."""
-        ...
-
-    async def repeats(self, call: Call, pause: Callable[[], Awaitable[None]]) -> bool:
-        """Dial once, wait, ask for the very same again: was it recognised?"""
-        ...
-
-    async def cancel(self, requests: Sequence[str], may_ask: Callable[[], Awaitable[bool]]) -> frozenset[str]:
-        """Ask the provider to stop requests, by its own ids. Returns those that it agreed to stop.
-
-        `may_ask` is that of `lookup`.
-        """
-        ...
-
-    async def subscribe(self, url: str, secret: str) -> None:
-        """Ask the provider to post results to this address. Raises ServerError, NotAllowed."""
-        ...
-
-    async def unsubscribe(self, url: str) -> int:
-        """Take back the subscriptions of this address; how many there were. Raises ServerError, NotAllowed."""
-        ...
-
-    async def dnc_numbers(self) -> list[str]:
-        """The account's own do-not-call list, E.164. Raises ServerError, NotAllowed."""
-        ...
-
-    async def dnc_add(self, numbers: Sequence[str]) -> None:
-        """Put numbers on the account's own do-not-call list. Raises ServerError, NotAllowed."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-class Providers(Protocol):
-    """Opens the provider of an account, once for each process."""
-
-    def of(self, account: Account) -> Provider:
-        """Raises UsageError when the account's credentials are not where they should be."""
-        ...
-
-    def capabilities(self, account: Account) -> Capabilities: ...
-    def reader(self, account: Account) -> Reader: ...
-
-
-class Limiter(Protocol):
-    """The pace over all workers."""
-
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking: ...
-    async def ping(self) -> None: ...
-    async def close(self) -> None: ...
-
-
-class Broker(Protocol):
-    """Hints to workers. Losing one costs time, nothing else."""
-
-    async def start_shift(self, account_id: int) -> None: ...
-    async def settle_postbacks(self) -> None: ...
-    async def reconcile(self, account_id: int) -> None: ...
-    async def probe(self, account_id: int) -> None: ...
-    async def show(self, rows: Sequence[LiveRow]) -> None: ...
-
-
-class Clock(Protocol):
-    """Monotonic seconds, for intervals only; the time of day is PostgreSQL's."""
-
-    def now(self) -> float: ...
-    async def sleep(self, seconds: float) -> None: ...
-
-
-class Ids(Protocol):
-    """New names."""
-
-    def key(self) -> str:
-        """A correlation key."""
-        ...
-
-    def owner(self) -> str:
-        """Who holds leases: one name for each shift or load."""
-        ...
-
-
-class Rng(Protocol):
-    """Chance."""
-
-    def draw(self) -> float:
-        """In [0, 1)."""
-        ...
-
-
-class Task(Protocol):
-    """Something that runs beside us."""
-
-    def done(self) -> bool: ...
-    def __await__(self) -> Any: ...
-
-
-class Tasks(Protocol):
-    """Runs things beside each other."""
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> Task: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShiftSettings:
-    """How a shift dials (see config.settings.Dial)."""
-
-    length_s: float = 20
-    deadline_s: float = 12
-    permit_age_s: float = 3
-    lease: timedelta = timedelta(seconds=30)
-    retry_share: float = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """Everything the journey is given."""
-
-    store: Store
-    providers: Providers
-    limiter: Limiter
-    sources: Sources
-    broker: Broker
-    clock: Clock
-    ids: Ids
-    rng: Rng
-    tasks: Tasks
-    stopping: Callable[[], bool]
-    """Has this process been asked to stop?"""
-    shift: ShiftSettings = ShiftSettings()
-    bodies_kept: timedelta | None = None
-    """Age from which on bodies of postbacks are emptied."""
