@@ -116,9 +116,21 @@ GROUP_S = 0.1
 """So much of the pace is booked and permitted at once: what a killed worker had permitted and not sent is lost."""
 
 
+ROUND_S = 1.0
+"""Longest time in which everybody who has work gets a turn, as long as a slot for each comes by."""
+
+
 def slots_to_book(rate: float, window_s: float = GROUP_S) -> int:
     """How many slots to book at once."""
     return max(1, int(rate * window_s))
+
+
+def fair_group(rate: float, weights: int) -> int:
+    """The most slots of one turn, so that a round of all turns takes no longer than ROUND_S.
+
+    `rate`: slots a second; `weights`: the sum of those who take turns. Each has its share within a tenth in ten seconds.
+    """
+    return max(1, int(rate * ROUND_S / weights))
 
 
 class Slots:

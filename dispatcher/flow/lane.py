@@ -15,10 +15,19 @@ from dispatcher.domain.attempt import Shift
 from dispatcher.domain.errors import DispatcherError, ServerError, UsageError
 from dispatcher.domain.lead_time import LeadTime
 from dispatcher.domain.own_pace import OwnPace
-from dispatcher.domain.pacing import GROUP_S, Booking, Limit, account_limit, calls_at_once, slots_of, slots_to_book
+from dispatcher.domain.pacing import (
+    GROUP_S,
+    Booking,
+    Limit,
+    account_limit,
+    calls_at_once,
+    fair_group,
+    slots_of,
+    slots_to_book,
+)
 from dispatcher.domain.permitting import Hold, PermitRequest, Permits, Permitted, Terms, number_refusal
 from dispatcher.domain.results import Disposition, News, Outcome, Source
-from dispatcher.domain.round_robin import WeightedRoundRobin
+from dispatcher.domain.round_robin import Split, WeightedRoundRobin
 from dispatcher.domain.states import State
 from dispatcher.domain.tick import DueWork
 from dispatcher.flow.send_queue import SendQueue
@@ -61,6 +70,7 @@ class AccountLane:
         self._work: dict[int, DueWork] = {}
         self._rest_until: dict[int, float] = {}
         self._turns: dict[int, int] = {}
+        self._retries: dict[int, Split] = {}
         self._running: set[Task] = set()
         self._own_pace = OwnPace()
         self._lead = LeadTime(SHORTEST_LEAD_S, LONGEST_LEAD_S)
@@ -99,7 +109,7 @@ class AccountLane:
         if not awake:
             await self._nap(min(_NAP_S, min(self._rest_until[i] for i in self._work) - now))
             return True
-        return await self._serve(self._work[self._round_robin.choose(awake)], account)
+        return await self._serve(self._work[self._round_robin.choose(awake)], account, sum(awake.values()))
 
     def _account_now(self) -> Account | None:
         """The account as it was read last, and its pace as it has recovered since."""
@@ -108,14 +118,15 @@ class AccountLane:
         age = timedelta(seconds=self._clock.now() - self._looked_at)
         return replace(self._account, as_of=self._account.as_of + age)
 
-    async def _serve(self, work: DueWork, account: Account) -> bool:
+    async def _serve(self, work: DueWork, account: Account, weights: int) -> bool:
         provider = self._services.providers.of(account)
         at_once = self._calls_at_once(work, account, provider)
         caller_id = self._next_caller_id(work)
         queue = self._queue(work, caller_id)
         self._own_pace.observe(*queue.counts())
         rate = min(account.rate * self._own_pace.share, work.policy.cps) / at_once
-        wanted = min(slots_to_book(rate), math.ceil(work.due / at_once))
+        most = fair_group(account.rate * self._own_pace.share / at_once, weights)
+        wanted = min(slots_to_book(rate), most, math.ceil(work.due / at_once))
         n = min(wanted, provider.free - self._sender.waiting)
         if n < min(wanted, _LEAST):
             await self._book_for_pending()  # they hold the places that are missing here
@@ -192,7 +203,7 @@ class AccountLane:
             work=work,
             caller_id=caller_id,
             keys=tuple(self._services.ids.key() for _ in range(n)),
-            retries=math.ceil(n * self._services.shift.retry_share),
+            retries=self._retries.setdefault(work.campaign_id, Split(self._services.shift.retry_share)).take(n),
             terms=Terms.of(work.policy, work.policy_version, account.as_of),
             lease=self._services.shift.lease,
         )

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.domain.round_robin import WeightedRoundRobin
+from dispatcher.domain.round_robin import Split, WeightedRoundRobin
 
 WEIGHTS = st.dictionaries(st.integers(1, 50), st.integers(1, 20), min_size=1, max_size=8)
 
@@ -53,3 +53,18 @@ def test_who_was_away_has_saved_no_turns() -> None:
     for _ in range(51):
         turns.choose({1: 1})
     assert Counter(turns.choose({1: 1, 2: 1}) for _ in range(10)) == {1: 5, 2: 5}
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=50), st.floats(0, 1))
+def test_a_split_gives_its_share_of_any_numbers(asked: list[int], share: float) -> None:
+    split, taken = Split(share), 0
+    for i, n in enumerate(asked, 1):
+        part = split.take(n)
+        assert 0 <= part <= n
+        taken += part
+        assert abs(taken - share * sum(asked[:i])) < 1 + 1e-6
+
+
+def test_half_of_single_ones_is_every_other() -> None:
+    split = Split(0.5)
+    assert [split.take(1) for _ in range(6)] == [0, 1, 0, 1, 0, 1]
