@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from bench import measure
 from dispatcher.bootstrap import Urls
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.states import State
@@ -37,6 +38,8 @@ text = "Hello"
 """
 AWAY_S = 3
 RECORDS = 20_000
+MANY_RECORDS = 400_000
+"""Enough for a second process, and for some seconds."""
 LEFT = 2_000_000
 
 
@@ -169,17 +172,22 @@ def counts(folder: Path, urls: Urls | None) -> dict[str, Any]:
 
 
 def test_ctrl_c_during_a_load(by_hand: Path, urls: Urls) -> None:
+    """Of a file that a second process reads."""
+    write_records(by_hand / "d.csv", MANY_RECORDS)
     loading = command(by_hand, "campaign", "load", "1", "d.csv", urls=urls)
     with psycopg.connect(urls.database, autocommit=True) as connection:
-        while not connection.execute("SELECT FROM load").rowcount:
-            time.sleep(0.05)
-    time.sleep(0.5)
-    loading.send_signal(signal.SIGINT)
-    out, err = loading.communicate(timeout=60)
-    assert (loading.returncode, "Traceback" in out + err, "stopped" in err) == (130, False, True), out + err
+        while not connection.execute("SELECT FROM load WHERE rows_read > 0").rowcount:
+            time.sleep(0.02)
+        readers = [pid for pid in measure.children_of(loading.pid) if Path(f"/proc/{pid}").exists()]
+        loading.send_signal(signal.SIGINT)
+        out, err = loading.communicate(timeout=60)
+        assert (loading.returncode, "Traceback" in out + err, "stopped" in err) == (130, False, True), out + err
+        assert readers
+        assert not [pid for pid in readers if Path(f"/proc/{pid}").exists()]
+        assert not connection.execute("SELECT FROM pg_class WHERE relname ~ '^destination_[1-9][0-9]*$'").rowcount
     assert counts(by_hand, urls)["rows"] == 0
     assert typed(by_hand, "campaign", "load", "1", "d.csv", urls=urls)[0] == 0
-    assert counts(by_hand, urls)["rows"] == RECORDS
+    assert counts(by_hand, urls)["rows"] == MANY_RECORDS
 
 
 def test_ctrl_c_during_the_demo() -> None:
