@@ -3,6 +3,7 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := $(VENV)/.bench
 # the first Python that is new enough
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -25,11 +26,11 @@ test-full: $(READY) ## run every test
 test-fast: $(READY) ## run the tests that start no workers
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not acceptance and not full"
 
-bench: $(READY) ## how fast, against baselines of the same run: loading and dispatch (about a quarter of an hour)
-	@$(BIN)/python -m bench loading
-	@$(BIN)/python -m bench dispatch
+bench: $(BENCH) ## how fast, against baselines of the same run; writes docs/performance.md (about twenty minutes)
+	@failed=0; for what in loading dispatch peers; do $(BIN)/python -m bench $$what || failed=1; done; \
+		$(BIN)/python -m bench report; exit $$failed
 
-bench-dispatch: $(READY) ## dispatch only; fails when a gate is missed or a run is void (about ten minutes)
+bench-dispatch: $(BENCH) ## dispatch only; fails when a gate is missed or a run is void (about ten minutes)
 	@$(BIN)/python -m bench dispatch
 
 check: $(READY) ## style, types, and the rules about who may import whom
@@ -42,12 +43,16 @@ format: $(READY) ## write the code as `make check` wants it
 	@$(BIN)/ruff check --fix bench config dispatcher tasks tests
 	@$(BIN)/ruff format bench config dispatcher tasks tests
 
-LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-header --no-annotate -q
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 
 lock: ## resolve the dependencies anew (needs uv)
-	@$(LOCK) --all-extras --group dev --upgrade -o requirements.lock
-	@$(LOCK) --extra web --extra ops --constraint requirements.lock -o requirements-run.lock
+	@$(LOCK) pyproject.toml --all-extras --group dev --upgrade -o requirements.lock
+	@$(LOCK) pyproject.toml --extra web --extra ops --constraint requirements.lock -o requirements-run.lock
+	@$(LOCK) --group bench --constraint requirements.lock -o requirements-bench.lock
+
+$(BENCH): $(READY) requirements-bench.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
 
 clean: ## remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

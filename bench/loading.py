@@ -1,17 +1,19 @@
 """Loading: a file into a campaign, screened against a list, beside a COPY of the rows that it makes. And out again."""
 
 import asyncio
+import os
 import random
 import re
 import tempfile
 import time
 from collections.abc import Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from statistics import median
+from threading import Event, Thread
 from typing import IO, Any
 
 import psycopg
@@ -93,6 +95,8 @@ class Loading:
     export_s: dict[str, list[float]] = field(default_factory=dict)
     phones: list[float] = field(default_factory=list)
     first_dial_s: list[float] = field(default_factory=list)
+    by_size: dict[int, float] = field(default_factory=dict)
+    """Records a second of loads of other sizes."""
 
     def figures(self) -> list[Figure]:
         size = f"{self.records:,} records, {self.listed:,} numbers listed"
@@ -146,6 +150,10 @@ def measure_loading(ground: Ground, runs: int, records: int, listed: int) -> Loa
             taken = found.export_s.setdefault(format_, [])
             taken.append(asyncio.run(_export(settings, ground.urls, campaign, format_)))
         found.phones.append(_phones(people))
+    for size in (10_000, 100_000):
+        path = write_people(ground.folder / f"people-{size}.csv", size)
+        found.by_size[size] = size / _load_apart(settings, ground.urls, path)[1]
+    found.by_size[records] = records / median(found.load_s)
     return found
 
 
@@ -176,9 +184,25 @@ def _load_apart(settings: Settings, urls: Urls, people: Path) -> tuple[int, floa
 
 
 def _load(settings: Settings, urls: Urls, people: Path) -> tuple[int, float, float]:
-    campaign, seconds = asyncio.run(_load_once(settings, urls, people))
-    kilobytes = getrusage(RUSAGE_SELF).ru_maxrss + getrusage(RUSAGE_CHILDREN).ru_maxrss
-    return campaign, seconds, kilobytes / 1024
+    peaks: dict[int, int] = {}
+    over = Event()
+    watching = Thread(target=_watch_memory, args=(peaks, over))
+    watching.start()
+    try:
+        campaign, seconds = asyncio.run(_load_once(settings, urls, people))
+    finally:
+        over.set()
+        watching.join()
+    return campaign, seconds, sum(peaks.values()) / 1024
+
+
+def _watch_memory(peaks: dict[int, int], over: Event) -> None:
+    """Kilobytes, at their peak, of this process and of those that it starts."""
+    while not over.wait(0.1):
+        for pid in (os.getpid(), *measure.children_of(os.getpid())):
+            with suppress(OSError, StopIteration):
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                peaks[pid] = int(next(x for x in lines if x.startswith("VmHWM")).split()[1])
 
 
 async def _load_once(settings: Settings, urls: Urls, people: Path) -> tuple[int, float]:

@@ -6,6 +6,8 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+import psycopg
+
 from bench import measure
 from bench.dispatching import (
     HEADROOM,
@@ -16,9 +18,16 @@ from bench.dispatching import (
     start_campaign,
     until_done,
 )
-from bench.rig import Peer, Void, numbers, peer, servers
+from bench.rig import Ground, Peer, Void, numbers, peer, servers
 from dispatcher.domain.ledger import worst_second
 
+_LATE = """
+SELECT percentile_cont(ARRAY[0.5, 0.9, 0.99]) WITHIN GROUP (
+         ORDER BY greatest(0, extract(epoch FROM b.permit_at - a.closed_at - interval '100 ms')))
+  FROM attempt AS a
+  JOIN attempt AS b ON b.part = a.part AND b.destination_id = a.destination_id AND b.fence = a.fence + 1
+ WHERE a.campaign_id = %s AND a.result = 'BUSY'
+"""
 WARM_S = 3
 STEADY_S = 20
 """As long as a shift, so that the change of shifts is in it once, as in every twenty seconds of a campaign."""
@@ -38,6 +47,8 @@ class Paced:
     """A call."""
     cpu_ms: measure.Spent
     """A call."""
+    due_to_permit_s: dict[str, float]
+    """Of redials: from their due time until they are permitted, to leave within the next tenth of a second."""
 
 
 def paced(rates: tuple[int, ...]) -> list[Paced]:
@@ -74,7 +85,14 @@ def _at(up: Installation, cps: int) -> Paced:
         worst_second=worst_second(times),
         transactions=ended / steady,
         cpu_ms={group: seconds / steady * 1000 for group, seconds in spent.items()},
+        due_to_permit_s=_lateness(ground, campaign),
     )
+
+
+def _lateness(ground: Ground, campaign: int) -> dict[str, float]:
+    with psycopg.connect(ground.urls.database, autocommit=True) as connection:
+        (found,) = measure.row(connection, _LATE, campaign)
+    return dict(zip(("p50", "p90", "p99"), found or (), strict=False))
 
 
 def _wait_for_first(sink: Peer) -> None:

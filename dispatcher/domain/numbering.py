@@ -17,7 +17,7 @@ _LONGEST = 40
 _LEAST_DIGITS, _MOST_DIGITS = 7, 15
 _NOT_GEOGRAPHIC = "001"
 _EXPENSIVE = ("premium_rate", "shared_cost", "pager")
-_DIALLED = ("toll_free", "voip", "personal_number", "uan", "voicemail", "fixed_line", "mobile")
+_DIALLED = ("fixed_line", "mobile", "toll_free", "voip", "personal_number", "uan", "voicemail")
 _EMERGENCY = "112"
 """With any zeros before it: phone.py says so to whoever wrote it."""
 _NEVER = "(?!)"
@@ -32,8 +32,8 @@ def surely_valid(text: str, region: str) -> Number | None:
 
     What is found is valid, and neither premium-rate, shared-cost nor a pager.
     """
-    if text[:1] == "+" and text.isascii() and text[1:].isdigit():  # the common case
-        return _international(text[1:])
+    if text[:1] == "+" and (digits := text[1:]).isdigit() and text.isascii():  # the common case
+        return _international(digits)
     if len(text) > _LONGEST or not text.isascii():
         return None
     digits = text.encode().translate(None, _SEPARATORS).decode()
@@ -44,16 +44,19 @@ def surely_valid(text: str, region: str) -> Number | None:
 
 def _international(digits: str) -> Number | None:
     for length in (1, 2, 3):
-        plan = _plan(digits[:length])
+        plan = _plans[digits[:length]]
         if plan:
-            national = plan.main.without_prefix(digits[length:])
+            dialled = digits[length:]
+            if plan.is_everyday(dialled):
+                return f"+{digits}", plan.main_region
+            national = plan.main.without_prefix(dialled)
             return plan.find(national) if national else None
     return None
 
 
 def _from_region(digits: str, region: str) -> Number | None:
     dialling = _dialling(region)
-    plan = _plan(dialling.code) if dialling else None
+    plan = _plans[dialling.code] if dialling else None
     if dialling is None or plan is None or dialling.abroad(digits) or digits.lstrip("0") == _EMERGENCY:
         return None
     if not digits.startswith(dialling.code):
@@ -97,16 +100,17 @@ class _Dialling:
 class _Plan:
     """The numbers of one calling code."""
 
-    __slots__ = ("_accepted", "_by_number", "_code", "_lengths", "_main_region", "_region_of", "main", "region_groups")
+    __slots__ = ("_accepted", "_code", "_lengths", "_region_of", "is_everyday", "main", "main_region", "region_groups")
 
     def __init__(self, code: str, regions: tuple[str, ...]) -> None:
         found = {region: metadata for region in regions if (metadata := PhoneMetadata.metadata_for_region(region))}
         self._code = f"+{code}"
         self._lengths = range(_LEAST_DIGITS - len(code), _MOST_DIGITS - len(code) + 1)
-        self._main_region = regions[0]
-        self.main = _Dialling(found[self._main_region])
+        self.main_region = regions[0]
+        main = found[self.main_region]
+        self.main = _Dialling(main)
         self._accepted = {region: re.compile(_accepted(metadata)).fullmatch for region, metadata in found.items()}
-        self._by_number = found[self._main_region].leading_digits is None
+        self.is_everyday = re.compile(_everyday(main, self._lengths)).fullmatch
         # in the library's order: the first region whose leading digits, or whose numbers, these are
         each = (f"(?P<{region}>{_belonging(metadata)})" for region, metadata in found.items())
         region_of = re.compile("|".join(each))
@@ -122,12 +126,23 @@ class _Plan:
 
     def _region(self, national: str) -> str | None:
         """Where it is accepted."""
-        main = self._main_region
-        if self._by_number and self._accepted[main](national):
-            return main
+        if self.is_everyday(national):
+            return self.main_region
         found = self._region_of(national)
         region = found.lastgroup if found else None
         return region if region and self._accepted[region](national) else None
+
+
+class _Plans(dict[str, _Plan | None]):
+    """By calling code, made when they are first asked for."""
+
+    def __missing__(self, code: str) -> _Plan | None:
+        regions = COUNTRY_CODE_TO_REGION_CODE.get(int(code)) if code and code[0] != "0" else None
+        self[code] = _Plan(code, regions) if regions and _NOT_GEOGRAPHIC not in regions else None
+        return self[code]
+
+
+_plans = _Plans()
 
 
 @cache
@@ -136,10 +151,18 @@ def _dialling(region: str) -> _Dialling | None:
     return _Dialling(metadata) if metadata else None
 
 
-@cache
-def _plan(code: str) -> _Plan | None:
-    regions = COUNTRY_CODE_TO_REGION_CODE.get(int(code)) if code and code[0] != "0" else None
-    return _Plan(code, regions) if regions and _NOT_GEOGRAPHIC not in regions else None
+def _everyday(metadata: Any, lengths: range) -> str:
+    """The numbers of a code's main region, where nothing but the number decides: no prefix, and no leading digits."""
+    if (
+        metadata.leading_digits
+        or not lengths.start <= min(_lengths(metadata)) <= max(_lengths(metadata)) < lengths.stop
+    ):
+        return _NEVER
+    return f"(?!{metadata.national_prefix_for_parsing or _NEVER}){_accepted(metadata)}"
+
+
+def _lengths(metadata: Any) -> tuple[int, ...]:
+    return tuple(n for n in metadata.general_desc.possible_length if n > 0) or (0,)
 
 
 def _belonging(metadata: Any) -> str:

@@ -128,7 +128,7 @@ def slots_to_book(rate: float, window_s: float = GROUP_S) -> int:
 def fair_group(rate: float, weights: int) -> int:
     """The most slots of one turn, so that a round of all turns takes no longer than ROUND_S.
 
-    `rate`: slots a second; `weights`: the sum of those who take turns. Each has its share within a tenth in ten seconds.
+    `rate`: slots a second; `weights`: the sum of those who take turns. Each has its share within a tenth in 10 s.
     """
     return max(1, int(rate * ROUND_S / weights))
 

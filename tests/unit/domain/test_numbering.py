@@ -7,7 +7,7 @@ import phonenumbers
 import pytest
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberFormat, PhoneNumberType
 
-from dispatcher.domain.numbering import _plan, surely_valid
+from dispatcher.domain.numbering import _plans, surely_valid
 from dispatcher.domain.phone import SUPPORTED_REGIONS, Phone, ask_library, normalise
 
 _TYPES = PhoneNumberType.values()
@@ -52,7 +52,7 @@ def test_everyday_numbers_are_accepted_fast(text: str) -> None:
 def test_the_region_is_told_by_a_name_of_its_own() -> None:
     """A group within a pattern of the metadata would hide which region was found."""
     for code, regions in COUNTRY_CODE_TO_REGION_CODE.items():
-        plan = _plan(str(code))
+        plan = _plans[str(code)]
         if plan:
             assert plan.region_groups == len(regions)
 
