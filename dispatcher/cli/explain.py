@@ -22,7 +22,6 @@ def explain(campaign_id: Id, number: str, json: Json = False) -> None:
 
     async def verb(services: Services) -> Story:
         campaign = await services.store.campaign(campaign_id)
-        campaign.require_rows()
         (e164,) = read_numbers([number], campaign.policy.region)
         story = await services.store.story(campaign, e164)
         if story is None:

@@ -38,7 +38,6 @@ def export(
 
     async def verb(services: Services) -> int:
         campaign = await services.store.campaign(campaign_id)
-        campaign.require_rows()
         extra = sorted({*campaign.policy.content.variables, *campaign.policy.columns.keep})
         written = 0
         with _target(target) as file, _writer(format_, file, extra) as write:

@@ -51,8 +51,9 @@ class Reports:
         ]
 
     async def story(self, campaign: Campaign, e164: str) -> Story | None:
-        """Everything about one number of a campaign; None when the campaign never had it."""
-        place = {"part": campaign.part, "campaign_id": campaign.id, "e164": e164}
+        """Everything about one number of a campaign; None when the campaign never had it. Raises NotFound: purged."""
+        campaign.require_rows()
+        place = {"part": campaign.part, "campaign_id": campaign.id, "e164": e164, "channel": campaign.policy.channel}
         rows = await self.db.fetch("reports.story_rows", **place)
         if not rows:
             return None
@@ -83,8 +84,10 @@ class Reports:
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         """Every destination of a campaign in the order it was loaded, from one snapshot: (how many, their lines).
 
-        The server writes them. CSV has no header; `columns` are the variables that have cells of their own.
+        The server writes them. CSV has no header; `columns` are the variables that have cells of their own. Raises
+        NotFound when the campaign was purged.
         """
+        campaign.require_rows()
         query = _export(campaign, format_, columns)
         async with self.db.transaction(long=True) as tx:
             async with tx.connection.cursor().copy(query, {"campaign_id": campaign.id}) as copy:

@@ -148,3 +148,18 @@ class TestStatus:
         campaign = await make_campaign(postgres, [number(1)])
         await postgres.hold_account(campaign.account_id)
         assert "dispatcher account resume main" in ((await postgres.status(campaign)).blocked_by or "")
+
+
+async def test_a_story_has_every_record_of_the_number(postgres: PostgresStore) -> None:
+    campaign = await make_campaign(postgres, [number(1), number(1), "+44 20 7946 0958"])
+    await load(postgres, campaign, [number(1)], identity="2" * 64)
+    story = await postgres.story(campaign, number(1))
+    assert story
+    assert [(row.line, row.state, row.reason) for row in story.rows] == [
+        (2, "READY", None),
+        (3, "DUP", "LINE 2"),
+        (2, "DUP", f"LOAD {story.rows[0].load_id} LINE 2"),
+    ]
+    refused = await postgres.story(campaign, "+442079460958")
+    assert refused
+    assert [(row.state, row.reason) for row in refused.rows] == [("INVALID", "REGION_NOT_ALLOWED")]

@@ -23,19 +23,20 @@ SELECT DISTINCT o.key, o.account_id, 'DNC' FROM open_attempt AS o
 ON CONFLICT DO NOTHING;
 
 -- cancel_imported --
--- Calls that may be out to whom an import names. Its numbers first: to ask every list about every call takes seconds.
-WITH named AS (
-  SELECT o.key FROM open_attempt AS o
-    JOIN dnc_page AS p ON p.import_id = %(id)s AND NOT p.retired AND p.page = substr(o.e164, 2)::bigint >> 13
-                      AND dnc_page_has(p.offsets, p.bits, substr(o.e164, 2)::bigint)
-  UNION
-  SELECT o.key FROM dnc_import_prefix AS x JOIN open_attempt AS o ON starts_with(o.e164, x.number)
-   WHERE x.import_id = %(id)s AND x.ended_at IS NULL
-)
+-- Calls that may be out to whom an import names. Said while the lists are locked: no other list is asked.
 INSERT INTO cancel (key, account_id, why)
-SELECT key, account_id, 'DNC' FROM open_attempt
- WHERE key IN (SELECT key FROM named) AND on_dnc(e164, channel, account_id, campaign_id)
- ORDER BY key
+SELECT DISTINCT o.key, o.account_id, 'DNC'
+  FROM dnc_import AS i
+  JOIN open_attempt AS o
+    ON i.channel IN ('all', o.channel)
+       AND (i.scope = 'global' OR (i.scope = 'account' AND o.account_id = i.scope_id)
+            OR (i.scope = 'campaign' AND o.campaign_id = i.scope_id))
+ WHERE i.id = %(id)s AND i.active_at IS NOT NULL
+   AND (EXISTS (SELECT 1 FROM dnc_page AS p
+                 WHERE NOT p.retired AND p.import_id = i.id AND p.page = substr(o.e164, 2)::bigint >> 13
+                   AND dnc_page_has(p.offsets, p.bits, substr(o.e164, 2)::bigint))
+        OR EXISTS (SELECT 1 FROM dnc_import_prefix AS x WHERE x.import_id = i.id AND starts_with(o.e164, x.number)))
+ ORDER BY o.key
 ON CONFLICT DO NOTHING;
 
 -- take_cancels --

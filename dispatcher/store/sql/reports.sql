@@ -38,10 +38,16 @@ SELECT key, permit_at IS NOT NULL AS permitted,
  WHERE part = %(part)s AND campaign_id = %(campaign_id)s;
 
 -- story_rows --
+-- Its live row, and those that were never dialled: each kind has an index of its own.
+WITH rows AS (
+  SELECT * FROM destination_{part} WHERE campaign_id = %(campaign_id)s AND channel = %(channel)s AND e164 = %(e164)s
+     AND state NOT IN ('DUP', 'INVALID')
+  UNION ALL
+  SELECT * FROM destination_{part} WHERE campaign_id = %(campaign_id)s AND e164 = %(e164)s AND state IN ('DUP', 'INVALID')
+)
 SELECT d.load_id, l.source, d.line, d.raw, l.created_at AS loaded_at, d.state, d.reason, d.result, d.moved_by, d.permits,
        d.charged, d.due_at, d.retry_owner, d.first_dialled_at, d.finished_at
-  FROM destination AS d JOIN load AS l ON l.id = d.load_id
- WHERE d.part = %(part)s AND d.campaign_id = %(campaign_id)s AND d.e164 = %(e164)s
+  FROM rows AS d JOIN load AS l ON l.id = d.load_id
  ORDER BY d.load_id, d.line;
 
 -- story_attempts --
@@ -49,11 +55,14 @@ SELECT a.key, a.fence, a.phase, a.caller_id, a.policy_version, a.created_at, a.p
        a.disposition, a.result, a.raw_state, a.raw_result, a.detail, a.step, a.reason, o.look_at, o.resolve_by,
        o.lease_until, c.why AS cancel_why, c.created_at AS cancel_noted_at, c.ask_at AS cancel_ask_at,
        c.asked_at AS cancel_asked_at
-  FROM destination AS d
+  FROM (SELECT * FROM destination_{part} WHERE campaign_id = %(campaign_id)s AND channel = %(channel)s AND e164 = %(e164)s
+           AND state NOT IN ('DUP', 'INVALID')
+        UNION ALL
+        SELECT * FROM destination_{part} WHERE campaign_id = %(campaign_id)s AND e164 = %(e164)s
+           AND state IN ('DUP', 'INVALID')) AS d
   JOIN any_attempt AS a ON a.part = d.part AND a.destination_id = d.id
   LEFT JOIN open_attempt AS o ON o.key = a.key
   LEFT JOIN cancel AS c ON c.key = a.key
- WHERE d.part = %(part)s AND d.campaign_id = %(campaign_id)s AND d.e164 = %(e164)s
  ORDER BY a.fence;
 
 -- story_now --

@@ -35,3 +35,8 @@ def upgrade() -> None:
         """
     )
     op.execute("CREATE INDEX dnc_change_at ON dnc_change (at)")
+    # `explain` finds all records of a number, also in a campaign of ten million
+    op.execute(
+        "CREATE INDEX destination_rejected ON destination (campaign_id, e164)"
+        " WHERE state IN ('DUP', 'INVALID') AND e164 IS NOT NULL"
+    )

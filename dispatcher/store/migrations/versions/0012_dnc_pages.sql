@@ -115,6 +115,7 @@ RETURNS TABLE (number text, scope text, scope_id bigint, channel text, list text
 LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
 DECLARE
   nearby text[];
+  lengths int[];
 BEGIN
   RETURN QUERY
     SELECT e.number, e.scope, e.scope_id, e.channel, e.list FROM dnc_entry AS e
@@ -137,15 +138,17 @@ BEGIN
           WHERE i.id = p.import_id AND i.active_at IS NOT NULL AND i.ended_at IS NULL
             AND (i.expires_at IS NULL OR i.expires_at > clock_timestamp()) OFFSET 0) AS i;
   END IF;
-  IF EXISTS (SELECT 1 FROM dnc_entry AS e WHERE e.is_prefix AND e.ended_at IS NULL)
-     OR EXISTS (SELECT 1 FROM dnc_import_prefix AS x WHERE x.ended_at IS NULL) THEN
-    -- by equality on the number's leading digits
+  -- by equality on the number's leading digits, as many as any prefix has
+  lengths := ARRAY(SELECT DISTINCT length(e.number) FROM dnc_known AS e WHERE e.is_prefix AND e.ended_at IS NULL);
+  IF cardinality(lengths) > 0 THEN
     RETURN QUERY
       SELECT n.number, e.scope, e.scope_id, e.channel, e.list
         FROM unnest(asked) AS n (number)
-       CROSS JOIN LATERAL generate_series(2, length(n.number)) AS g (digits)
-        JOIN dnc_known AS e ON e.is_prefix AND e.number = left(n.number, g.digits) AND e.ended_at IS NULL
-                           AND (e.expires_at IS NULL OR e.expires_at > clock_timestamp());
+       CROSS JOIN unnest(lengths) AS g (digits)
+       CROSS JOIN LATERAL (
+         SELECT * FROM dnc_known AS e
+          WHERE e.is_prefix AND e.number = left(n.number, g.digits) AND e.ended_at IS NULL
+            AND (e.expires_at IS NULL OR e.expires_at > clock_timestamp()) OFFSET 0) AS e;
   END IF;
 END $$;
 
