@@ -88,8 +88,8 @@ class LoadTicket:
     owner: str
     part: int = 0
     """Number of the table that it fills."""
-    lists_version: int = 0
-    """Of the do-not-call lists when the load began: what changed since is screened again at the end."""
+    lists_version: int | None = None
+    """Of the do-not-call lists when the load began: what changed since is screened at the end. None: that is done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ async def push(account: Account, list_name: str, services: Services) -> tuple[in
 
 async def screen_waiting(services: Services) -> int:
     """Move every waiting row that a list names now, in pages; the permit asks the lists meanwhile. How many."""
-    live = [c for c in await services.store.campaigns() if c.state is not CampaignState.DONE]
+    live = [c for c in await services.store.campaigns() if c.state is not CampaignState.DONE and not c.purged_at]
     return sum([await screen_campaign(campaign, services) for campaign in live])
 
 

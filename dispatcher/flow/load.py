@@ -49,32 +49,35 @@ async def load_file(
         name = name or path.name
         ticket = await services.store.begin_load(campaign, identity, name, owner=services.ids.owner(), lease=LEASE)
         if ticket.is_done:
-            return ticket, await services.store.load_report(ticket)
-        try:
+            report = await services.store.load_report(ticket)
+        else:
             report = await _fill(ticket, name, blocks, services, progress)
-        except BaseException as error:
-            with suppress(ServerError):  # then its lease ends, and the tick gives it up
-                await services.store.fail_load(ticket, str(error) or type(error).__name__)
-            raise
-    if await services.store.dnc_rescreen(ticket.lists_version):
-        await screen_campaign(await services.store.campaign(campaign.id), services)
+    if ticket.lists_version is not None:  # also of a loader that died here
+        if await services.store.dnc_rescreen(ticket.lists_version):
+            await screen_campaign(await services.store.campaign(campaign.id), services)
+        await services.store.load_screened(ticket)
     return ticket, report
 
 
 async def _fill(
     ticket: LoadTicket, name: str, blocks: AsyncIterator[Block], services: Services, progress: Progress
 ) -> LoadReport:
-    rows, seen = 0, Seen()
-    async for block in blocks:
-        if services.stopping():
-            raise SourceError("the load was stopped before its end; nothing was kept, load the file again")
-        told = seen.tell(block.rows)
-        await services.store.stage(ticket, told, lease=LEASE)
-        rows += len(told)
-        progress(rows, block.position)
-    if rows == 0:
-        raise SourceError(_EMPTY.format(name=name))
-    return await services.store.finish_load(ticket, lease=LEASE)
+    try:
+        rows, seen = 0, Seen()
+        async for block in blocks:
+            if services.stopping():
+                raise SourceError("the load was stopped before its end; nothing was kept, load the file again")
+            told = seen.tell(block.rows)
+            await services.store.stage(ticket, told, lease=LEASE)
+            rows += len(told)
+            progress(rows, block.position)
+        if rows == 0:
+            raise SourceError(_EMPTY.format(name=name))
+        return await services.store.finish_load(ticket, lease=LEASE)
+    except BaseException as error:
+        with suppress(ServerError):  # then its lease ends, and the tick gives it up
+            await services.store.fail_load(ticket, str(error) or type(error).__name__)
+        raise
 
 
 async def load_spooled(campaign_id: int, name: str, find: Callable[[], Path], services: Services) -> LoadReport:

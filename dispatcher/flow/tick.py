@@ -84,6 +84,10 @@ async def _fail_dead_loads(found: Upkeep, services: Services) -> None:
         await services.store.fail_dead_loads()
 
 
+async def _tidy_lists(found: Upkeep, services: Services) -> None:
+    await services.store.dnc_tidy()
+
+
 async def _empty_postbacks(found: Upkeep, services: Services) -> None:
     if services.bodies_kept:
         await services.store.empty_postbacks(services.bodies_kept)
@@ -104,6 +108,7 @@ DUTIES: tuple[Callable[[Upkeep, Services], Awaitable[None]], ...] = (
     _give_hints,
     _abort,
     _fail_dead_loads,
+    _tidy_lists,
     _empty_postbacks,
     _show,
 )

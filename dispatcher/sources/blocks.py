@@ -6,8 +6,8 @@ import marshal
 import pickle
 import struct
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -78,14 +78,18 @@ async def _process(job: Job) -> AsyncIterator[AsyncIterator[Block]]:
     try:
         process.stdin.write(pickle.dumps(job))
         process.stdin.close()
-        yield _ahead(_received(process.stdout, process))
+        async with aclosing(_ahead(_received(process.stdout, process))) as blocks:
+            yield blocks
     finally:
         if process.returncode is None:
             process.kill()
+        # its end is not told before all that it has sent is read
+        while await process.stdout.read(_AHEAD):
+            pass
         await process.wait()
 
 
-async def _ahead(blocks: AsyncIterator[Block]) -> AsyncIterator[Block]:
+async def _ahead(blocks: AsyncIterator[Block]) -> AsyncGenerator[Block, None]:
     """The same; the next block is taken while the caller is busy with one."""
     coming = asyncio.ensure_future(anext(blocks, None))
     try:
@@ -94,6 +98,9 @@ async def _ahead(blocks: AsyncIterator[Block]) -> AsyncIterator[Block]:
             yield block
     finally:
         coming.cancel()
+        await asyncio.wait([coming])
+        if not coming.cancelled():
+            coming.exception()  # nobody waits for it any more
 
 
 async def _received(stream: asyncio.StreamReader, process: asyncio.subprocess.Process) -> AsyncIterator[Block]:

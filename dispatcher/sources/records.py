@@ -116,18 +116,19 @@ def _lines(path: Path) -> Iterator[tuple[str, Iterator[str], Callable[[], int]]]
     """The first line, all lines (the first one too), and how many bytes were read."""
     try:
         _require_file(path)
-        with path.open("rb") as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
-            lines = _checked(file, path)
-            skipped: list[str] = []
-            for first in lines:
-                skipped.append(first)
-                if first.strip():
-                    break
-            else:
-                first = ""
-            yield first, chain(skipped, lines), raw.tell
+        raw = path.open("rb")
     except OSError as error:
         raise _unreadable(path, error) from error
+    with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
+        lines = _checked(file, path)
+        skipped: list[str] = []
+        for first in lines:
+            skipped.append(first)
+            if first.strip():
+                break
+        else:
+            first = ""
+        yield first, chain(skipped, lines), raw.tell
 
 
 def _guess_format(path: Path, first: str) -> Format:
@@ -281,6 +282,8 @@ def _checked(file: TextIO, path: Path) -> Iterator[str]:
         raise SourceError(
             f"{path} line {number} is not UTF-8 (byte {byte} of the file); save it as UTF-8 and load it again"
         ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _no_text(lines: list[str], before: int, path: Path) -> SourceError:

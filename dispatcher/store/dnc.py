@@ -30,6 +30,7 @@ from dispatcher.store.queries import statement
 
 _PARTS_AT_ONCE = 100
 _PAGES_AT_ONCE = 2000
+_TIDIED_AT_ONCE = 5000
 _FEW = 256
 """Places of a page that take less room than a bit for each."""
 _ANY: dict[str, Any] = {"numbers": None, "prefixes": None}
@@ -115,8 +116,6 @@ class Dnc:
 
         async def work(tx: Transaction) -> ImportTicket:
             await tx.fetch("dnc.end_imports")
-            for housekeeping in ("dnc.forget_unused", "dnc.forget_unused_prefixes", "dnc.retire"):
-                await tx.fetch(housekeeping)
             known = await tx.fetch_one("dnc.find_import", **_place(new), identity=new.identity)
             if known and known["is_alive"]:
                 raise NotAllowed(f"this file is being imported into '{new.list}' right now; wait for it")
@@ -144,8 +143,15 @@ class Dnc:
             steps: list[Step] = [("dnc.lock", {"lock": DNC_LOCK}), ("dnc.renew_import", renew)]
             if new.replaces:
                 steps += [("dnc.end_replaced", {"id": ticket.import_id}), *_ANY_CHANGED]
-            await self.db.message(steps)
+            _, renewed, *_ = await self.db.message(steps)
+            if not renewed:
+                raise NotAllowed(f"this file was in force in '{new.list}' and was ended just now; import it again")
         return ticket
+
+    async def dnc_tidy(self) -> int:
+        """Take some pages of imports that ended out of the way of permits, and forget unused ones; how many."""
+        tidied = [await self.db.fetch(name, n=_TIDIED_AT_ONCE) for name in ("dnc.retire", "dnc.forget_unused")]
+        return sum(rows[0]["n"] for rows in tidied)
 
     async def dnc_keep_import(self, ticket: ImportTicket, *, lease: timedelta) -> None:
         """Say that the importer is alive. Raises NotAllowed when the import was ended."""

@@ -44,7 +44,7 @@ class Loads:
             _require_open(replace(campaign, state=CampaignState(locked["state"])))
             known = await tx.fetch_one("loads.find", campaign_id=campaign.id, identity=identity)
             if known and known["state"] == "DONE":
-                return LoadTicket(known["id"], campaign, True, owner)
+                return LoadTicket(known["id"], campaign, True, owner, lists_version=known["lists_version"])
             if known and (known["alive_s"] or not await tx.fetch_one("loads.take", id=known["id"])):
                 raise NotAllowed(
                     f"this file is being loaded into campaign {campaign.id} right now; wait for it. If its loader was "
@@ -97,11 +97,16 @@ class Loads:
                 )
             place = {"campaign_id": ticket.campaign.id}
             await tx.fetch("loads.count_rows", **place, states=list(made), counts=list(made.values()))
-            await tx.fetch("loads.finish", id=ticket.load_id, owner=ticket.owner, rows_read=rows)
+            done = {"id": ticket.load_id, "owner": ticket.owner, "lists_version": ticket.lists_version}
+            await tx.fetch("loads.finish", **done, rows_read=rows)
             await tx.fetch("campaigns.notice", campaigns=[ticket.campaign.id])
             return LoadReport(ticket.load_id, False, made)
 
         return await self.db.atomically(work, long=True)
+
+    async def load_screened(self, ticket: LoadTicket) -> None:
+        """Nothing is left to do for a load that is done."""
+        await self.db.fetch("loads.screened", id=ticket.load_id)
 
     @asynccontextmanager
     async def _mine(self, ticket: LoadTicket, lease: timedelta) -> AsyncIterator[tuple[Transaction, int]]:
@@ -237,9 +242,10 @@ async def _keep(tx: Transaction, filling: Filling, ticket: LoadTicket, *, is_lar
         return made
     await filling.run(tx, "loads.tidy")
     await filling.run(tx, "loads.make_attempts")
-    await tx.fetch("loads.move_to_part", campaign_id=ticket.campaign.id, part=filling.part)
     made = _by_state(await filling.run(tx, "loads.states"))
     await attach(tx, filling)
+    # last: whoever starts or pauses the campaign waits for its row, with the account locked
+    await tx.fetch("loads.move_to_part", campaign_id=ticket.campaign.id, part=filling.part)
     return made
 
 

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from dispatcher.domain.campaign import Campaign
-from dispatcher.domain.errors import NotAllowed
+from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.errors import NotAllowed, ServerError
 from dispatcher.store.database import Database
 from dispatcher.store.queries import statement
 
@@ -22,22 +22,30 @@ class Purging:
 
         Raises NotAllowed when it is not over, ServerError when something still reads its partitions.
         """
-        place = {"campaign_id": campaign.id, "account_id": campaign.account_id}
-        marked = await self.db.fetch_one("purging.mark", **place, actor=actor)
-        if marked is None:
-            raise NotAllowed(
-                f"campaign {campaign.id} is {campaign.state}, or calls, records or loads of it are still open; only a "
-                "campaign that is DONE or ABORTED and has nothing open can be purged"
-            )
-        if marked["part"] == 0:
+        if not campaign.purged_at:
+            await self._mark(campaign, actor)
+        if campaign.part == 0:
             while (await self.db.fetch("purging.forget_rows", campaign_id=campaign.id, n=_AT_ONCE))[0]["n"]:
                 pass
         else:
-            await self._purge_part(marked["part"])
+            await self._purge_part(campaign.part)
+
+    async def _mark(self, campaign: Campaign, actor: str) -> None:
+        place = {"campaign_id": campaign.id, "account_id": campaign.account_id, "part": campaign.part}
+        if await self.db.fetch("purging.mark", **place, actor=actor):
+            return
+        if campaign.state in (CampaignState.DONE, CampaignState.ABORTED):
+            raise NotAllowed(
+                f"calls, records or loads of campaign {campaign.id} are still being ended; purge it again in a minute"
+            )
+        raise NotAllowed(
+            f"campaign {campaign.id} is {campaign.state}; only a campaign that is DONE or ABORTED can be purged"
+        )
 
     async def _purge_part(self, part: int) -> None:
-        attached = await self.db.fetch("purging.attached", part=part)
-        if any(row["parent"] == "attempt" for row in attached):
+        mine = [f"{table}_{part}" for table in ("destination", "attempt")]
+        attached = await self.db.fetch("purging.attached", names=mine)
+        if any(row["name"] == mine[1] for row in attached):
             last = ""
             while row := await self.db.fetch_one("purging.forget_refs", part=part, after=last, n=_AT_ONCE):
                 if row["last"] is None:
@@ -46,7 +54,13 @@ class Purging:
         for row in attached:
             # neither waits with a lock on the parent that permits would queue behind
             how = "FINALIZE" if row["pending"] else "CONCURRENTLY"
-            await self.db.command(f"ALTER TABLE {row['parent']} DETACH PARTITION {row['name']} {how}")
+            try:
+                await self.db.command(f"ALTER TABLE {row['parent']} DETACH PARTITION {row['name']} {how}")
+            except ServerError as error:
+                raise ServerError(
+                    "something still reads destinations, for example an export or a reject file; nothing is lost. "
+                    "Purge the campaign again when it is over"
+                ) from error
         await self.db.command(statement("purging.drop_detached").replace("{part}", str(part)))
 
     async def empty_postbacks(self, age: timedelta) -> int:

@@ -113,7 +113,8 @@ class Reports:
 
 
 def _export(campaign: Campaign, format_: ExportFormat, columns: Sequence[str]) -> sql.Composed:
-    cells = [sql.SQL(", nullif(safe_cell(variables ->> {}), '')").format(sql.Literal(name)) for name in columns]
+    names = [sql.Literal(name.replace("%", "%%")) for name in columns]
+    cells = [sql.SQL(", nullif(safe_cell(variables ->> {}), '')").format(name) for name in names]
     exported = statement("reports.exported").replace("{part}", str(campaign.part)).replace("{instant}", _INSTANT)
     words = {"extra": sql.Composed(cells), "exported": sql.SQL(exported)}
     pieces = re.split(r"\{(extra|exported)\}", statement(_EXPORTS[format_]))

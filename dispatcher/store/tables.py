@@ -98,6 +98,7 @@ load = Table(
     Column("created_at", INSTANT, nullable=False),
     Column("finished_at", INSTANT),
     Column("part", Integer),
+    Column("lists_version", BigInteger),
     UniqueConstraint("campaign_id", "identity"),
 )
 

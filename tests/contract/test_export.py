@@ -42,7 +42,7 @@ async def test_csv_is_read_back_as_it_was(postgres: PostgresStore) -> None:
     rows = [r._replace(variables=None) for r in screened(campaign, ODD)]
     await postgres.stage(ticket, Seen().tell(rows), lease=LEASE)
     await postgres.finish_load(ticket, lease=LEASE)
-    columns = ["name", "it's \\ odd"]
+    columns = ["name", "it's \\ odd", "100 %", "%s"]
     blocks = [block async for block in postgres.export(campaign, ExportFormat.CSV, columns)]
     assert sum(n for n, _ in blocks) == len(ODD)
     text = b"".join(lines for _, lines in blocks).decode()

@@ -40,6 +40,7 @@ async def begin(store: PostgresStore, numbers: Sequence[str] = (), **policy: Any
 async def finish(store: PostgresStore, ticket: LoadTicket) -> LoadReport:
     """As the flow does, which then looks for who was listed meanwhile."""
     report = await store.finish_load(ticket, lease=LEASE)
+    assert ticket.lists_version is not None
     await store.dnc_rescreen(ticket.lists_version)
     return report
 
@@ -195,7 +196,7 @@ class TestListsThatChangeMeanwhile:
         ticket = await begin(postgres, self.NUMBERS)
         await bring(postgres, "2", number(2), number(3))
         assert (await finish(postgres, ticket)).rows == {State.READY: 4, State.DNC: 1}
-        assert await postgres.dnc_rescreen(ticket.lists_version), "an import may name anybody"
+        assert await postgres.dnc_rescreen(ticket.lists_version or 0), "an import may name anybody"
 
     async def test_an_entry_that_expires(self, postgres: PostgresStore) -> None:
         soon = datetime.now(UTC) + timedelta(seconds=1)
@@ -303,3 +304,16 @@ async def test_a_partition_has_what_its_siblings_have(postgres: PostgresStore) -
     assert {name: sorted(found) for name, found in mine.items()} == {
         name: sorted(found) for name, found in shared.items()
     }
+
+
+async def test_a_load_whose_loader_died_before_it_looked_again_is_screened_when_it_comes_again(
+    postgres: PostgresStore,
+) -> None:
+    ticket = await begin(postgres, [number(1), number(2)])
+    await add(postgres, number(1))
+    await postgres.finish_load(ticket, lease=LEASE)
+    again = await postgres.begin_load(ticket.campaign, "1" * 64, "x", owner="p", lease=LEASE)
+    assert (again.is_done, again.lists_version) == (True, ticket.lists_version)
+    await postgres.load_screened(again)
+    again = await postgres.begin_load(ticket.campaign, "1" * 64, "x", owner="p", lease=LEASE)
+    assert (again.is_done, again.lists_version) == (True, None)

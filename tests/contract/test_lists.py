@@ -195,6 +195,7 @@ async def test_an_import_whose_owner_died_is_begun_again(postgres: PostgresStore
         await postgres.dnc_activate(dead)
     await postgres.dnc_stage(alive, Listed.of([number(2)]), lease=LEASE)
     assert await postgres.dnc_activate(alive) == 1
+    assert await postgres.dnc_tidy() == 1
     async with postgres.db.transaction() as tx:
         cursor = await tx.connection.execute("SELECT * FROM dnc_page")
         assert [len(row["offsets"]) for row in await cursor.fetchall()] == [1]
@@ -213,3 +214,31 @@ async def test_what_was_in_force_is_never_deleted(postgres: PostgresStore) -> No
         with pytest.raises(Exception, match="refused"):
             async with postgres.db.transaction() as tx:
                 await tx.connection.execute(f"DELETE FROM {table}".encode())
+
+
+async def test_an_import_that_never_came_into_force_is_not_said_to_be_in_force(postgres: PostgresStore) -> None:
+    """Its lease ran out after ended imports were looked for."""
+    dead = await begin(postgres)
+    await postgres.dnc_stage(dead, Listed.of([number(1)]), lease=OVER)
+    async with postgres.db.transaction() as tx:
+        known = await tx.fetch(
+            "dnc.find_import", list="l", scope=Scope.GLOBAL, scope_id=None, channel="all", identity="1"
+        )
+    assert known == []
+
+
+async def test_an_import_that_was_ended_meanwhile_ends_no_other(postgres: PostgresStore) -> None:
+    """Two replace a list at once: one of them is in force afterwards."""
+    await imported(postgres, [number(1)])
+    message = postgres.db.message
+
+    async def late(steps: Any) -> Any:
+        if any(name == "dnc.renew_import" for name, _ in steps):
+            postgres.db.message = message  # type: ignore[method-assign]
+            await imported(postgres, [number(2)], "2", replaces=True)
+        return await message(steps)
+
+    postgres.db.message = late  # type: ignore[method-assign]
+    with pytest.raises(NotAllowed, match="was ended just now; import it again"):
+        await begin(postgres, replaces=True)
+    assert await listed(postgres, number(1), number(2)) == [False, True]

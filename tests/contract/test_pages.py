@@ -61,7 +61,9 @@ async def test_lists_of_all_densities(postgres: PostgresStore, seed: int) -> Non
 async def test_what_an_import_that_ended_held_is_known_and_out_of_the_way(postgres: PostgresStore) -> None:
     await bring(postgres, "l", [number(1)])
     await bring(postgres, "l", [number(2)], replaces=True, identity="2")
-    await bring(postgres, "other", [number(3)])  # housekeeping comes with the next import
+    await bring(postgres, "other", [number(3)])
+    assert await postgres.dnc_tidy() == 1
+    assert await postgres.dnc_tidy() == 0
     assert await named(postgres, [number(1), number(2)]) == {(number(2), "l")}
     async with postgres.db.transaction() as tx:
         found = await (await tx.connection.execute("SELECT retired FROM dnc_page ORDER BY import_id")).fetchall()

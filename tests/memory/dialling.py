@@ -73,6 +73,8 @@ class Dialling(Tables):
         self.rows = {i: row for i, row in self.rows.items() if row.load_id}
         return report
 
+    async def load_screened(self, ticket: LoadTicket) -> None: ...
+
     async def find_load(self, campaign: Campaign, load_id: int) -> LoadTicket:
         return next(t for (c, _), t in self.loads.items() if (c, t.load_id) == (campaign.id, load_id))
 

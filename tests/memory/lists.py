@@ -104,6 +104,9 @@ class Lists(Tables):
         self.imports[ticket.import_id] = (new, [], False)
         return ticket
 
+    async def dnc_tidy(self) -> int:
+        return 0
+
     async def dnc_keep_import(self, ticket: ImportTicket, *, lease: timedelta) -> None: ...
 
     async def dnc_stage(self, ticket: ImportTicket, listed: Listed, *, lease: timedelta) -> None:

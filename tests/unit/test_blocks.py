@@ -110,3 +110,20 @@ async def test_a_loader_that_stops_early_leaves_no_reader(tmp_path: Path, monkey
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(read_until(path, stop), timeout=20)
     assert readers() == []
+
+
+async def test_a_loader_that_fails_while_much_is_waiting_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pipe is full and nobody reads it: the end of its process would never be told."""
+    monkeypatch.setattr(blocks, "LARGE", 0)
+    path = tmp_path / "people.csv"
+    path.write_text(GOOD * 40, encoding="utf-8")
+
+    async def fail_late() -> None:
+        async with open_blocks(path, None, make_policy()) as found:
+            async for _ in found:
+                await asyncio.sleep(3)
+                raise ServerError("the database is away")
+
+    with pytest.raises(ServerError, match="the database is away"):
+        await asyncio.wait_for(fail_late(), timeout=20)
+    assert readers() == []

@@ -63,7 +63,7 @@ SELECT h.state AS was, m.id IS NOT NULL AS moved, r.act AS asked_act, r.subject 
 -- Campaigns in which something has moved since they were looked at, or whose rows are due.
 SELECT c.id, c.part, c.state, c.policy_version
   FROM campaign_due AS k JOIN campaign AS c ON c.id = k.campaign_id
- WHERE (k.moved AND c.state IN ('RUNNING', 'ABORTED'))
+ WHERE (k.moved AND c.state IN ('RUNNING', 'ABORTED') AND c.purged_at IS NULL)
     OR (k.next_due_at <= statement_timestamp() AND c.state = 'RUNNING')
  ORDER BY k.next_due_at NULLS FIRST, c.id LIMIT %(n)s;
 

@@ -48,7 +48,7 @@ SELECT 'operator', 'dnc.imported', 'dnc-import:' || id, jsonb_build_object('numb
 -- Parts with campaigns in which a row may wait.
 SELECT DISTINCT part FROM campaign
  WHERE state IN ('DRAFT', 'RUNNING', 'PAUSED')
-    OR (state = 'ABORTED' AND EXISTS (SELECT 1 FROM campaign_due AS k WHERE k.campaign_id = campaign.id AND k.moved))
+    OR (state = 'ABORTED' AND purged_at IS NULL AND EXISTS (SELECT 1 FROM campaign_due AS k WHERE k.campaign_id = campaign.id AND k.moved))
  ORDER BY part;
 
 -- screen --
@@ -57,7 +57,7 @@ SELECT DISTINCT part FROM campaign
 WITH waiting AS (
   SELECT d.id, d.campaign_id, c.account_id, d.channel, d.e164 FROM campaign AS c
     JOIN destination_{part} AS d ON d.campaign_id = c.id AND d.channel = c.channel
-   WHERE c.part = %(part)s AND c.state <> 'DONE' AND d.e164 = ANY (%(numbers)s) AND d.state NOT IN ('DUP', 'INVALID')
+   WHERE c.part = %(part)s AND c.state <> 'DONE' AND c.purged_at IS NULL AND d.e164 = ANY (%(numbers)s) AND d.state NOT IN ('DUP', 'INVALID')
      AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'
 ), listed AS (
   SELECT w.id FROM waiting AS w JOIN dnc_named(ARRAY(SELECT DISTINCT e164 FROM waiting)) AS l
@@ -189,7 +189,7 @@ SELECT i.id, coalesce(lease_until > clock_timestamp(), false) AS is_alive,
          AND NOT EXISTS (SELECT 1 FROM dnc_import_prefix AS x WHERE x.import_id = i.id AND x.ended_at IS NOT NULL) AS is_whole
   FROM dnc_import AS i
  WHERE list = %(list)s AND scope = %(scope)s AND scope_id IS NOT DISTINCT FROM %(scope_id)s AND channel = %(channel)s
-   AND identity = %(identity)s AND ended_at IS NULL
+   AND identity = %(identity)s AND ended_at IS NULL AND (active_at IS NOT NULL OR lease_until > clock_timestamp())
    AND (expires_at IS NULL OR expires_at > clock_timestamp());
 
 -- end_imports --
@@ -210,7 +210,8 @@ UPDATE dnc_import SET identity = identity || '-' || id WHERE id = %(id)s;
 
 -- renew_import --
 -- The same file again: in force as long as this time was said.
-UPDATE dnc_import SET expires_at = %(expires_at)s, replaces = replaces OR %(replaces)s WHERE id = %(id)s;
+UPDATE dnc_import SET expires_at = %(expires_at)s, replaces = replaces OR %(replaces)s
+ WHERE id = %(id)s AND ended_at IS NULL RETURNING id;
 
 -- heartbeat_import --
 UPDATE dnc_import SET lease_until = clock_timestamp() + %(lease)s, numbers = numbers + %(n)s
@@ -237,7 +238,7 @@ UPDATE dnc_import SET active_at = clock_timestamp(), lease_until = NULL
 
 -- end_replaced --
 UPDATE dnc_import AS old SET ended_at = clock_timestamp() FROM dnc_import AS new
- WHERE new.id = %(id)s AND new.active_at IS NOT NULL AND old.id <> new.id AND old.ended_at IS NULL AND old.active_at IS NOT NULL
+ WHERE new.id = %(id)s AND new.active_at IS NOT NULL AND new.ended_at IS NULL AND old.id <> new.id AND old.ended_at IS NULL AND old.active_at IS NOT NULL
    AND (new.replaces OR starts_with(old.identity, new.identity || '-'))
    AND old.list = new.list AND old.scope = new.scope AND old.scope_id IS NOT DISTINCT FROM new.scope_id
    AND old.channel = new.channel;
@@ -247,20 +248,27 @@ UPDATE dnc_import SET ended_at = clock_timestamp()
  WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NULL AND ended_at IS NULL RETURNING id;
 
 -- forget_unused --
--- Pages of imports that ended before they were ever in force, some at a time.
-DELETE FROM dnc_page WHERE ctid = ANY (ARRAY(
-  SELECT x.ctid FROM dnc_import AS i JOIN dnc_page AS x ON x.import_id = i.id AND NOT x.retired
-   WHERE i.active_at IS NULL AND i.ended_at IS NOT NULL LIMIT 50000));
-
--- forget_unused_prefixes --
-DELETE FROM dnc_import_prefix AS x USING dnc_import AS i
- WHERE i.id = x.import_id AND i.active_at IS NULL AND i.ended_at IS NOT NULL;
+-- Pages and prefixes of imports that ended before they were ever in force, some at a time; how many.
+WITH unused AS (
+  SELECT id FROM dnc_import WHERE active_at IS NULL AND ended_at IS NOT NULL
+), pages AS (
+  DELETE FROM dnc_page WHERE ctid = ANY (ARRAY(
+    SELECT x.ctid FROM unused AS i JOIN dnc_page AS x ON x.import_id = i.id AND NOT x.retired LIMIT %(n)s))
+  RETURNING 1
+), prefixes AS (
+  DELETE FROM dnc_import_prefix WHERE import_id IN (SELECT id FROM unused) RETURNING 1
+)
+SELECT (SELECT count(*) FROM pages) + (SELECT count(*) FROM prefixes) AS n;
 
 -- retire --
--- Pages of imports that ended, some at a time: permits look at them no more.
-UPDATE dnc_page SET retired = true WHERE ctid = ANY (ARRAY(
-  SELECT x.ctid FROM dnc_import AS i JOIN dnc_page AS x ON x.import_id = i.id AND NOT x.retired
-   WHERE i.active_at IS NOT NULL AND i.ended_at IS NOT NULL LIMIT 50000));
+-- Pages of imports that ended, some at a time: permits look at them no more. How many.
+WITH retired AS (
+  UPDATE dnc_page SET retired = true WHERE ctid = ANY (ARRAY(
+    SELECT x.ctid FROM dnc_import AS i JOIN dnc_page AS x ON x.import_id = i.id AND NOT x.retired
+     WHERE i.active_at IS NOT NULL AND i.ended_at IS NOT NULL LIMIT %(n)s))
+  RETURNING 1
+)
+SELECT count(*) AS n FROM retired;
 
 -- screen_waiting --
 -- One page of a campaign's waiting rows, in the order of the index of due rows: those that a list names now -> DNC. What is

@@ -5,7 +5,7 @@
 SELECT pg_advisory_xact_lock(%(space)s, %(campaign_id)s::int);
 
 -- find --
-SELECT id, state, part, created_at, greatest(0, extract(epoch FROM lease_until - clock_timestamp()))::float AS alive_s FROM load
+SELECT id, state, part, lists_version, greatest(0, extract(epoch FROM lease_until - clock_timestamp()))::float AS alive_s FROM load
  WHERE campaign_id = %(campaign_id)s AND identity = %(identity)s;
 
 -- take --
@@ -153,8 +153,13 @@ INSERT INTO counter_delta (campaign_id, measure, label, n)
 SELECT %(campaign_id)s, 'row', state, n FROM unnest(%(states)s::text[], %(counts)s::bigint[]) AS x (state, n);
 
 -- finish --
-UPDATE load SET state = 'DONE', rows_read = %(rows_read)s, lease_until = NULL, finished_at = clock_timestamp(), part = NULL
+UPDATE load SET state = 'DONE', rows_read = %(rows_read)s, lease_until = NULL, finished_at = clock_timestamp(), part = NULL,
+                lists_version = %(lists_version)s
  WHERE id = %(id)s AND state = 'OPEN' AND owner = %(owner)s RETURNING id;
+
+-- screened --
+-- Who was listed while it was loaded is moved.
+UPDATE load SET lists_version = NULL WHERE id = %(id)s;
 
 -- fail --
 UPDATE load SET state = 'FAILED', error = %(error)s, lease_until = NULL, finished_at = clock_timestamp()

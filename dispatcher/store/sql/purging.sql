@@ -1,23 +1,21 @@
 -- Purging: the destinations and attempts of a campaign that is over. Its counts, policy, loads and audit are kept.
 
 -- mark --
--- From here on its rows may go. None when the campaign is not over, or a call is still open.
+-- From here on its rows may go. None when the campaign is not over, or something of it is still open.
 WITH over AS (
-  SELECT c.id, c.part, c.purged_at FROM campaign AS c WHERE c.id = %(campaign_id)s AND c.state IN ('DONE', 'ABORTED') FOR UPDATE
-), free AS (
-  SELECT * FROM over AS o
-   WHERE o.purged_at IS NOT NULL
-      OR (NOT EXISTS (SELECT 1 FROM open_attempt AS a WHERE a.account_id = %(account_id)s AND a.campaign_id = o.id)
-          AND NOT EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = o.id AND l.state = 'OPEN')
-          AND NOT EXISTS (SELECT 1 FROM destination AS d
-                           WHERE d.part = o.part AND d.campaign_id = o.id AND d.state IN ('READY', 'CALLBACK')))
+  SELECT c.id FROM campaign AS c WHERE c.id = %(campaign_id)s AND c.state IN ('DONE', 'ABORTED') FOR UPDATE
 ), marked AS (
-  UPDATE campaign AS c SET purged_at = clock_timestamp() FROM free AS f WHERE c.id = f.id AND c.purged_at IS NULL
+  UPDATE campaign AS c SET purged_at = coalesce(c.purged_at, clock_timestamp()) FROM over AS o
+   WHERE c.id = o.id
+     AND NOT EXISTS (SELECT 1 FROM open_attempt AS a WHERE a.account_id = %(account_id)s AND a.campaign_id = o.id)
+     AND NOT EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = o.id AND l.state = 'OPEN')
+     AND NOT EXISTS (SELECT 1 FROM destination_{part} AS d
+                      WHERE d.campaign_id = o.id AND d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US')
   RETURNING c.id
 ), audited AS (
   INSERT INTO audit (actor, act, subject) SELECT %(actor)s, 'campaign.purged', 'campaign:' || id FROM marked
 )
-SELECT part FROM free;
+SELECT id FROM marked;
 
 -- forget_refs --
 -- Of some attempts of its own partition, after this key: postbacks that come later find nothing. The last of these keys.
@@ -42,11 +40,12 @@ WITH batch AS (
 SELECT count(*)::bigint AS n FROM gone;
 
 -- attached --
--- Its own partitions that are attached; `pending`: their DETACH was interrupted.
+-- Those of these partitions that are attached, and before them any whose DETACH was interrupted: one may be pending at a time.
 SELECT c.relname AS name, p.relname AS parent, i.inhdetachpending AS pending
   FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_class AS p ON p.oid = i.inhparent
- WHERE p.relname IN ('destination', 'attempt') AND c.relname = p.relname || '_' || %(part)s::text
-   AND pg_table_is_visible(p.oid);
+ WHERE p.relname IN ('destination', 'attempt') AND pg_table_is_visible(p.oid)
+   AND (i.inhdetachpending OR c.relname = ANY (%(names)s))
+ ORDER BY i.inhdetachpending DESC, c.relname;
 
 -- drop_detached --
 DROP TABLE IF EXISTS destination_{part}, attempt_{part};

@@ -33,6 +33,7 @@ CALLS: dict[str, Any] = {
     "probe": None,
     "abort_waiting": 0,
     "fail_dead_loads": 0,
+    "dnc_tidy": 0,
     "empty_postbacks": 0,
     "measure_pace": {},
 }

@@ -9,6 +9,7 @@ down_revision = "0010"
 def upgrade() -> None:
     """Loads that are under way have to be loaded again: their tables go."""
     op.execute("ALTER TABLE load ADD COLUMN part integer")
+    op.execute("ALTER TABLE load ADD COLUMN lists_version bigint")
     op.execute(
         """
         DO $$

@@ -42,6 +42,8 @@ INSERT INTO dnc_filter
 SELECT n >> 17, bit_or(set_bit(0::bit(8192), ((n >> 4) & 8191)::int, 1))
   FROM (SELECT DISTINCT substr(number, 2)::bigint >> 4 << 4 AS n FROM dnc_imported WHERE NOT is_prefix) AS x
  GROUP BY n >> 17;
+UPDATE dnc_page SET retired = true
+ WHERE import_id IN (SELECT id FROM dnc_import WHERE active_at IS NOT NULL AND ended_at IS NOT NULL);
 UPDATE dnc_import AS i
    SET numbers = (SELECT count(*) FROM (SELECT DISTINCT number, is_prefix FROM dnc_imported AS x WHERE x.import_id = i.id) AS y);
 
