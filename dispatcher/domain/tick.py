@@ -1,7 +1,7 @@
 """What the tick knows about campaigns: when work is due, and what forbids it now."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dispatcher.domain.campaign import CampaignState, Policy, WindowPart
 
@@ -54,6 +54,10 @@ class Upkeep:
     postbacks_wait: bool = False
     accounts_to_ask: tuple[int, ...] = ()
     accounts_to_probe: tuple[int, ...] = ()
+    has_ended_pages: bool = False
+    """Are there pages of imports that ended, which permits should not have to look at?"""
+    oldest_body_age: timedelta | None = None
+    """Of a postback whose body was not emptied yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,11 +85,12 @@ async def _fail_dead_loads(found: Upkeep, services: Services) -> None:
 
 
 async def _tidy_lists(found: Upkeep, services: Services) -> None:
-    await services.store.dnc_tidy()
+    if found.has_ended_pages:
+        await services.store.dnc_tidy()
 
 
 async def _empty_postbacks(found: Upkeep, services: Services) -> None:
-    if services.bodies_kept:
+    if services.bodies_kept and found.oldest_body_age and found.oldest_body_age > services.bodies_kept:
         await services.store.empty_postbacks(services.bodies_kept)
 
 

@@ -219,8 +219,10 @@ class Campaigns(Policies):
             ("postbacks.wait", {}),
             ("asking.accounts_to_ask", {}),
             ("accounts.due_probes", {}),
+            ("dnc.has_ended_pages", {}),
+            ("purging.oldest_body", {}),
         ]
-        *_, looked, expired, dead, waits, ask, probes = await self.db.message(steps)
+        *_, looked, expired, dead, waits, ask, probes, pages, bodies = await self.db.message(steps)
         return Upkeep(
             moved=tuple(_moved(row) for row in looked),
             expired=tuple(row["key"] for row in expired),
@@ -228,6 +230,8 @@ class Campaigns(Policies):
             postbacks_wait=waits[0]["waits"],
             accounts_to_ask=tuple(row["account_id"] for row in ask),
             accounts_to_probe=tuple(row["id"] for row in probes),
+            has_ended_pages=pages[0]["has_ended_pages"],
+            oldest_body_age=bodies[0]["age"] if bodies else None,
         )
 
     async def measure_pace(self, n: int) -> dict[int, datetime]:

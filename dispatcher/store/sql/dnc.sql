@@ -260,6 +260,10 @@ WITH unused AS (
 )
 SELECT (SELECT count(*) FROM pages) + (SELECT count(*) FROM prefixes) AS n;
 
+-- has_ended_pages --
+SELECT EXISTS (SELECT 1 FROM dnc_import AS i JOIN dnc_page AS x ON x.import_id = i.id AND NOT x.retired
+                WHERE i.ended_at IS NOT NULL) AS has_ended_pages;
+
 -- retire --
 -- Pages of imports that ended, some at a time: permits look at them no more. How many.
 WITH retired AS (

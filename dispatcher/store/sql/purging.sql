@@ -50,6 +50,12 @@ SELECT c.relname AS name, p.relname AS parent, i.inhdetachpending AS pending
 -- drop_detached --
 DROP TABLE IF EXISTS destination_{part}, attempt_{part};
 
+-- oldest_body --
+-- Of the postbacks that were not looked at yet.
+SELECT clock_timestamp() - received_at AS age FROM postback
+ WHERE id > coalesce((SELECT up_to FROM progress WHERE name = 'postback bodies'), 0)
+ ORDER BY id LIMIT 1;
+
 -- empty_bodies --
 -- Of the next old postbacks: account and digest stay, so that a replay is still known. They came in the order of their ids.
 WITH next AS (

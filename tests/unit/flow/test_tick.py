@@ -18,6 +18,8 @@ FOUND = Upkeep(
     moved=(Moved(1, 0, CampaignState.RUNNING), Moved(2, 0, CampaignState.ABORTED)),
     expired=("0000000000001",),
     has_dead_loads=True,
+    has_ended_pages=True,
+    oldest_body_age=timedelta(days=91),
     postbacks_wait=True,
     accounts_to_ask=(5,),
     accounts_to_probe=(6,),
