@@ -1,6 +1,7 @@
 """The duties of the tick do not depend on each other."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -117,3 +118,15 @@ def test_every_duty_fails_and_each_is_tried(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ticking, "DUTIES", (fails,) * len(DUTIES))
     assert World().tick() == len(DUTIES)
     assert tried == [FOUND] * len(DUTIES)
+
+
+@pytest.mark.parametrize(("campaigns", "batches"), [(1, 5), (2, 2), (9, 1)])
+def test_a_large_campaign_is_aborted_in_several_batches(
+    monkeypatch: pytest.MonkeyPatch, campaigns: int, batches: int
+) -> None:
+    aborted = tuple(Moved(i, 0, CampaignState.ABORTED) for i in range(campaigns))
+    monkeypatch.setattr(sys.modules[__name__], "FOUND", Upkeep(moved=aborted))
+    monkeypatch.setitem(CALLS, "abort_waiting", ticking.ABORT_BATCH)
+    world = World()
+    assert world.tick() == 0
+    assert world.asked.count("abort_waiting") == campaigns * batches
