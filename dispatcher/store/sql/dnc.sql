@@ -131,10 +131,13 @@ WITH named AS (
    WHERE n.is_prefix AND x.number = n.number AND x.ended_at IS NULL AND i.id = x.import_id
   RETURNING x.number
 ), held AS (
+  -- OFFSET 0: a look-up for each number, whatever is known of the tables
   SELECT DISTINCT p.import_id, p.page, n.number, (substr(n.number, 2)::bigint & 8191)::int AS place
     FROM named AS n
-    JOIN dnc_page AS p ON NOT p.retired AND p.page = substr(n.number, 2)::bigint >> 13
-                      AND dnc_page_has(p.offsets, p.bits, substr(n.number, 2)::bigint)
+   CROSS JOIN LATERAL (
+     SELECT p.import_id, p.page FROM dnc_page AS p
+      WHERE NOT p.retired AND p.page = substr(n.number, 2)::bigint >> 13
+        AND dnc_page_has(p.offsets, p.bits, substr(n.number, 2)::bigint) OFFSET 0) AS p
     JOIN place AS i ON i.id = p.import_id
    WHERE NOT n.is_prefix
 ), taken AS (
