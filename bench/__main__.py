@@ -122,7 +122,7 @@ def measure_peers(
 
 @app.command(name="report")
 def write_report(
-    target: Annotated[Path, typer.Option(help="The page; its pictures go into a folder beside it.")] = Path(
+    target: Annotated[Path, typer.Option(help="The page; its pictures go into a folder of the same name.")] = Path(
         "docs/performance.md"
     ),
 ) -> None:

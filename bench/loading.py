@@ -1,9 +1,8 @@
-"""Loading: a file into a campaign, screened against a list, beside a COPY of the rows that it makes. And out again."""
+"""Loading a file, importing a list, exporting; with a COPY of the same rows as the baseline of the load."""
 
 import asyncio
 import os
 import random
-import re
 import tempfile
 import time
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from threading import Event, Thread
 from typing import IO, Any
 
 import psycopg
+from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from bench import measure
@@ -32,6 +32,7 @@ from dispatcher.domain.report import ExportFormat
 from dispatcher.flow import control, lists
 from dispatcher.flow.load import load_file
 from dispatcher.sources import open_numbers
+from dispatcher.store.load_table import add_constraint, create_index
 from dispatcher.store.queries import statement
 from dispatcher.store.tables import destination
 
@@ -230,7 +231,8 @@ def _copy(connection: psycopg.Connection[Any], columns: str, rows: IO[bytes]) ->
         connection.execute(sql.encode())
 
     name = "bench_copy"
-    indexes = connection.execute(statement("loads.indexes").encode(), {"parent": "destination"}).fetchall()
+    with connection.cursor(row_factory=dict_row) as cursor:
+        indexes = cursor.execute(statement("loads.indexes").encode(), {"parent": "destination"}).fetchall()
     began = time.perf_counter()
     run(
         f"CREATE TABLE {name} (LIKE destination INCLUDING DEFAULTS INCLUDING CONSTRAINTS,"
@@ -241,11 +243,10 @@ def _copy(connection: psycopg.Connection[Any], columns: str, rows: IO[bytes]) ->
         while block := rows.read(1 << 20):
             copy.write(block)
     run("SET maintenance_work_mem = '256MB'")
-    for index, definition, kind in indexes:
-        run(re.sub(r"INDEX \S+ ON ONLY \S+ ", f"INDEX {index}_bench ON {name} ", definition))
-        if kind:
-            word = {"p": "PRIMARY KEY", "u": "UNIQUE"}[kind]
-            run(f"ALTER TABLE {name} ADD CONSTRAINT {index}_bench {word} USING INDEX {index}_bench")
+    for index in indexes:
+        run(create_index(name, index))
+        if index["constraint_type"]:
+            run(add_constraint(name, index))
     run(f"ALTER TABLE destination ATTACH PARTITION {name} FOR VALUES IN ({_OTHER_PART})")
     took = time.perf_counter() - began
     run(f"ALTER TABLE destination DETACH PARTITION {name}")

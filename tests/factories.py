@@ -12,7 +12,7 @@ from typing import Any
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.attempt import Shift, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
-from dispatcher.domain.loading import LoadReport, Seen, Told
+from dispatcher.domain.loading import Deduplicated, Deduplicator, LoadReport
 from dispatcher.domain.permitting import PermitRequest, Permits, Permitted, Terms
 from dispatcher.domain.report import ExportFormat
 from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
@@ -61,9 +61,9 @@ def screened(campaign: Campaign, numbers: Sequence[str]) -> list[Screened]:
     return [screen(Record(line, {"phone": text, "name": f"Ada {line}"})) for line, text in enumerate(numbers, 2)]
 
 
-def told(campaign: Campaign, numbers: Sequence[str]) -> Told:
+def deduplicated(campaign: Campaign, numbers: Sequence[str]) -> Deduplicated:
     """These texts as one block of a load."""
-    return Seen().tell(screened(campaign, numbers))
+    return Deduplicator().split(screened(campaign, numbers))
 
 
 async def load(store: Store, campaign: Campaign, numbers: Sequence[str], identity: str = "1" * 64) -> LoadReport:
@@ -71,7 +71,7 @@ async def load(store: Store, campaign: Campaign, numbers: Sequence[str], identit
     ticket = await store.begin_load(campaign, identity, "test.csv", owner="loader", lease=LEASE)
     if ticket.is_done:
         return await store.load_report(ticket)
-    await store.stage(ticket, told(campaign, numbers), lease=LEASE)
+    await store.stage(ticket, deduplicated(campaign, numbers), lease=LEASE)
     return await store.finish_load(ticket, lease=LEASE)
 
 

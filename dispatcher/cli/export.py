@@ -69,14 +69,14 @@ def _target(path: Path | None) -> Iterator[IO[bytes]]:
     except BrokenPipeError:
         with suppress(OSError):
             sys.stdout.close()
-        raise typer.Exit(0) from None  # whoever read has read enough
+        raise typer.Exit(0) from None  # the reader has closed the pipe
     except OSError as error:
         raise ServerError(f"{path or 'stdout'} cannot be written: {error.strerror}; choose --out PATH") from None
 
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[IO[bytes]]:
-    """A file that is there when all of it is: half an export looks like a whole one."""
+    """A file that appears only when it is complete: half an export looks like a whole one."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,4 @@
-"""Parquet files, by pyarrow: an extra."""
+"""Parquet files, written by pyarrow (an optional extra)."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ _TYPES = {"line": "int64", "dials": "int16"}
 
 @contextmanager
 def parquet_writer(file: IO[bytes], variables: list[str]) -> Iterator[Callable[[bytes], None]]:
-    """Writes JSON lines as row groups; the variables are columns beside the others. Raises UsageError."""
+    """Writes JSON lines as row groups, with a column for each variable. Raises UsageError."""
     try:
         import pyarrow
         from pyarrow import json, parquet

@@ -115,10 +115,10 @@ GROUP = 16
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which of PAGE places are taken, in ascending order."""
+    """Which of PAGE consecutive numbers are listed: their offsets, in ascending order."""
 
     number: int
-    places: Sequence[int]
+    offsets: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -154,7 +154,7 @@ class Listed:
         return (f"+{n}" for n in self._numbers)
 
     def pages(self) -> Iterator[Page]:
-        """The numbers, in ascending pages; number = page * PAGE + place."""
+        """The numbers, in ascending pages; number = page * PAGE + offset."""
         return _paged(self._numbers)
 
     def filter_pages(self) -> Iterator[Page]:

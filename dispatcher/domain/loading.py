@@ -45,36 +45,36 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A block's records, told apart by whether their number came before in the same load."""
+class Deduplicated:
+    """A block's records, split by whether their number came earlier in the same load."""
 
-    firsts: Sequence[Screened]
-    """With those that are INVALID: only numbers that may be dialled can be doubled."""
-    repeats: Sequence[Screened]
+    unique: Sequence[Screened]
+    """The first record of each number, and every INVALID record."""
+    duplicates: Sequence[Screened]
 
     def __len__(self) -> int:
-        return len(self.firsts) + len(self.repeats)
+        return len(self.unique) + len(self.duplicates)
 
 
 @dataclass(slots=True)
-class Seen:
+class Deduplicator:
     """The numbers of a load so far, in a bitmap: some bytes for each (roaringbitmap.org)."""
 
     _numbers: BitMap64 = field(default_factory=BitMap64)
 
-    def tell(self, rows: Sequence[Screened]) -> Told:
-        """Tell the rows apart, which follow those that were told before."""
+    def split(self, rows: Sequence[Screened]) -> Deduplicated:
+        """Split the rows, which come after all rows that were split before."""
         numbers, add = self._numbers, self._numbers.add
-        firsts, repeats = [], []
+        unique, duplicates = [], []
         for row in rows:
             if row.reason is None and row.e164:
                 number = int(row.e164)
                 if number in numbers:
-                    repeats.append(row)
+                    duplicates.append(row)
                     continue
                 add(number)
-            firsts.append(row)
-        return Told(firsts, repeats)
+            unique.append(row)
+        return Deduplicated(unique, duplicates)
 
 
 @dataclass(frozen=True, slots=True)

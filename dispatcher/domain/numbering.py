@@ -19,7 +19,7 @@ _NOT_GEOGRAPHIC = "001"
 _EXPENSIVE = ("premium_rate", "shared_cost", "pager")
 _DIALLED = ("fixed_line", "mobile", "toll_free", "voip", "personal_number", "uan", "voicemail")
 _EMERGENCY = "112"
-"""With any zeros before it: phone.py says so to whoever wrote it."""
+"""With any number of leading zeros: phone.py refuses it with the reason EMERGENCY."""
 _NEVER = "(?!)"
 
 
@@ -47,7 +47,7 @@ def _international(digits: str) -> Number | None:
         plan = _plans[digits[:length]]
         if plan:
             dialled = digits[length:]
-            if plan.is_everyday(dialled):
+            if plan.is_main_region(dialled):
                 return f"+{digits}", plan.main_region
             national = plan.main.without_prefix(dialled)
             return plan.find(national) if national else None
@@ -100,7 +100,16 @@ class _Dialling:
 class _Plan:
     """The numbers of one calling code."""
 
-    __slots__ = ("_accepted", "_code", "_lengths", "_region_of", "is_everyday", "main", "main_region", "region_groups")
+    __slots__ = (
+        "_accepted",
+        "_code",
+        "_lengths",
+        "_region_of",
+        "is_main_region",
+        "main",
+        "main_region",
+        "region_groups",
+    )
 
     def __init__(self, code: str, regions: tuple[str, ...]) -> None:
         found = {region: metadata for region in regions if (metadata := PhoneMetadata.metadata_for_region(region))}
@@ -110,7 +119,7 @@ class _Plan:
         main = found[self.main_region]
         self.main = _Dialling(main)
         self._accepted = {region: re.compile(_accepted(metadata)).fullmatch for region, metadata in found.items()}
-        self.is_everyday = re.compile(_everyday(main, self._lengths)).fullmatch
+        self.is_main_region = re.compile(_main_region_pattern(main, self._lengths)).fullmatch
         # in the library's order: the first region whose leading digits, or whose numbers, these are
         each = (f"(?P<{region}>{_belonging(metadata)})" for region, metadata in found.items())
         region_of = re.compile("|".join(each))
@@ -126,7 +135,7 @@ class _Plan:
 
     def _region(self, national: str) -> str | None:
         """Where it is accepted."""
-        if self.is_everyday(national):
+        if self.is_main_region(national):
             return self.main_region
         found = self._region_of(national)
         region = found.lastgroup if found else None
@@ -151,8 +160,8 @@ def _dialling(region: str) -> _Dialling | None:
     return _Dialling(metadata) if metadata else None
 
 
-def _everyday(metadata: Any, lengths: range) -> str:
-    """The numbers of a code's main region, where nothing but the number decides: no prefix, and no leading digits."""
+def _main_region_pattern(metadata: Any, lengths: range) -> str:
+    """Numbers of the main region that have no national prefix; no number when leading digits decide the region."""
     if (
         metadata.leading_digits
         or not lengths.start <= min(_lengths(metadata)) <= max(_lengths(metadata)) < lengths.stop

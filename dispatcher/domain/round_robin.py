@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+_ROUNDING = 1e-9
+
 
 class WeightedRoundRobin:
     """Turns among those who have work, by weight."""
@@ -31,6 +33,3 @@ class Split:
         taken = min(n, int(self._left + _ROUNDING))
         self._left -= taken
         return taken
-
-
-_ROUNDING = 1e-9

@@ -28,7 +28,7 @@ class Screened(NamedTuple):
     e164: str | None
     reason: str | None
     variables: str | None
-    """What is kept beside the destination, as a JSON object."""
+    """The values that are stored with the destination, as a JSON object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class ColumnMap:
     variables: Mapping[str, str]
     """The text's variables, by name -> column."""
     kept: Mapping[str, str]
-    """What is only kept beside the destination, for exports."""
+    """Columns that are stored for exports only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Load: records are read in blocks, numbers that came before are told apart, and all is kept at once at the end."""
+"""Load: records are read in blocks and deduplicated; all of them become visible at once at the end."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -9,12 +9,12 @@ from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.errors import ServerError, SourceError, UsageError
 from dispatcher.domain.loading import (
     Block,
+    Deduplicated,
+    Deduplicator,
     Format,
     LoadReport,
     LoadTicket,
     Reject,
-    Seen,
-    Told,
     load_identity,
 )
 from dispatcher.flow.lists import screen_campaign
@@ -23,10 +23,10 @@ from dispatcher.ports import Services
 LEASE = timedelta(seconds=60)
 _EMPTY = "{name} holds no record below its header; nothing was loaded"
 Progress = Callable[[int, int], None]
-"""Is told how many records, and how many bytes of the file, were read so far."""
+"""Called with the records and the bytes of the file that were read so far."""
 
 
-def _unwatched(rows: int, position: int) -> None: ...
+def _no_progress(rows: int, position: int) -> None: ...
 
 
 async def load_file(
@@ -36,7 +36,7 @@ async def load_file(
     *,
     format_: Format | None = None,
     name: str | None = None,
-    progress: Progress = _unwatched,
+    progress: Progress = _no_progress,
 ) -> tuple[LoadTicket, LoadReport]:
     """Load a file into a campaign; all of its records or none. The same file again changes nothing.
 
@@ -63,13 +63,12 @@ async def _fill(
     ticket: LoadTicket, name: str, blocks: AsyncIterator[Block], services: Services, progress: Progress
 ) -> LoadReport:
     try:
-        rows, seen = 0, Seen()
+        rows, deduplicator = 0, Deduplicator()
         async for block in blocks:
             if services.stopping():
                 raise SourceError("the load was stopped before its end; nothing was kept, load the file again")
-            told = seen.tell(block.rows)
-            await services.store.stage(ticket, told, lease=LEASE)
-            rows += len(told)
+            await services.store.stage(ticket, deduplicator.split(block.rows), lease=LEASE)
+            rows += len(block.rows)
             progress(rows, block.position)
         if rows == 0:
             raise SourceError(_EMPTY.format(name=name))
@@ -100,13 +99,13 @@ async def rehearse_file(
     """What a load would make of a file: nothing is kept. Raises as `load_file` does."""
     async with services.sources.blocks(path, format_, campaign.policy) as blocks:
         identity = load_identity(await services.sources.digest(path), campaign.policy)
-        report = await services.store.rehearse_load(campaign, identity, _told(blocks), rejected)
+        report = await services.store.rehearse_load(campaign, identity, _deduplicated(blocks), rejected)
     if report.total == 0:
         raise SourceError(_EMPTY.format(name=path.name))
     return report
 
 
-async def _told(blocks: AsyncIterator[Block]) -> AsyncIterator[Told]:
-    seen = Seen()
+async def _deduplicated(blocks: AsyncIterator[Block]) -> AsyncIterator[Deduplicated]:
+    deduplicator = Deduplicator()
     async for block in blocks:
-        yield seen.tell(block.rows)
+        yield deduplicator.split(block.rows)

@@ -192,14 +192,14 @@ class Rng(Protocol):
 
 
 class Task(Protocol):
-    """Something that runs beside us."""
+    """A coroutine that runs concurrently."""
 
     def done(self) -> bool: ...
     def __await__(self) -> Any: ...
 
 
 class Tasks(Protocol):
-    """Runs things beside each other."""
+    """Runs coroutines concurrently."""
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> Task: ...
 

@@ -18,7 +18,7 @@ from dispatcher.domain.dnc import (
     Listed,
     Waiting,
 )
-from dispatcher.domain.loading import LoadReport, LoadTicket, Reject, Told
+from dispatcher.domain.loading import Deduplicated, LoadReport, LoadTicket, Reject
 from dispatcher.domain.permitting import PermitRequest, Permits
 from dispatcher.domain.postback import Postback, PostbackMark, RawPostback
 from dispatcher.domain.report import AttemptKey, ExportFormat, Status, Violation
@@ -80,13 +80,13 @@ class LoadStore(Protocol):
     async def begin_load(
         self, campaign: Campaign, identity: str, source: str, *, owner: str, lease: timedelta
     ) -> LoadTicket: ...
-    async def stage(self, ticket: LoadTicket, told: Told, *, lease: timedelta) -> None: ...
+    async def stage(self, ticket: LoadTicket, block: Deduplicated, *, lease: timedelta) -> None: ...
     async def finish_load(self, ticket: LoadTicket, *, lease: timedelta) -> LoadReport: ...
     async def rehearse_load(
         self,
         campaign: Campaign,
         identity: str,
-        blocks: AsyncIterator[Told],
+        blocks: AsyncIterator[Deduplicated],
         rejected: Callable[[Reject], None],
     ) -> LoadReport: ...
     async def load_screened(self, ticket: LoadTicket) -> None: ...

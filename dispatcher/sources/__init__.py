@@ -15,5 +15,5 @@ class Files:
     blocks = staticmethod(open_blocks)
 
     async def digest(self, path: Path) -> str:
-        """As `content_digest`, beside whatever else goes on."""
+        """As `content_digest`, in a thread."""
         return await asyncio.to_thread(content_digest, path)

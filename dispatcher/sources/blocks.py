@@ -1,4 +1,4 @@
-"""Blocks of screened records. A large file is read and screened by a process of its own, beside the one that loads."""
+"""Blocks of screened records. A large file is read and screened by a second process."""
 
 import asyncio
 import gc
@@ -23,10 +23,10 @@ from dispatcher.sources.records import open_records
 ROWS = 10_000
 """Of a block."""
 LARGE = 4 << 20
-"""Bytes of a file from which on a process of its own is worth its start."""
+"""Size in bytes from which on a file is read by a second process."""
 _AHEAD = 4 << 20
 _HEAD = struct.Struct("!Q?Q")
-"""Length of what follows, is it a block (else what is wrong with the file), bytes of the file read so far."""
+"""Length of the body; whether it is a block (if not, an error message); bytes of the file read so far."""
 
 
 _as_screened: Callable[[tuple[Any, ...]], Screened] = partial(tuple.__new__, Screened)
@@ -35,7 +35,7 @@ _as_screened: Callable[[tuple[Any, ...]], Screened] = partial(tuple.__new__, Scr
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a reading process is told."""
+    """The input of the reading process."""
 
     path: Path
     format_: Format
@@ -65,7 +65,7 @@ async def _read(source: Source, screen: Screen) -> AsyncIterator[Block]:
 
 @asynccontextmanager
 async def _process(job: Job) -> AsyncIterator[AsyncIterator[Block]]:
-    # of a session of its own: Ctrl-C is for the loader, which ends the reader
+    # in a session of its own, so that Ctrl-C reaches the loader only; the loader ends the reader
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "dispatcher.sources.reader"),
         stdin=asyncio.subprocess.PIPE,
@@ -83,14 +83,14 @@ async def _process(job: Job) -> AsyncIterator[AsyncIterator[Block]]:
     finally:
         if process.returncode is None:
             process.kill()
-        # its end is not told before all that it has sent is read
+        # asyncio reports the end of a process only when its output was read to the end
         while await process.stdout.read(_AHEAD):
             pass
         await process.wait()
 
 
 async def _ahead(blocks: AsyncIterator[Block]) -> AsyncGenerator[Block, None]:
-    """The same; the next block is taken while the caller is busy with one."""
+    """The same blocks; the next one is received while the caller works on the last."""
     coming = asyncio.ensure_future(anext(blocks, None))
     try:
         while block := await coming:
@@ -100,7 +100,7 @@ async def _ahead(blocks: AsyncIterator[Block]) -> AsyncGenerator[Block, None]:
         coming.cancel()
         await asyncio.wait([coming])
         if not coming.cancelled():
-            coming.exception()  # nobody waits for it any more
+            coming.exception()  # else asyncio would log that it was never retrieved
 
 
 async def _received(stream: asyncio.StreamReader, process: asyncio.subprocess.Process) -> AsyncIterator[Block]:
@@ -119,7 +119,7 @@ async def _received(stream: asyncio.StreamReader, process: asyncio.subprocess.Pr
 
 
 def _unpack(body: bytes) -> list[Screened]:
-    # so many new tuples make the collector look for cycles again and again, a quarter of a load's time
+    # garbage collections that so many new tuples trigger take a quarter of the loader's CPU time
     gc.disable()
     try:
         return list(map(_as_screened, marshal.loads(body)))
@@ -128,7 +128,7 @@ def _unpack(body: bytes) -> list[Screened]:
 
 
 def send_blocks(job: Job, out: BinaryIO) -> None:
-    """What the reading process does: write the file's blocks, an empty one at their end, or what is wrong with it."""
+    """The work of the reading process: write the file's blocks and an empty one at the end, or an error message."""
 
     def send(body: bytes, *, is_block: bool, position: int = 0) -> None:
         out.write(_HEAD.pack(len(body), is_block, position) + body)

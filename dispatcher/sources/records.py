@@ -191,17 +191,17 @@ def _json_lines(lines: Iterator[str], path: Path) -> tuple[list[str], Iterator[R
 
 
 def _json_record(text: str, line: int, path: Path) -> Record:
-    fields = _everyday_fields(text)
+    fields = _simple_fields(text)
     return Record(line, fields) if fields is not None else _strict_record(text, line, path)
 
 
-def _everyday_fields(text: str) -> dict[str, str] | None:
-    """The fields of an object of texts and whole numbers; None for whatever has to be looked at more closely."""
+def _simple_fields(text: str) -> dict[str, str] | None:
+    """The fields of an object of strings and positive integers with distinct keys; None: use the strict reader."""
     try:
         document = None if "\\u0000" in text else orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    # as many colons after a quote as keys: none is there twice
+    # json keeps the last of two equal keys: with as many '":' as keys there are no two
     if type(document) is not dict or len(_KEY.findall(text)) != len(document):
         return None
     for name, value in document.items():
@@ -265,14 +265,14 @@ def _numbers(reader: Reader, path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _checked(file: TextIO, path: Path) -> Iterator[str]:
-    """Lines of text; refuses what is no text, with the place of the first wrong byte."""
+    """Lines of text. Raises SourceError with the position of the first byte that is not UTF-8."""
     number, rest = 0, ""
     try:
         while chunk := file.read(_CHUNK):
             lines = io.StringIO(rest + chunk, newline="").readlines()
             if "\x00" in chunk or max(map(len, lines)) >= _LONGEST_LINE:
                 raise _no_text(lines, number, path)
-            rest = lines.pop()  # it may go on
+            rest = lines.pop()  # it may continue in the next chunk
             number += len(lines)
             yield from lines
         if rest:
@@ -289,7 +289,7 @@ def _checked(file: TextIO, path: Path) -> Iterator[str]:
 def _no_text(lines: list[str], before: int, path: Path) -> SourceError:
     for number, line in enumerate(lines, before + 1):
         if "\x00" in line:
-            return SourceError(f"{path} line {number} holds a NUL byte: this is no text file")
+            return SourceError(f"{path} line {number} holds a NUL byte: this is not a text file")
         if len(line) >= _LONGEST_LINE:
             break
     return SourceError(f"{path} line {number} is longer than {_LONGEST_LINE} characters")

@@ -32,7 +32,7 @@ _PARTS_AT_ONCE = 100
 _PAGES_AT_ONCE = 2000
 _TIDIED_AT_ONCE = 5000
 _FEW = 256
-"""Places of a page that take less room than a bit for each."""
+"""Most offsets of a page that are stored one by one; more are stored as a bit for each number of the page."""
 _ANY: dict[str, Any] = {"numbers": None, "prefixes": None}
 _ANY_CHANGED: list[Step] = [("dnc.changed", {**_ANY, "listed": True}), ("dnc.changed", {**_ANY, "listed": False})]
 """An import came into force, and others may have ended with it."""
@@ -232,16 +232,16 @@ def _batches(pages: Iterable[Page]) -> Iterator[list[Page]]:
 
 
 def _page_line(import_id: int, page: Page) -> str:
-    if len(page.places) > _FEW:
+    if len(page.offsets) > _FEW:
         return f"{import_id}\t{page.number}\t\\N\t{_bits(page)}\n"
-    return f"{import_id}\t{page.number}\t{{{','.join(map(str, page.places))}}}\t\\N\n"
+    return f"{import_id}\t{page.number}\t{{{','.join(map(str, page.offsets))}}}\t\\N\n"
 
 
 def _bits(page: Page) -> str:
-    """A bit string, in the digits that PostgreSQL reads: the first place is the first bit."""
+    """A bit string, in the digits that PostgreSQL reads: the first offset is the first bit."""
     bits = bytearray(PAGE // 8)
-    for place in page.places:
-        bits[place >> 3] |= 0x80 >> (place & 7)
+    for offset in page.offsets:
+        bits[offset >> 3] |= 0x80 >> (offset & 7)
     return f"x{bits.hex()}"
 
 

@@ -1,4 +1,4 @@
-"""Loads: a table of their own each, classified while it is filled, kept for ever."""
+"""Loads: each fills a table of its own, whose rows are kept permanently."""
 
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -11,11 +11,11 @@ from psycopg import sql
 
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed, NotFound, ServerError
-from dispatcher.domain.loading import LoadReport, LoadTicket, Reject, Told
+from dispatcher.domain.loading import Deduplicated, LoadReport, LoadTicket, Reject
 from dispatcher.domain.states import State
 from dispatcher.store.database import Database, Row, Transaction
-from dispatcher.store.filling import Filling, attach, copy, make_indexes
-from dispatcher.store.queries import statement
+from dispatcher.store.load_table import LoadTable, attach, copy, make_indexes
+from dispatcher.store.queries import composed
 
 _LOAD_LOCKS = 7_261_002
 """First half of the advisory lock that lets one loader at a time finish in a campaign."""
@@ -58,38 +58,38 @@ class Loads:
             if known and known["part"]:
                 await _drop(tx, known["part"])
             await tx.fetch("dnc.forget_changes")
-            await Filling.of(ticket).run(tx, "loads.create_table")
+            await LoadTable.of(ticket).run(tx, "loads.create_table")
             return ticket
 
         return await self.db.atomically(work)
 
-    async def stage(self, ticket: LoadTicket, told: Told, *, lease: timedelta) -> None:
+    async def stage(self, ticket: LoadTicket, block: Deduplicated, *, lease: timedelta) -> None:
         """COPY a block of records into the load's table, and stay alive. Raises NotAllowed when another took over."""
         async with self.db.transaction(long=True) as tx:
             alive = await tx.fetch_one(
-                "loads.heartbeat", id=ticket.load_id, owner=ticket.owner, lease=lease, n=len(told)
+                "loads.heartbeat", id=ticket.load_id, owner=ticket.owner, lease=lease, n=len(block)
             )
             if alive is None:
                 raise NotAllowed(_TAKEN_OVER)
-            await copy(tx, Filling.of(ticket), told, str(alive["now"]))
+            await copy(tx, LoadTable.of(ticket), block, str(alive["now"]))
 
     async def finish_load(self, ticket: LoadTicket, *, lease: timedelta) -> LoadReport:
         """Keep all that was staged, or nothing of it. INVALID goes before DUP, DUP before DNC; the rest is READY.
 
         A campaign whose first load is large gets a partition of its own, fixed for life. Raises NotAllowed.
         """
-        filling = Filling.of(ticket)
+        table = LoadTable.of(ticket)
         async with self._mine(ticket, lease) as (tx, rows):
-            await filling.run(tx, "loads.keep_repeats")
+            await table.run(tx, "loads.keep_duplicates")
             is_large = rows > OWN_PART_FROM and not (await _home(tx, ticket.campaign))["has_rows"]
         if is_large:
             async with self._mine(ticket, lease) as (tx, rows):
-                await make_indexes(self.db, tx, filling)
+                await make_indexes(self.db, tx, table)
 
         async def work(tx: Transaction) -> LoadReport:
             rows = await _lock_mine(tx, ticket)
             await tx.fetch("loads.lock_campaign", space=_LOAD_LOCKS, campaign_id=ticket.campaign.id)
-            made = await _keep(tx, filling, ticket, is_large=is_large)
+            made = await _keep(tx, table, ticket, is_large=is_large)
             if sum(made.values()) != rows:
                 raise ServerError(
                     f"load {ticket.load_id}: {rows} records were read but {sum(made.values())} rows made; "
@@ -119,10 +119,10 @@ class Loads:
         self,
         campaign: Campaign,
         identity: str,
-        blocks: AsyncIterator[Told],
+        blocks: AsyncIterator[Deduplicated],
         rejected: Callable[[Reject], None],
     ) -> LoadReport:
-        """What a load would say, and its rejects; made beside the living rows and taken back. Raises NotAllowed."""
+        """What a load would report, and its rejects: made in temporary tables and rolled back. Raises NotAllowed."""
         _require_open(campaign)
         known = await self.db.fetch_one("loads.find", campaign_id=campaign.id, identity=identity)
         if known and known["state"] == "DONE":
@@ -130,19 +130,19 @@ class Loads:
             async for reject in self.rejects(ticket):
                 rejected(reject)
             return await self.load_report(ticket)
-        filling = Filling(0, 0, campaign, "rehearsal", "rehearsal_repeats")
+        table = LoadTable(0, 0, campaign, "rehearsal", "rehearsal_duplicates")
         made: Mapping[State, int] = {}
         with suppress(_Rehearsed):
             async with self.db.transaction(long=True) as tx:
-                await filling.run(tx, "loads.create_rehearsal")
-                async for told in blocks:
+                await table.run(tx, "loads.create_rehearsal")
+                async for block in blocks:
                     now = await tx.fetch_one("reports.now")
                     assert now
-                    await copy(tx, filling, told, str(now["now"]))
-                await filling.run(tx, "loads.keep_repeats")
+                    await copy(tx, table, block, str(now["now"]))
+                await table.run(tx, "loads.keep_duplicates")
                 home = await _home(tx, campaign)
-                made = await _put_into(tx, filling, home["part"], "rehearsed")
-                async for reject in _rejects(tx, filling.place | {"part": home["part"], "load_id": 0}, "rehearsed"):
+                made = await _put_into(tx, table, home["part"], "rehearsed")
+                async for reject in _rejects(tx, table.scope | {"part": home["part"], "load_id": 0}, "rehearsed"):
                     rejected(reject)
                 raise _Rehearsed
         return LoadReport(0, False, made)
@@ -174,9 +174,8 @@ class Loads:
                 yield reject
 
     async def _place(self, ticket: LoadTicket) -> dict[str, int]:
-        async with self.db.transaction() as tx:
-            part = await _part_of(tx, ticket.campaign)
-        return {"part": part, "campaign_id": ticket.campaign.id, "load_id": ticket.load_id}
+        (row,) = await self.db.fetch("campaigns.part_of", id=ticket.campaign.id)
+        return {"part": row["part"], "campaign_id": ticket.campaign.id, "load_id": ticket.load_id}
 
     async def fail_load(self, ticket: LoadTicket, error: str) -> None:
         """Give a load up: its table is dropped, the file may be loaded again."""
@@ -210,13 +209,6 @@ class _Rehearsed(Exception):
     """Rolls a rehearsal back."""
 
 
-async def _part_of(tx: Transaction, campaign: Campaign) -> int:
-    """Asked anew: the campaign's first load may just have moved it."""
-    row = await tx.fetch_one("loads.part_of", campaign_id=campaign.id)
-    assert row
-    return int(row["part"])
-
-
 async def _home(tx: Transaction, campaign: Campaign) -> Row:
     """Where the campaign's rows are, and whether it has any. Asked anew: its first load may just have moved it."""
     row = await tx.fetch_one("loads.has_rows", campaign_id=campaign.id)
@@ -232,42 +224,42 @@ async def _lock_mine(tx: Transaction, ticket: LoadTicket) -> int:
     return int(mine["rows_read"])
 
 
-async def _keep(tx: Transaction, filling: Filling, ticket: LoadTicket, *, is_large: bool) -> Mapping[State, int]:
+async def _keep(tx: Transaction, table: LoadTable, ticket: LoadTicket, *, is_large: bool) -> Mapping[State, int]:
     """The load's table becomes the campaign's partition, or its rows go where the campaign's are; rows by state."""
     home = await _home(tx, ticket.campaign)
-    await _judge_listed(tx, filling, ticket)
+    await _judge_listed(tx, table, ticket)
     if not is_large or home["has_rows"]:
-        made = await _put_into(tx, filling, home["part"])
-        await _drop(tx, filling.part)
+        made = await _put_into(tx, table, home["part"])
+        await _drop(tx, table.part)
         return made
-    await filling.run(tx, "loads.tidy")
-    await filling.run(tx, "loads.make_attempts")
-    made = _by_state(await filling.run(tx, "loads.states"))
-    await attach(tx, filling)
-    # last: whoever starts or pauses the campaign waits for its row, with the account locked
-    await tx.fetch("loads.move_to_part", campaign_id=ticket.campaign.id, part=filling.part)
+    await table.run(tx, "loads.tidy")
+    await table.run(tx, "loads.make_attempts")
+    made = _by_state(await table.run(tx, "loads.states"))
+    await attach(tx, table)
+    # last: a start or a pause waits for this row while it holds the account's lock
+    await tx.fetch("loads.move_to_part", campaign_id=ticket.campaign.id, part=table.part)
     return made
 
 
-async def _judge_listed(tx: Transaction, filling: Filling, ticket: LoadTicket) -> None:
+async def _judge_listed(tx: Transaction, table: LoadTable, ticket: LoadTicket) -> None:
     """A list that gave a number up while the file was read leaves no DNC. Who was listed is found after the commit."""
     ended = await tx.fetch("loads.ended_since", id=ticket.load_id, lists_version=ticket.lists_version)
     numbers = [row["number"] for row in ended]
     if numbers:
         some = None if None in numbers else numbers
-        await filling.run(tx, "loads.judge_listed", numbers=some, **filling.place)
+        await table.run(tx, "loads.judge_listed", numbers=some, **table.scope)
 
 
-async def _put_into(tx: Transaction, filling: Filling, part: int, kept: str = "") -> Mapping[State, int]:
+async def _put_into(tx: Transaction, table: LoadTable, part: int, kept: str = "") -> Mapping[State, int]:
     """The rows, judged by what earlier loads brought, go into the campaign's part, or into the table `kept`."""
     earlier = f"destination_{part}"
     names = {"part_table": kept or earlier, "earlier": earlier}
-    return _by_state(await filling.run(tx, "loads.put_into_part", names, part=part, **filling.place))
+    return _by_state(await table.run(tx, "loads.put_into_part", names, part=part, **table.scope))
 
 
 async def _drop(tx: Transaction, part: int) -> None:
-    """The table of a load that is no partition."""
-    await tx.connection.execute(sql.SQL(statement("loads.drop_tables").replace("{part}", str(int(part)))))
+    """Drop the tables of a load that are not attached."""
+    await tx.fetch("loads.drop_tables", part=part)
 
 
 def _by_state(rows: list[Row]) -> dict[State, int]:
@@ -282,6 +274,6 @@ async def _rejects(
     tx: Transaction, place: Mapping[str, Any], target: str = "destination"
 ) -> AsyncGenerator[Reject, None]:
     async with tx.connection.cursor(name="rejects") as cursor:
-        await cursor.execute(sql.SQL(statement("loads.rejects").replace("{target}", target)), place)
+        await cursor.execute(composed("loads.rejects", target=sql.Identifier(target)), place)
         async for row in cursor:
             yield Reject(row["line"], row["raw"], row["e164"], State(row["state"]), row["reason"])

@@ -5,7 +5,6 @@ from datetime import timedelta
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed, ServerError
 from dispatcher.store.database import Database
-from dispatcher.store.queries import statement
 
 _AT_ONCE = 5000
 _BODIES_AT_ONCE = 500
@@ -61,7 +60,7 @@ class Purging:
                     "something still reads destinations, for example an export or a reject file; nothing is lost. "
                     "Purge the campaign again when it is over"
                 ) from error
-        await self.db.command(statement("purging.drop_detached").replace("{part}", str(part)))
+        await self.db.fetch("purging.drop_detached", part=part)
 
     async def empty_postbacks(self, age: timedelta) -> int:
         """Empty some bodies of postbacks that are older; how many."""

@@ -4,6 +4,9 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from psycopg import sql
+
+_WORD = re.compile(r"\{(\w+)\}")
 _NAME = re.compile(r"^-- (\S.*) --$", re.MULTILINE)
 _FOLDER = Path(__file__).parent / "sql"
 
@@ -19,3 +22,9 @@ def statement(name: str) -> str:
     """One statement by 'aggregate.name'."""
     aggregate, _, short = name.partition(".")
     return statements(aggregate)[short]
+
+
+def composed(name: str, **words: sql.Composable) -> sql.Composed:
+    """A statement whose {words} name tables or columns. Raises KeyError for a word that is not given."""
+    pieces = _WORD.split(statement(name))
+    return sql.Composed([words[piece] if i % 2 else sql.SQL(piece) for i, piece in enumerate(pieces)])

@@ -1,6 +1,5 @@
 """Figures for people, and the invariants."""
 
-import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import chain
 
@@ -18,11 +17,11 @@ from dispatcher.store.accounts import account_of
 from dispatcher.store.campaigns import campaign_of
 from dispatcher.store.database import Database, Row, Step
 from dispatcher.store.dnc import entry_of
-from dispatcher.store.queries import statement, statements
+from dispatcher.store.queries import composed, statements
 
 _LINES_AT_ONCE = 1000
 _EXPORTS = {ExportFormat.CSV: "reports.export_csv", ExportFormat.JSONL: "reports.export_jsonl"}
-_INSTANT = """'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'"""
+_INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'
 _STALE_S = 15
 """The tick measures what moves every five seconds, and leaves a heartbeat every second."""
 _IDLE_STALE_S = 75
@@ -115,10 +114,8 @@ class Reports:
 def _export(campaign: Campaign, format_: ExportFormat, columns: Sequence[str]) -> sql.Composed:
     names = [sql.Literal(name.replace("%", "%%")) for name in columns]
     cells = [sql.SQL(", nullif(safe_cell(variables ->> {}), '')").format(name) for name in names]
-    exported = statement("reports.exported").replace("{part}", str(campaign.part)).replace("{instant}", _INSTANT)
-    words = {"extra": sql.Composed(cells), "exported": sql.SQL(exported)}
-    pieces = re.split(r"\{(extra|exported)\}", statement(_EXPORTS[format_]))
-    return sql.Composed([words[x] if i % 2 else sql.SQL(x) for i, x in enumerate(pieces)])
+    rows = composed("reports.exported", part=sql.SQL(str(campaign.part)), instant=sql.Literal(_INSTANT))
+    return composed(_EXPORTS[format_], exported=rows, extra=sql.Composed(cells))
 
 
 def _figures(campaign: Campaign) -> list[Step]:

@@ -11,7 +11,7 @@ from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd, DncPlace
 from dispatcher.domain.errors import NotAllowed, NotFound
-from dispatcher.domain.loading import Told
+from dispatcher.domain.loading import Deduplicated
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
 from dispatcher.domain.states import State
@@ -19,6 +19,7 @@ from dispatcher.ports import Store
 from tests.factories import (
     LEASE,
     OVER,
+    deduplicated,
     dial,
     hear,
     load,
@@ -29,13 +30,12 @@ from tests.factories import (
     news,
     number,
     states,
-    told,
 )
 
 NOW = {"BUSY": {"delays": ["1ms"]}, "jitter": 0.0}
 
 
-async def blocks(*found: Told) -> AsyncIterator[Told]:
+async def blocks(*found: Deduplicated) -> AsyncIterator[Deduplicated]:
     for one in found:
         yield one
 
@@ -94,7 +94,7 @@ class TestLoad:
         report = await store.rehearse_load(
             campaign,
             "2" * 64,
-            blocks(told(campaign, texts)),
+            blocks(deduplicated(campaign, texts)),
             lambda reject: found.append(" ".join(reject.why).strip()),
         )
         assert report.rows == {State.READY: 1, State.DUP: 2, State.DNC: 1, State.INVALID: 1}

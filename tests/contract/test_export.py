@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.cli.parquet import parquet_writer
-from dispatcher.domain.loading import Seen
+from dispatcher.domain.loading import Deduplicator
 from dispatcher.domain.report import EXPORT_COLUMNS, ExportFormat, safe_cell
 from dispatcher.store import PostgresStore
 from tests.factories import LEASE, exported, make_account, make_campaign, make_policy, number, screened
@@ -40,7 +40,7 @@ async def test_csv_is_read_back_as_it_was(postgres: PostgresStore) -> None:
     campaign = await postgres.create_campaign((await make_account(postgres)).id, make_policy())
     ticket = await postgres.begin_load(campaign, "1" * 64, "x.csv", owner="o", lease=LEASE)
     rows = [r._replace(variables=None) for r in screened(campaign, ODD)]
-    await postgres.stage(ticket, Seen().tell(rows), lease=LEASE)
+    await postgres.stage(ticket, Deduplicator().split(rows), lease=LEASE)
     await postgres.finish_load(ticket, lease=LEASE)
     columns = ["name", "it's \\ odd", "100 %", "%s"]
     blocks = [block async for block in postgres.export(campaign, ExportFormat.CSV, columns)]

@@ -227,18 +227,20 @@ async def test_an_import_that_never_came_into_force_is_not_said_to_be_in_force(p
     assert known == []
 
 
-async def test_an_import_that_was_ended_meanwhile_ends_no_other(postgres: PostgresStore) -> None:
+async def test_an_import_that_was_ended_meanwhile_ends_no_other(
+    postgres: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two replace a list at once: one of them is in force afterwards."""
     await imported(postgres, [number(1)])
     message = postgres.db.message
 
     async def late(steps: Any) -> Any:
         if any(name == "dnc.renew_import" for name, _ in steps):
-            postgres.db.message = message  # type: ignore[method-assign]
+            monkeypatch.undo()
             await imported(postgres, [number(2)], "2", replaces=True)
         return await message(steps)
 
-    postgres.db.message = late  # type: ignore[method-assign]
+    monkeypatch.setattr(postgres.db, "message", late)
     with pytest.raises(NotAllowed, match="was ended just now; import it again"):
         await begin(postgres, replaces=True)
     assert await listed(postgres, number(1), number(2)) == [False, True]

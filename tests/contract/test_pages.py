@@ -20,9 +20,9 @@ def test_pages_hold_the_numbers(numbers: list[int]) -> None:
     listed = Listed.of(f"+{n}" for n in numbers)
     pages = list(listed.pages())
     assert [page.number for page in pages] == sorted({n // PAGE for n in numbers})
-    assert [page.number * PAGE + place for page in pages for place in page.places] == sorted(set(numbers))
+    assert [page.number * PAGE + offset for page in pages for offset in page.offsets] == sorted(set(numbers))
     assert list(listed.numbers()) == [f"+{n}" for n in sorted(set(numbers))]
-    groups = {page.number * PAGE + place for page in listed.filter_pages() for place in page.places}
+    groups = {page.number * PAGE + offset for page in listed.filter_pages() for offset in page.offsets}
     assert groups == {n // GROUP for n in numbers}
 
 

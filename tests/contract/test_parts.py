@@ -14,6 +14,7 @@ from dispatcher.store import PostgresStore, loads
 from tests.factories import (
     LEASE,
     OVER,
+    deduplicated,
     dial,
     hear,
     load,
@@ -23,7 +24,6 @@ from tests.factories import (
     news,
     number,
     states,
-    told,
 )
 
 
@@ -71,7 +71,7 @@ async def begun(store: PostgresStore) -> LoadTicket:
     """A load whose lease is over already, as that of a loader that has been waiting for long."""
     campaign = await store.create_campaign((await make_account(store)).id, make_policy())
     ticket = await store.begin_load(campaign, "1" * 64, "x", owner="a", lease=OVER)
-    await store.stage(ticket, told(campaign, [number(i) for i in range(9)]), lease=OVER)
+    await store.stage(ticket, deduplicated(campaign, [number(i) for i in range(9)]), lease=OVER)
     return ticket
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from dispatcher.domain.attempt import OpenCall, Shift
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed
-from dispatcher.domain.loading import LoadReport, LoadTicket, Reject, Told
+from dispatcher.domain.loading import Deduplicated, LoadReport, LoadTicket, Reject
 from dispatcher.domain.permitting import (
     REACHED_EARLIER,
     Candidate,
@@ -48,14 +48,14 @@ class Dialling(Tables):
         self.staged[ticket.load_id] = []
         return ticket
 
-    async def stage(self, ticket: LoadTicket, told: Told, *, lease: timedelta) -> None:
-        self.staged[ticket.load_id] += [*told.firsts, *told.repeats]
+    async def stage(self, ticket: LoadTicket, block: Deduplicated, *, lease: timedelta) -> None:
+        self.staged[ticket.load_id] += [*block.unique, *block.duplicates]
 
     async def rehearse_load(
         self,
         campaign: Campaign,
         identity: str,
-        blocks: AsyncIterator[Told],
+        blocks: AsyncIterator[Deduplicated],
         rejected: Callable[[Reject], None],
     ) -> LoadReport:
         if campaign.state in (CampaignState.DONE, CampaignState.ABORTED):
@@ -66,7 +66,7 @@ class Dialling(Tables):
                 rejected(reject)
             return await self.load_report(known)
         ticket = LoadTicket(0, campaign, False, "rehearsal")
-        self.staged[0] = [row async for told in blocks for row in (*told.firsts, *told.repeats)]
+        self.staged[0] = [row async for block in blocks for row in (*block.unique, *block.duplicates)]
         report = await self.finish_load(ticket, lease=timedelta())
         async for reject in self.rejects(ticket):
             rejected(reject)

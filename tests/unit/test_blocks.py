@@ -1,4 +1,4 @@
-"""Blocks of records: the same ones, and the same errors, whether this process reads the file or another does."""
+"""Blocks of records: the same ones, and the same errors, in this process and in a second one."""
 
 import asyncio
 import os
@@ -19,9 +19,9 @@ GOOD = "phone,name\n" + "".join(f"{number(i % 10_000)},Ada {i}\n" for i in range
 ODD = 'phone,name\n+1202,"a\\ ""b"" \t ü\nc"\nn/a,\n2025550142,\u2028\n'
 
 
-@pytest.fixture(params=["here", "beside"])
+@pytest.fixture(params=["same process", "second process"])
 def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(blocks, "LARGE", 0 if request.param == "beside" else 1 << 40)
+    monkeypatch.setattr(blocks, "LARGE", 0 if request.param == "second process" else 1 << 40)
     return str(request.param)
 
 
@@ -106,14 +106,14 @@ async def test_a_reader_that_is_killed_is_told(tmp_path: Path, monkeypatch: pyte
 async def test_a_loader_that_stops_early_leaves_no_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "LARGE", 0)
     path = tmp_path / "people.csv"
-    path.write_text(GOOD * 40, encoding="utf-8")  # more than a pipe holds: it would wait for ever
+    path.write_text(GOOD * 40, encoding="utf-8")  # more than a pipe holds: the process would never end by itself
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(read_until(path, stop), timeout=20)
     assert readers() == []
 
 
 async def test_a_loader_that_fails_while_much_is_waiting_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipe is full and nobody reads it: the end of its process would never be told."""
+    """The pipe is full and nobody reads it: asyncio would never report the end of the process."""
     monkeypatch.setattr(blocks, "LARGE", 0)
     path = tmp_path / "people.csv"
     path.write_text(GOOD * 40, encoding="utf-8")

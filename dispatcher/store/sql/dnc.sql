@@ -122,29 +122,29 @@ WITH named AS (
    WHERE e.number = n.number AND e.is_prefix = n.is_prefix AND e.ended_at IS NULL AND e.list = %(list)s
      AND e.scope = %(scope)s AND e.scope_id IS NOT DISTINCT FROM %(scope_id)s AND e.channel = %(channel)s
   RETURNING e.number
-), place AS (
+), imports AS (
   SELECT id FROM dnc_import AS i
    WHERE i.list = %(list)s AND i.scope = %(scope)s AND i.scope_id IS NOT DISTINCT FROM %(scope_id)s
      AND i.channel = %(channel)s AND i.ended_at IS NULL AND i.active_at IS NOT NULL
 ), prefix AS (
-  UPDATE dnc_import_prefix AS x SET ended_at = clock_timestamp() FROM named AS n, place AS i
+  UPDATE dnc_import_prefix AS x SET ended_at = clock_timestamp() FROM named AS n, imports AS i
    WHERE n.is_prefix AND x.number = n.number AND x.ended_at IS NULL AND i.id = x.import_id
   RETURNING x.number
 ), held AS (
   -- OFFSET 0: a look-up for each number, whatever is known of the tables
-  SELECT DISTINCT p.import_id, p.page, n.number, (substr(n.number, 2)::bigint & 8191)::int AS place
+  SELECT DISTINCT p.import_id, p.page, n.number, (substr(n.number, 2)::bigint & 8191)::int AS bit_offset
     FROM named AS n
    CROSS JOIN LATERAL (
      SELECT p.import_id, p.page FROM dnc_page AS p
       WHERE NOT p.retired AND p.page = substr(n.number, 2)::bigint >> 13
         AND dnc_page_has(p.offsets, p.bits, substr(n.number, 2)::bigint) OFFSET 0) AS p
-    JOIN place AS i ON i.id = p.import_id
+    JOIN imports AS i ON i.id = p.import_id
    WHERE NOT n.is_prefix
 ), taken AS (
   UPDATE dnc_page AS p
      SET bits = p.bits & ~h.gone,
-         offsets = CASE WHEN p.offsets IS NOT NULL THEN ARRAY(SELECT x FROM unnest(p.offsets) AS x WHERE x <> ALL (h.places)) END
-    FROM (SELECT import_id, page, array_agg(place) AS places, bit_or(set_bit(0::bit(8192), place, 1)) AS gone
+         offsets = CASE WHEN p.offsets IS NOT NULL THEN ARRAY(SELECT x FROM unnest(p.offsets) AS x WHERE x <> ALL (h.bit_offsets)) END
+    FROM (SELECT import_id, page, array_agg(bit_offset) AS bit_offsets, bit_or(set_bit(0::bit(8192), bit_offset, 1)) AS gone
             FROM held GROUP BY 1, 2) AS h
    WHERE NOT p.retired AND p.page = h.page AND p.import_id = h.import_id
 ), kept AS (
@@ -177,12 +177,12 @@ SELECT number || CASE WHEN is_prefix THEN '*' ELSE '' END AS number, scope, scop
   FROM dnc_known
  WHERE list = %(list)s AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())
 UNION ALL
-SELECT '+' || (p.page << 13) + g.place, i.scope, i.scope_id, i.channel, i.list, i.source, i.active_at, i.expires_at
+SELECT '+' || (p.page << 13) + g.bit_offset, i.scope, i.scope_id, i.channel, i.list, i.source, i.active_at, i.expires_at
   FROM dnc_import AS i JOIN dnc_page AS p ON p.import_id = i.id AND NOT p.retired
  CROSS JOIN LATERAL (
-   SELECT unnest(p.offsets) AS place
+   SELECT unnest(p.offsets) AS bit_offset
    UNION ALL
-   SELECT place FROM generate_series(0, 8191) AS x (place) WHERE p.bits IS NOT NULL AND get_bit(p.bits, place) = 1) AS g
+   SELECT bit_offset FROM generate_series(0, 8191) AS x (bit_offset) WHERE p.bits IS NOT NULL AND get_bit(p.bits, bit_offset) = 1) AS g
  WHERE i.list = %(list)s AND i.active_at IS NOT NULL AND i.ended_at IS NULL
    AND (i.expires_at IS NULL OR i.expires_at > clock_timestamp());
 

@@ -1,5 +1,5 @@
 -- A load: its records are COPYed, in their final state, into a table of its own. The table becomes the campaign's partition,
--- or its rows are put into the one that the campaign has. Rows are kept for ever.
+-- or its rows are put into the one that the campaign has. Rows are kept until the campaign is purged.
 
 -- lock_campaign --
 SELECT pg_advisory_xact_lock(%(space)s, %(campaign_id)s::int);
@@ -35,32 +35,32 @@ CREATE TABLE {target} (LIKE destination INCLUDING DEFAULTS INCLUDING CONSTRAINTS
 ALTER TABLE {target}
   ALTER part SET DEFAULT {part}, ALTER campaign_id SET DEFAULT {campaign}, ALTER load_id SET DEFAULT {load},
   ALTER channel SET DEFAULT {channel}, ALTER id SET DEFAULT nextval('destination_id_seq');
-CREATE UNLOGGED TABLE {repeats} (line bigint NOT NULL, raw text NOT NULL, e164 text NOT NULL, variables jsonb);
+CREATE UNLOGGED TABLE {duplicates} (line bigint NOT NULL, raw text NOT NULL, e164 text NOT NULL, variables jsonb);
 
 -- create_rehearsal --
 CREATE TEMPORARY TABLE {target} (LIKE destination INCLUDING DEFAULTS) ON COMMIT DROP;
 ALTER TABLE {target}
   ALTER part SET DEFAULT {part}, ALTER campaign_id SET DEFAULT {campaign}, ALTER load_id SET DEFAULT {load},
   ALTER channel SET DEFAULT {channel}, ALTER id SET DEFAULT 0;
-CREATE TEMPORARY TABLE {repeats} (line bigint NOT NULL, raw text NOT NULL, e164 text NOT NULL, variables jsonb)
+CREATE TEMPORARY TABLE {duplicates} (line bigint NOT NULL, raw text NOT NULL, e164 text NOT NULL, variables jsonb)
   ON COMMIT DROP;
--- where its rows go: never among the living ones
+-- its rows go here and not into the campaign's part
 CREATE TEMPORARY TABLE rehearsed (LIKE destination INCLUDING DEFAULTS) ON COMMIT DROP;
 
 -- drop_tables --
-DROP TABLE IF EXISTS destination_{part}, load_repeats_{part};
+DROP TABLE IF EXISTS destination_{part}, load_duplicates_{part};
 
 -- copy --
 COPY {target} (line, raw, e164, variables, state, reason, finished_at) FROM STDIN;
 
--- copy_repeats --
-COPY {repeats} (line, raw, e164, variables) FROM STDIN;
+-- copy_duplicates --
+COPY {duplicates} (line, raw, e164, variables) FROM STDIN;
 
--- keep_repeats --
+-- keep_duplicates --
 -- A number's first line wins.
 INSERT INTO {target} (line, raw, e164, variables, state, reason, finished_at)
 SELECT r.line, r.raw, r.e164, r.variables, 'DUP', 'LINE ' || f.line, clock_timestamp()
-  FROM {repeats} AS r JOIN {target} AS f ON f.e164 = r.e164 AND f.state <> 'INVALID'
+  FROM {duplicates} AS r JOIN {target} AS f ON f.e164 = r.e164 AND f.state <> 'INVALID'
  ORDER BY r.line;
 
 -- ended_since --
@@ -89,7 +89,7 @@ UPDATE {target} AS d
  WHERE d.line = a.line AND d.state = 'DNC';
 
 -- has_rows --
--- The campaign's row is not locked: whoever starts or pauses it holds its account, and must not wait for a load.
+-- The campaign's row is not locked: a start or a pause would wait for the load while it holds the account's lock.
 SELECT c.part, c.part > 0 OR EXISTS (SELECT 1 FROM destination_0 AS d WHERE d.campaign_id = c.id) AS has_rows
   FROM campaign AS c WHERE c.id = %(campaign_id)s;
 
@@ -125,7 +125,7 @@ SET LOCAL maintenance_work_mem = '256MB';
 ALTER TABLE {target}
   ALTER part DROP DEFAULT, ALTER campaign_id DROP DEFAULT, ALTER load_id DROP DEFAULT, ALTER channel DROP DEFAULT,
   ALTER id DROP DEFAULT, RESET (autovacuum_enabled);
-DROP TABLE {repeats};
+DROP TABLE {duplicates};
 
 -- make_attempts --
 CREATE TABLE {attempts} (LIKE attempt INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
@@ -144,9 +144,6 @@ SELECT state, count(*)::bigint AS n FROM {target} GROUP BY state;
 
 -- move_to_part --
 UPDATE campaign SET part = %(part)s WHERE id = %(campaign_id)s;
-
--- part_of --
-SELECT part FROM campaign WHERE id = %(campaign_id)s;
 
 -- count_rows --
 INSERT INTO counter_delta (campaign_id, measure, label, n)

@@ -1,4 +1,4 @@
-"""Loads beside everything else: two at once, lists that change in the middle, a loader that dies at any step."""
+"""Concurrent loads, do-not-call lists that change during a load, and a loader that dies at any step."""
 
 import asyncio
 from collections import Counter
@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, Listed
-from dispatcher.domain.loading import LoadReport, LoadTicket, Seen
+from dispatcher.domain.loading import Deduplicator, LoadReport, LoadTicket
 from dispatcher.domain.screening import Screened
 from dispatcher.domain.states import State
-from dispatcher.store import PostgresStore, filling, loads
+from dispatcher.store import PostgresStore, load_table, loads
 from dispatcher.store.database import Transaction
-from tests.factories import LEASE, exported, load, make_account, make_policy, number, screened, states, told
+from tests.factories import LEASE, deduplicated, exported, load, make_account, make_policy, number, screened, states
 
 PLACE = DncPlace(list="l")
-TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(destination|load_repeats|attempt)_[1-9]'"
+TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(destination|load_duplicates|attempt)_[1-9]'"
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ async def begin(store: PostgresStore, numbers: Sequence[str] = (), **policy: Any
     campaign = await store.create_campaign((await make_account(store)).id, make_policy(**policy))
     ticket = await store.begin_load(campaign, "1" * 64, "x", owner="o", lease=LEASE)
     if numbers:
-        await store.stage(ticket, told(campaign, numbers), lease=LEASE)
+        await store.stage(ticket, deduplicated(campaign, numbers), lease=LEASE)
     return ticket
 
 
@@ -64,21 +64,21 @@ async def bring(store: PostgresStore, identity: str, *numbers: str) -> None:
 
 class TestTheOrderOfReasons:
     async def test_the_first_line_wins_over_blocks(self, postgres: PostgresStore) -> None:
-        ticket, seen = await begin(postgres), Seen()
+        ticket, deduplicator = await begin(postgres), Deduplicator()
         rows = screened(ticket.campaign, [number(1), number(2), "junk", number(1), number(2), number(3), number(1)])
         for block in (rows[:2], rows[2:4], rows[4:]):
-            await postgres.stage(ticket, seen.tell(block), lease=LEASE)
+            await postgres.stage(ticket, deduplicator.split(block), lease=LEASE)
         assert (await finish(postgres, ticket)).rows == {State.READY: 3, State.DUP: 3, State.INVALID: 1}
         again = await postgres.find_load(ticket.campaign, ticket.load_id)
         found = [(r.line, r.reason) async for r in postgres.rejects(again)]
         assert found == [(4, "BAD_CHARACTERS"), (5, "LINE 2"), (6, "LINE 3"), (8, "LINE 2")]
         assert await postgres.verify() == []
 
-    async def test_a_record_that_is_invalid_has_no_repeats(self, postgres: PostgresStore) -> None:
+    async def test_a_record_that_is_invalid_has_no_duplicates(self, postgres: PostgresStore) -> None:
         ticket = await begin(postgres)
         good, other, third = screened(ticket.campaign, [number(1)] * 3)
         incomplete = good._replace(reason="MISSING_VARIABLE")
-        await postgres.stage(ticket, Seen().tell([incomplete, other, third]), lease=LEASE)
+        await postgres.stage(ticket, Deduplicator().split([incomplete, other, third]), lease=LEASE)
         assert (await finish(postgres, ticket)).rows == {State.INVALID: 1, State.READY: 1, State.DUP: 1}
 
     async def test_dup_goes_before_dnc_across_loads(self, postgres: PostgresStore) -> None:
@@ -94,7 +94,7 @@ class TestTheOrderOfReasons:
         texts = ["a\\b\tc\nd\re", "\\N", f"\t{number(1)}\n", f" {number(2)}"]
         row = screened(ticket.campaign, texts)[2]._replace(variables='{"name": "\\\\ \\" \\t ü"}')
         rows = [row if r.line == row.line else r for r in screened(ticket.campaign, texts)]
-        await postgres.stage(ticket, Seen().tell(rows), lease=LEASE)
+        await postgres.stage(ticket, Deduplicator().split(rows), lease=LEASE)
         await finish(postgres, ticket)
         kept = await exported(postgres, await postgres.campaign(ticket.campaign.id))
         assert [r.raw for r in kept] == texts
@@ -102,27 +102,27 @@ class TestTheOrderOfReasons:
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=30), st.integers(1, 7))
-def test_repeats_are_told_whatever_the_blocks(facts: list[tuple[int, bool]], size: int) -> None:
+def test_duplicates_are_told_whatever_the_blocks(facts: list[tuple[int, bool]], size: int) -> None:
     rows = [Screened(i, "", number(n), None if ok else "X", None) for i, (n, ok) in enumerate(facts)]
-    seen = Seen()
-    firsts: list[Screened] = []
-    repeats: list[Screened] = []
+    deduplicator = Deduplicator()
+    unique: list[Screened] = []
+    duplicates: list[Screened] = []
     for i in range(0, len(rows), size):
-        found = seen.tell(rows[i : i + size])
-        firsts += found.firsts
-        repeats += found.repeats
+        found = deduplicator.split(rows[i : i + size])
+        unique += found.unique
+        duplicates += found.duplicates
     counted = Counter(row.e164 for row in rows if row.reason is None)
-    assert sum(n - 1 for n in counted.values()) == len(repeats)
-    assert sorted([*firsts, *repeats]) == rows
-    for row in repeats:
-        assert any(f.e164 == row.e164 and f.line < row.line and f.reason is None for f in firsts)
+    assert sum(n - 1 for n in counted.values()) == len(duplicates)
+    assert sorted([*unique, *duplicates]) == rows
+    for row in duplicates:
+        assert any(f.e164 == row.e164 and f.line < row.line and f.reason is None for f in unique)
 
 
 class TestTwoLoadersAtOnce:
     async def test_large_first_loads_make_one_part(self, postgres: PostgresStore) -> None:
         first = await begin(postgres, [number(i) for i in range(10)])
         second = await postgres.begin_load(first.campaign, "2" * 64, "y", owner="p", lease=LEASE)
-        await postgres.stage(second, told(first.campaign, [number(i) for i in range(5, 15)]), lease=LEASE)
+        await postgres.stage(second, deduplicated(first.campaign, [number(i) for i in range(5, 15)]), lease=LEASE)
         reports = await asyncio.gather(finish(postgres, first), finish(postgres, second))
         assert sum(r.total for r in reports) == 20
         assert await states(postgres, first.campaign) == {"READY": 15, "DUP": 5}
@@ -211,13 +211,13 @@ class TestListsThatChangeMeanwhile:
         await add(postgres, number(1))
         ticket = await begin(postgres, self.NUMBERS)
         asked: list[str] = []
-        run = filling.Filling.run
+        run = load_table.LoadTable.run
 
-        async def noted(self: filling.Filling, tx: Transaction, name: str, *rest: Any, **params: Any) -> Any:
+        async def noted(self: load_table.LoadTable, tx: Transaction, name: str, *rest: Any, **params: Any) -> Any:
             asked.append(name)
             return await run(self, tx, name, *rest, **params)
 
-        monkeypatch.setattr(filling.Filling, "run", noted)
+        monkeypatch.setattr(load_table.LoadTable, "run", noted)
         await finish(postgres, ticket)
         assert "loads.judge_listed" not in asked
 
@@ -234,7 +234,7 @@ async def test_a_loader_that_dies_at_any_step_leaves_nothing(
         step += 1
         steps.left = step
         with suppress(_Killed):
-            await postgres.stage(ticket, told(campaign, [number(i % 6) for i in range(8)]), lease=LEASE)
+            await postgres.stage(ticket, deduplicated(campaign, [number(i % 6) for i in range(8)]), lease=LEASE)
             await postgres.finish_load(ticket, lease=LEASE)
             break
         steps.left = 10_000
@@ -254,11 +254,11 @@ class _Killed(BaseException):
 
 
 class _Steps:
-    """Ends whoever sends a statement when none is left."""
+    """Raises _Killed at the statement after the last one that is allowed."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.left = 10_000
-        for kind, name in ((Transaction, "fetch"), (filling.Filling, "run")):
+        for kind, name in ((Transaction, "fetch"), (load_table.LoadTable, "run")):
             patch.setattr(kind, name, self._counted(getattr(kind, name)))
 
     def _counted(self, call: Any) -> Any:
