@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -20,6 +20,7 @@ from dispatcher.ports import Store
 from dispatcher.store import PostgresStore
 from dispatcher.store.migrate import migrate
 from tests.memory import MemoryStore
+from tests.pooler import pooled
 
 for name in [n for n in os.environ if n.startswith("DISPATCHER_")]:
     del os.environ[name]  # a developer's own installation is not what is tested
@@ -28,6 +29,25 @@ hypothesis_settings.register_profile(
     "ours", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 hypothesis_settings.load_profile("ours")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Our options."""
+    parser.addoption("--pooled", action="store_true", help="stores reach PostgreSQL through a pooler of transactions")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read our options."""
+    global _is_pooled
+    _is_pooled = config.getoption("--pooled")
+
+
+_is_pooled = False
+
+
+def _reached(database_url: str) -> AbstractContextManager[str]:
+    """The URL by which stores reach a database; one through a proxy of the test's stays as it is."""
+    return pooled(database_url) if _is_pooled and "host=" in database_url else nullcontext(database_url)
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +81,13 @@ def database_url(servers: Servers, template: str) -> Iterator[str]:
 
 @asynccontextmanager
 async def opened(database_url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(database_url)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
+    with _reached(database_url) as url:
+        store = PostgresStore(url)
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
 
 
 @pytest.fixture

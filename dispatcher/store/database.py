@@ -43,6 +43,8 @@ _WIRE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+_SERVER_WIRE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+_COMMAND_S = 10
 
 
 class PartGone(Refused):
@@ -116,7 +118,7 @@ class Database:
             max_size=size,
             timeout=10,
             open=False,
-            configure=_limit_session,
+            configure=_keep_socket,
             check=_require_alive,
         )
 
@@ -180,14 +182,20 @@ class Database:
         of each. Raises ServerError when the answer is lost; the server may commit all the same, even later.
         """
 
-        async def send() -> list[list[Row]]:
+        return await self._send(steps, _LIMITS | _LOOK_UPS)
+
+    async def _send(self, steps: Sequence[Step], settings: Mapping[str, str]) -> list[list[Row]]:
+        """The rows of each statement. Settings end with the transaction: the session may be another's afterwards."""
+        begin = _begin(settings)
+
+        async def once() -> list[list[Row]]:
             async with self._connection() as connection:
                 cursor = AsyncClientCursor(connection)
                 said = [cursor.mogrify(_text(name, params), params) for name, params in steps]
-                await cursor.execute(_literal(";\n".join([_BEGIN, *said, "COMMIT"])))
-                return await _answers(cursor, len(steps))
+                await cursor.execute(_literal(";\n".join([begin, *said, "COMMIT"])))
+                return await _answers(cursor, before=1 + len(settings), n=len(steps))
 
-        return await _again_if_aborted(send)
+        return await _again_if_aborted(once)
 
     @asynccontextmanager
     async def transaction(self, *, long: bool = False) -> AsyncIterator[Transaction]:
@@ -196,7 +204,7 @@ class Database:
         Not for the dial path: what it has locked waits for our event loop. `long`: a load or an export.
         """
         async with self._connection() as connection:
-            await connection.execute(_literal(_begin(connection, long=long)))
+            await connection.execute(_literal(_begin(_limits(connection, long=long))))
             try:
                 yield Transaction(connection)
             except BaseException:
@@ -219,16 +227,16 @@ class Database:
     async def fetch(self, name: str, /, **params: Any) -> list[Row]:
         """One statement, which is a transaction of its own."""
 
-        async def once() -> list[Row]:
-            async with self._connection() as connection:
-                return await Transaction(connection).fetch(name, **params)
-
-        return await _again_if_aborted(once)
+        (rows,) = await self._send([(name, params)], _LIMITS)
+        return rows
 
     async def command(self, text: str) -> None:
-        """One command that may not stand in a transaction."""
+        """One command that may not stand in a transaction, so that no setting can limit it."""
         async with self._connection() as connection:
-            await connection.execute(text.encode())
+            try:
+                await asyncio.wait_for(connection.execute(text.encode()), _COMMAND_S)
+            except TimeoutError as error:
+                raise ServerError(f"PostgreSQL did not carry a command out within {_COMMAND_S} s") from error
 
     async def fetch_long(self, name: str, /, **params: Any) -> list[Row]:
         """One statement that reads a whole table and may take its time."""
@@ -241,16 +249,14 @@ class Database:
         return rows[0] if rows else None
 
 
-_PATH = {**_LIMITS, "enable_seqscan": "off", "random_page_cost": "1.1"}
+_LOOK_UPS = {"enable_seqscan": "off", "random_page_cost": "1.1"}
 """Of messages. They look rows up; the planner would read a table whole that is small or little known yet."""
-_BEGIN = "; ".join(["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in _PATH.items())])
-_BEFORE = 1 + len(_PATH)
-"""Answers that come before those of the steps."""
 
 
-async def _answers(cursor: AsyncClientCursor[DictRow], n: int) -> list[list[Row]]:
+async def _answers(cursor: AsyncClientCursor[DictRow], *, before: int, n: int) -> list[list[Row]]:
+    """The rows of n statements, after the answers of those that began the transaction."""
     answers: list[list[Row]] = []
-    for _ in range(_BEFORE):
+    for _ in range(before):
         cursor.nextset()
     for _ in range(n):
         answers.append(await cursor.fetchall() if cursor.description else [])
@@ -260,13 +266,17 @@ async def _answers(cursor: AsyncClientCursor[DictRow], n: int) -> list[list[Row]
     return answers
 
 
-def _begin(connection: AsyncConnection[DictRow], *, long: bool) -> str:
+def _limits(connection: AsyncConnection[DictRow], *, long: bool) -> dict[str, str]:
     limits = dict(_LONG_LIMITS) if long else _LIMITS | _IDLE
     if connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
         limits["transaction_timeout"] = "0" if long else "10s"
     if long:
         limits["application_name"] = LONG_APPLICATION
-    return "BEGIN; " + "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in limits.items())
+    return limits
+
+
+def _begin(settings: Mapping[str, str]) -> str:
+    return "; ".join(["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())])
 
 
 async def _again_if_aborted(work: Callable[[], Awaitable[T]]) -> T:
@@ -280,16 +290,12 @@ async def _again_if_aborted(work: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError
 
 
-async def _limit_session(connection: AsyncConnection[DictRow]) -> None:
-    """For single statements; no start-up option, because PgBouncer refuses those."""
-    limits = {
-        **_LIMITS,
-        **_IDLE,
-        "tcp_keepalives_idle": "10",
-        "tcp_keepalives_interval": "5",
-        "tcp_keepalives_count": "3",
-    }
-    await connection.execute(_literal("; ".join(f"SET {name} = '{value}'" for name, value in limits.items())))
+async def _keep_socket(connection: AsyncConnection[DictRow]) -> None:
+    """Have the server end the session of a host that vanished: an option of its socket, not of what runs on it.
+
+    No start-up option, because PgBouncer refuses those.
+    """
+    await connection.execute(_literal("; ".join(f"SET {name} = '{value}'" for name, value in _SERVER_WIRE.items())))
 
 
 async def _require_alive(connection: AsyncConnection[DictRow]) -> None:
