@@ -13,6 +13,7 @@ from dispatcher.cli.load import load
 from dispatcher.cli.session import call
 from dispatcher.cli.show import (
     as_json,
+    err,
     listing,
     out,
     status_table,
@@ -129,9 +130,16 @@ def status(
 
 
 @app.command("list")
-def list_campaigns(json: Json = False) -> None:
-    """Show all campaigns."""
-    campaigns = call(lambda services: services.store.campaigns())
+def list_campaigns(
+    state: Annotated[CampaignState | None, typer.Option(help="Only those in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="The newest so many; 0 shows all.")] = 100,
+    json: Json = False,
+) -> None:
+    """Show campaigns."""
+    campaigns = call(lambda services: services.store.campaigns(state=state, n=limit + 1 if limit else None))
+    if limit and len(campaigns) > limit:
+        del campaigns[0]
+        err.print(f"the newest {limit} campaigns; there are more, see --limit and --state")
     if json:
         as_json([campaign_document(c) for c in campaigns])
         return

@@ -29,6 +29,8 @@ class DueMark:
     account_id: int
     next_due_at: datetime | None
     blocked_by: str | None
+    look_at: datetime | None
+    """When the tick should look at it although nothing has moved in it."""
     version: str
     look_again: bool = False
     """It seemed to be over: to be looked at until it is DONE."""
@@ -36,7 +38,7 @@ class DueMark:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A campaign that the tick looks at: something has moved in it, or its rows are due."""
+    """A campaign that the tick looks at: something has moved in it, or it is time to."""
 
     campaign_id: int
     part: int
@@ -73,12 +75,24 @@ class DueWork:
     """How many rows are due; counting stops at the number that was asked for."""
 
 
+_UNMOVED = timedelta(minutes=1)
+"""So long a campaign with due rows may not move, because of its account for example, until it is looked at again."""
+
+
 def mark_due(head: DueHead) -> DueMark:
     """A closed window holds a campaign back as a whole, so that no slot is booked in vain."""
-    due_at, blocked_by = head.due_at, None
-    if due_at and head.window:
-        at = max(due_at, head.now)
-        if not head.window.window.is_open(at):
-            due_at, blocked_by = head.window.window.next_opening(at), "WINDOW_CLOSED"
-    is_over = due_at is None and head.is_idle
-    return DueMark(head.campaign_id, head.account_id, due_at, blocked_by, head.version, look_again=is_over)
+
+    def mark(next_due_at: datetime | None, blocked_by: str | None, look_at: datetime | None) -> DueMark:
+        is_over = next_due_at is None and head.is_idle
+        return DueMark(head.campaign_id, head.account_id, next_due_at, blocked_by, look_at, head.version, is_over)
+
+    if head.due_at is None:
+        return mark(None, None, None)
+    at = max(head.due_at, head.now)
+    if head.window is None:
+        return mark(head.due_at, None, at + _UNMOVED)
+    window = head.window.window
+    if window.is_open(at):
+        return mark(head.due_at, None, min(at + _UNMOVED, window.span(at)[1]))
+    opening = window.next_opening(at)
+    return mark(opening, "WINDOW_CLOSED", opening)

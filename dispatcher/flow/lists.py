@@ -8,7 +8,7 @@ from datetime import timedelta
 from itertools import islice
 
 from dispatcher.domain.account import Account
-from dispatcher.domain.campaign import Campaign, CampaignState
+from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, DncReport, Listed, Scope, Waiting, read_listed
 from dispatcher.domain.errors import NotFound, ServerError, SourceError, UsageError
 from dispatcher.domain.phone import SUPPORTED_REGIONS, NotAPhone
@@ -123,8 +123,10 @@ async def push(account: Account, list_name: str, services: Services) -> tuple[in
 
 async def screen_waiting(services: Services) -> int:
     """Move every waiting row that a list names now, in pages; the permit asks the lists meanwhile. How many."""
-    live = [c for c in await services.store.campaigns() if c.state is not CampaignState.DONE and not c.purged_at]
-    return sum([await screen_campaign(campaign, services) for campaign in live])
+    moved = 0
+    for id_ in await services.store.waiting_campaigns():
+        moved += await screen_campaign(await services.store.campaign(id_), services)
+    return moved
 
 
 async def screen_campaign(campaign: Campaign, services: Services) -> int:

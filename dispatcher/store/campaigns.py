@@ -89,8 +89,14 @@ class Campaigns(Policies):
             raise NotFound(f"there is no campaign {campaign_id}; see: dispatcher campaign list")
         return campaign_of(row)
 
-    async def campaigns(self) -> list[Campaign]:
-        return [campaign_of(row) for row in await self.db.fetch("campaigns.all")]
+    async def campaigns(self, *, state: CampaignState | None = None, n: int | None = None) -> list[Campaign]:
+        """The newest `n`, or all, the oldest of them first."""
+        rows = await self.db.fetch("campaigns.newest", state=state, n=n)
+        return [campaign_of(row) for row in reversed(rows)]
+
+    async def waiting_campaigns(self) -> list[int]:
+        """Those in which a row may wait."""
+        return sorted(chain.from_iterable(row["ids"] for row in await self.db.fetch("campaigns.waiting")))
 
     async def move_campaign(
         self,
@@ -133,7 +139,7 @@ class Campaigns(Policies):
         return await self.campaign(campaign_id)
 
     async def to_look_at(self, n: int) -> list[Moved]:
-        """Campaigns in which something has moved, or whose rows are due."""
+        """Campaigns in which something has moved, or at which it is time to look."""
         return [_moved(row) for row in await self.db.fetch("campaigns.to_look_at", n=n)]
 
     async def due_heads(self, campaigns: Sequence[Moved]) -> list[DueHead]:
@@ -161,6 +167,7 @@ class Campaigns(Policies):
                 campaigns=[m.campaign_id for m in marks],
                 due=[m.next_due_at for m in marks],
                 blocked=[m.blocked_by for m in marks],
+                look=[m.look_at for m in marks],
                 moved=[m.look_again for m in marks],
                 versions=[m.version for m in marks],
             )

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from psycopg import sql
@@ -23,6 +23,7 @@ from dispatcher.domain.dnc import (
     Waiting,
 )
 from dispatcher.domain.errors import NotAllowed
+from dispatcher.domain.results import Channel
 from dispatcher.domain.states import State
 from dispatcher.store.database import Database, Row, Step, Transaction
 from dispatcher.store.permitting import DNC_LOCK
@@ -68,14 +69,22 @@ class Dnc:
 
     async def _screen(self, numbers: Sequence[str]) -> int:
         """Move waiting rows with these numbers to DNC, a part at a time; how many."""
-        parts = [row["part"] for row in await self.db.fetch("dnc.screened_parts")] if numbers else []
-        moved = 0
-        for i in range(0, len(parts), _PARTS_AT_ONCE):
-            steps: list[Step] = [
-                ("dnc.screen", {"part": part, "numbers": list(numbers)}) for part in parts[i : i + _PARTS_AT_ONCE]
-            ]
-            moved += sum(rows[0]["n"] for rows in await self.db.message(steps))
-        return moved
+        if not numbers:
+            return 0
+        asked = {"numbers": list(numbers), "channels": list(Channel)}
+        look: list[Step] = [
+            ("dnc.waits", {**asked, "part": row["part"], "campaigns": row["ids"]})
+            for row in await self.db.fetch("campaigns.waiting")
+        ]
+        screen: list[Step] = [("dnc.screen", {**asked, "part": row["part"]}) for row in await self._in_lots(look)]
+        return sum(row["n"] for row in await self._in_lots(screen))
+
+    async def _in_lots(self, steps: Sequence[Step]) -> list[Row]:
+        """Rows of all, in messages of so many parts that nobody waits long for their locks."""
+        rows: list[Row] = []
+        for i in range(0, len(steps), _PARTS_AT_ONCE):
+            rows += chain.from_iterable(await self.db.message(steps[i : i + _PARTS_AT_ONCE]))
+        return rows
 
     async def dnc_rescreen(self, since: int) -> bool:
         """Move rows whose number was listed since the lists had that version; True when any number may have been."""

@@ -258,6 +258,7 @@ campaign_due = Table(
     Column("next_due_at", INSTANT),
     Column("blocked_by", Text),
     Column("moved", Boolean, nullable=False),
+    Column("look_at", INSTANT),
 )
 
 request = Table(

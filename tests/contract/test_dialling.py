@@ -27,6 +27,7 @@ from tests.factories import (
     number,
     permit,
     states,
+    tick,
     wait,
 )
 from tests.memory import MemoryStore
@@ -63,6 +64,17 @@ class TestPermit:
         assert [row.e164 for row in await dial(store, second)] == [number(2)]
         assert (await permit(store, second)).granted == ()
         assert await states(store, second) == {"READY": 1, "SELECTED": 1}
+
+    async def test_the_tick_looks_at_a_due_campaign_only_when_something_has_moved(self, store: Store) -> None:
+        first = await make_campaign(store, [number(1)])
+        second = await make_campaign(store, [number(1)], await store.account(first.account_id))
+        assert (await store.upkeep()).moved == ()
+        await permit(store, first)
+        await tick(store)
+        assert (await store.upkeep()).moved == ()
+        await permit(store, second)
+        (moved,) = (await store.upkeep()).moved
+        assert moved.campaign_id == second.id  # its row waits for the person
 
     async def test_keeps_room_for_redials(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(i) for i in range(8)], retry=NOW)

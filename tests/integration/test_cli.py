@@ -146,6 +146,22 @@ def test_an_account_by_hand(typed: Type) -> None:
 
 
 @pytest.mark.usefixtures("campaign")
+def test_the_newest_campaigns_are_listed(typed: Type) -> None:
+    def listed(*options: str) -> tuple[list[int], str]:
+        code, out, err = typed("campaign", "list", "--json", *options)
+        assert code == 0
+        return [c["id"] for c in json.loads(out)], err
+
+    assert typed("campaign", "create", "c.toml")[0] == 0
+    assert typed("campaign", "abort", "1")[0] == 0
+    assert listed() == ([1, 2], "")
+    assert listed("--limit", "0") == listed("--limit", "2") == ([1, 2], "")
+    newest, err = listed("--limit", "1")
+    assert (newest, "there are more" in err) == ([2], True)
+    assert listed("--state", "ABORTED") == ([1], "")
+
+
+@pytest.mark.usefixtures("campaign")
 def test_a_request_id_gives_the_same_campaign(typed: Type) -> None:
     ids = [json.loads(typed("campaign", "create", "c.toml", "--request-id", "r", "--json")[1])["id"] for _ in "ab"]
     assert ids[0] == ids[1]

@@ -158,8 +158,12 @@ class Campaigns(Tables):
             raise NotFound(str(campaign_id))
         return self.campaigns_[campaign_id]
 
-    async def campaigns(self) -> list[Campaign]:
-        return list(self.campaigns_.values())
+    async def campaigns(self, *, state: CampaignState | None = None, n: int | None = None) -> list[Campaign]:
+        found = [c for c in self.campaigns_.values() if state in (None, c.state)]
+        return found[-n:] if n else found
+
+    async def waiting_campaigns(self) -> list[int]:
+        return [c.id for c in self.campaigns_.values() if c.state is not CampaignState.DONE]
 
     async def move_campaign(
         self,
@@ -188,8 +192,8 @@ class Campaigns(Tables):
 
     async def upkeep(self) -> Upkeep:
         now = self.clock()
-        due = {i for i, m in self.marks.items() if m.next_due_at and m.next_due_at <= now}
-        looked = [self.campaigns_[i] for i in sorted(self.moved | due)]
+        timely = {i for i, m in self.marks.items() if m.look_at and m.look_at <= now}
+        looked = [self.campaigns_[i] for i in sorted(self.moved | timely)]
         states = (CampaignState.RUNNING, CampaignState.ABORTED)
         stopped = [a.id for a in self.accounts_.values() if a.state is AccountState.STOPPED]
         gone = [a.key for a in self._open() if a.phase is Phase.SENDING and a.lease_until <= now]

@@ -140,6 +140,7 @@ class Dialling(Tables):
         for key, row in zip(ask.keys, self._pick(ask, now, room), strict=False):
             if any(a.row.e164 == row.e164 for a in self._open()):
                 row.due_at, row.reason, row.version = now + BUSY_WAIT, "PERSON_BUSY", row.version + 1
+                self._notice(campaign.id)
             elif refused := refusal(self._candidate(row, campaign), gate, ask.terms):
                 self._move(row, refused.state, Actor.PERMIT, refused.reason, refused.result)
                 refusals += 1

@@ -22,10 +22,19 @@ SELECT c.*, p.body AS policy FROM campaign AS c
   JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version
  WHERE c.id = ANY (%(ids)s::bigint[]) ORDER BY c.id;
 
--- all --
+-- newest --
 SELECT c.*, p.body AS policy FROM campaign AS c
   JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version
- ORDER BY c.id;
+ WHERE %(state)s::text IS NULL OR c.state = %(state)s
+ ORDER BY c.id DESC LIMIT %(n)s;
+
+-- waiting --
+-- Campaigns in which a row may wait, by part.
+SELECT c.part, array_agg(c.id ORDER BY c.id) AS ids FROM campaign AS c
+ WHERE c.state IN ('DRAFT', 'RUNNING', 'PAUSED')
+    OR (c.state = 'ABORTED' AND c.purged_at IS NULL
+        AND EXISTS (SELECT 1 FROM campaign_due AS k WHERE k.campaign_id = c.id AND k.moved))
+ GROUP BY c.part ORDER BY c.part;
 
 -- policy --
 SELECT body FROM campaign_policy WHERE campaign_id = %(campaign_id)s AND version = %(version)s;
@@ -60,11 +69,11 @@ SELECT h.state AS was, m.id IS NOT NULL AS moved, r.act AS asked_act, r.subject 
   FROM held AS h LEFT JOIN moved AS m USING (id) LEFT JOIN request AS r ON r.id = %(request_id)s;
 
 -- to_look_at --
--- Campaigns in which something has moved since they were looked at, or whose rows are due.
+-- Campaigns in which something has moved since they were looked at, or at which it is time to look.
 SELECT c.id, c.part, c.state, c.policy_version
   FROM campaign_due AS k JOIN campaign AS c ON c.id = k.campaign_id
  WHERE (k.moved AND c.state IN ('RUNNING', 'ABORTED') AND c.purged_at IS NULL)
-    OR (k.next_due_at <= statement_timestamp() AND c.state = 'RUNNING')
+    OR (k.look_at <= statement_timestamp() AND c.state = 'RUNNING')
  ORDER BY k.next_due_at NULLS FIRST, c.id LIMIT %(n)s;
 
 -- due_heads --
@@ -87,18 +96,20 @@ SELECT c.id, c.account_id, c.policy_version, clock_timestamp() AS now,
 -- set_due --
 -- What was noticed since the campaign was looked at stays noticed.
 UPDATE campaign_due AS k
-   SET next_due_at = m.due_at, blocked_by = m.blocked_by, moved = m.moved OR k.xmin::text <> m.version
-  FROM unnest(%(campaigns)s::bigint[], %(due)s::timestamptz[], %(blocked)s::text[], %(moved)s::bool[],
-              %(versions)s::text[]) AS m (campaign_id, due_at, blocked_by, moved, version)
+   SET next_due_at = m.due_at, blocked_by = m.blocked_by, look_at = m.look_at, moved = m.moved OR k.xmin::text <> m.version
+  FROM unnest(%(campaigns)s::bigint[], %(due)s::timestamptz[], %(blocked)s::text[], %(look)s::timestamptz[],
+              %(moved)s::bool[], %(versions)s::text[]) AS m (campaign_id, due_at, blocked_by, look_at, moved, version)
  WHERE k.campaign_id = m.campaign_id
-   AND (k.next_due_at IS DISTINCT FROM m.due_at OR k.blocked_by IS DISTINCT FROM m.blocked_by OR k.moved <> m.moved);
+   AND (k.next_due_at IS DISTINCT FROM m.due_at OR k.blocked_by IS DISTINCT FROM m.blocked_by
+        OR k.look_at IS DISTINCT FROM m.look_at OR k.moved <> m.moved);
 
 -- notice --
 -- Something has moved that no counter tells of.
 UPDATE campaign_due SET moved = true WHERE campaign_id = ANY (%(campaigns)s::bigint[]) AND NOT moved;
 
 -- unnotice --
-UPDATE campaign_due SET moved = false WHERE campaign_id = %(campaign_id)s;
+-- An aborted campaign of which no row waits.
+UPDATE campaign_due SET moved = false, next_due_at = NULL, look_at = NULL WHERE campaign_id = %(campaign_id)s;
 
 -- due_work --
 -- An account's campaigns of one part that have rows to dial now; `due` stops counting at n of a kind.

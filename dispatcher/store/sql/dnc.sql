@@ -44,12 +44,13 @@ INSERT INTO audit (actor, act, subject, detail)
 SELECT 'operator', 'dnc.imported', 'dnc-import:' || id, jsonb_build_object('numbers', numbers)
   FROM dnc_import WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NOT NULL AND xmin = pg_current_xact_id()::xid;
 
--- screened_parts --
--- Parts with campaigns in which a row may wait.
-SELECT DISTINCT part FROM campaign
- WHERE state IN ('DRAFT', 'RUNNING', 'PAUSED')
-    OR (state = 'ABORTED' AND purged_at IS NULL AND EXISTS (SELECT 1 FROM campaign_due AS k WHERE k.campaign_id = campaign.id AND k.moved))
- ORDER BY part;
+-- waits --
+-- Whether a row of one part waits that has one of these numbers. Most campaigns have none: this is planned faster than `screen`.
+SELECT %(part)s::int AS part
+ WHERE EXISTS (
+   SELECT 1 FROM destination_{part}
+    WHERE campaign_id = ANY (%(campaigns)s::bigint[]) AND channel = ANY (%(channels)s) AND e164 = ANY (%(numbers)s)
+      AND state NOT IN ('DUP', 'INVALID') AND state IN ('READY', 'CALLBACK') AND retry_owner = 'US');
 
 -- screen --
 -- READY | CALLBACK (ours) of one part -> DNC, where a list now names the number. After the entry has been committed: a row

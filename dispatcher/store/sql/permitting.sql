@@ -80,6 +80,10 @@ WITH gate AS MATERIALIZED (
   UPDATE destination_{part} AS d SET due_at = clock_timestamp() + %(busy_wait)s, reason = 'PERSON_BUSY'
    -- the array makes the planner look rows up: it cannot know how few there are
    WHERE d.id = ANY (ARRAY(SELECT id FROM waiting WHERE e164 NOT IN (SELECT number FROM listed)))
+  RETURNING d.id
+), noticed AS (
+  UPDATE campaign_due SET moved = true
+   WHERE campaign_id = %(campaign_id)s AND NOT moved AND EXISTS (SELECT 1 FROM busy)
 ), ended AS (
   UPDATE destination_{part} AS d
      SET state = 'DNC', reason = 'DNC_AT_PERMIT', result = NULL, finished_at = clock_timestamp(), moved_by = 'permit'

@@ -60,7 +60,7 @@ SELECT a.key, a.fence, a.phase, a.caller_id, a.policy_version, a.created_at, a.p
         UNION ALL
         SELECT * FROM destination_{part} WHERE campaign_id = %(campaign_id)s AND e164 = %(e164)s
            AND state IN ('DUP', 'INVALID')) AS d
-  JOIN any_attempt AS a ON a.part = d.part AND a.destination_id = d.id
+  JOIN any_attempt AS a ON a.part = %(part)s AND a.destination_id = d.id
   LEFT JOIN open_attempt AS o ON o.key = a.key
   LEFT JOIN cancel AS c ON c.key = a.key
  ORDER BY a.fence;

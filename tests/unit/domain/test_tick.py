@@ -8,6 +8,7 @@ from dispatcher.domain.campaign import WindowPart
 from dispatcher.domain.tick import DueHead, DueMark, mark_due
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)  # a Monday
+MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 WINDOW = WindowPart.model_validate({"timezone": "UTC", "days": "mon-fri", "open": "09:00", "close": "17:00"})
 
@@ -39,6 +40,23 @@ def test_a_closed_window_holds_the_campaign_back_until_it_opens(
 ) -> None:
     marked = mark(due_at, WINDOW, now)
     assert (marked.next_due_at, marked.blocked_by) == (opening, "WINDOW_CLOSED")
+
+
+@pytest.mark.parametrize(
+    ("due_at", "window", "now", "look_at"),
+    [
+        (NOW - HOUR, None, NOW, NOW + MINUTE),
+        (NOW + HOUR, None, NOW, NOW + HOUR + MINUTE),
+        (NOW - HOUR, WINDOW, NOW, NOW + MINUTE),
+        (NOW - HOUR, WINDOW, NOW + 5 * HOUR - MINUTE / 2, NOW + 5 * HOUR),  # it closes before the minute is over
+        (NOW - HOUR, WINDOW, NOW + 6 * HOUR, NOW + 21 * HOUR),  # it is closed
+        (None, WINDOW, NOW, None),
+    ],
+)
+def test_it_is_looked_at_again_when_it_may_have_changed_by_itself(
+    due_at: datetime | None, window: WindowPart | None, now: datetime, look_at: datetime | None
+) -> None:
+    assert mark(due_at, window, now).look_at == look_at
 
 
 @pytest.mark.parametrize(("idle", "look_again"), [(True, True), (False, False)])
