@@ -8,10 +8,10 @@ BENCH := $(VENV)/.bench
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test test-fast test-full bench bench-dispatch check format lock clean
+.PHONY: help demo test test-fast test-full bench bench-dispatch bench-scale check format lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: $(READY) ## dial 2,000 records against a simulated provider, and prove the result
 	@$(BIN)/dispatcher demo
@@ -29,6 +29,9 @@ test-fast: $(READY) ## run the tests that start no workers
 bench: $(BENCH) ## how fast, against baselines of the same run; writes docs/performance.md (about twenty minutes)
 	@failed=0; for what in loading dispatch peers; do $(BIN)/python -m bench $$what || failed=1; done; \
 		$(BIN)/python -m bench report; exit $$failed
+
+bench-scale: $(BENCH) ## ten million destinations, fifty million listed numbers, 10,000 campaigns (about an hour, 30 GB)
+	@$(BIN)/python -m bench scale; failed=$$?; $(BIN)/python -m bench report; exit $$failed
 
 bench-dispatch: $(BENCH) ## dispatch only; fails when a gate is missed or a run is void (about ten minutes)
 	@$(BIN)/python -m bench dispatch

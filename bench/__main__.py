@@ -1,4 +1,4 @@
-"""python -m bench loading | dispatch | peers | report: each figure with its gate and its aim, also as JSON."""
+"""python -m bench loading | dispatch | peers | scale | report: each figure with its gate and its aim, also as JSON."""
 
 import os
 import signal
@@ -15,12 +15,15 @@ from bench.dispatching import LEAST_CALLS, LEAST_S, dispatch
 from bench.figures import out, show, write
 from bench.first_dial import first_dial
 from bench.gates import Measured
+from bench.lifetime import measure_lifetime
 from bench.limit import limit
 from bench.obvious import obvious
 from bench.paced import paced
 from bench.peers.run import AT_ONCE, PEERS, peer_figures, run
 from bench.rig import Void, servers
+from bench.scale import measure_scale
 
+_LIFETIME_ROWS = 500_000
 PACES = (50, 500)
 """Calls a second."""
 _RESULTS = Path("bench/results")
@@ -116,6 +119,24 @@ def measure_peers(
     figures = peer_figures(1000 / ours.installation_ms, found)
     show(f"peers, the best of {len(AT_ONCE)} settings, {os.cpu_count()} cores", figures)
     write(json, figures, [], {"peers": found, "dispatch": [ours]})
+    if any(figure.is_missed for figure in figures):
+        raise typer.Exit(1)
+
+
+@app.command(name="scale")
+def measure_at_scale(
+    rows: Annotated[int, typer.Option(min=400_000, help="Of the large campaign.")] = 10_000_000,
+    listed: Annotated[int, typer.Option(min=5_000, help="Numbers on the large do-not-call list.")] = 50_000_000,
+    json: Annotated[Path, typer.Option(help="Where the figures are written.")] = _RESULTS / "scale.json",
+) -> None:
+    """Each step among 10,000 campaigns and in one of many rows, against 10,000 rows. Exits 1 when a gate is missed."""
+    with servers() as small, servers() as large:
+        found = measure_scale(small, large, rows, listed, _say)
+    with servers() as ground:
+        life = measure_lifetime(ground, min(rows, _LIFETIME_ROWS), _say)
+    figures = [*found.figures(), *life.figures()]
+    show(f"scale, {os.cpu_count()} cores", figures)
+    write(json, figures, [], {"scale": [found], "lifetime": [life]})
     if any(figure.is_missed for figure in figures):
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +28,7 @@ from dispatcher.bootstrap import Urls, open_services
 from dispatcher.domain.account import NewAccount
 from dispatcher.domain.campaign import read_policy
 from dispatcher.domain.dnc import DncImport
-from dispatcher.domain.phone import ask_library, normalise
+from dispatcher.domain.phone import Phone, ask_library, normalise
 from dispatcher.domain.report import ExportFormat
 from dispatcher.flow import control, lists
 from dispatcher.flow.load import load_file
@@ -59,7 +60,7 @@ def write_people(path: Path, records: int) -> Path:
         before = "+12025550123"
         for n in range(records):
             lot = rng.random()
-            number = before if lot < 0.03 else "n/a" if lot < 0.06 else _number(rng.randrange(_spread(records)))
+            number = before if lot < 0.03 else "n/a" if lot < 0.06 else nth_number(rng.randrange(_spread(records)))
             file.write(f"{number},Ada {n}\n")
             before = number
     return path
@@ -69,7 +70,7 @@ def write_list(path: Path, listed: int) -> Path:
     """A list that knows some of them, in no order."""
     rng = random.Random(2)
     with path.open("w") as file:
-        file.writelines(f"{_number(rng.randrange(_spread(listed)))}\n" for _ in range(listed))
+        file.writelines(f"{nth_number(rng.randrange(_spread(listed)))}\n" for _ in range(listed))
     return path
 
 
@@ -77,10 +78,16 @@ def _spread(n: int) -> int:
     return max(_NUMBERS, 10 * n // 7)
 
 
-def _number(n: int) -> str:
+def nth_number(n: int) -> str:
     """The n-th of a wide range; most are valid."""
-    area = _AREAS[n // 1_000_000] if n < _NUMBERS else 201 + n // 1_000_000
-    return f"+1{area}{2_200_000 + n % 1_000_000:07d}"
+    return f"+1{_areas()[n // 1_000_000]}{2_200_000 + n % 1_000_000:07d}"
+
+
+@cache
+def _areas() -> tuple[int, ...]:
+    """Area codes, the same few for lists and files of up to a few million."""
+    valid = (x for x in range(201, 990) if isinstance(ask_library(f"+1{x}2200000", "US", _US), Phone))
+    return tuple(dict.fromkeys((*_AREAS, *valid)))
 
 
 @dataclass
@@ -139,11 +146,11 @@ def measure_loading(ground: Ground, runs: int, records: int, listed: int) -> Loa
     )
     people = write_people(ground.folder / "people.csv", records)
     list_ = write_list(ground.folder / "listed.txt", listed)
-    asyncio.run(_prepare(settings, ground.urls))
+    asyncio.run(prepare(settings, ground.urls))
     for n in range(runs):
         if listed:
-            found.import_s.append(asyncio.run(_import(settings, ground.urls, list_, str(n))))
-        campaign, seconds, megabytes = _load_apart(settings, ground.urls, people)
+            found.import_s.append(asyncio.run(import_list(settings, ground.urls, list_, str(n))))
+        campaign, seconds, megabytes = load_apart(settings, ground.urls, people)
         found.load_s.append(seconds)
         found.memory_mb.append(megabytes)
         found.copy_s.append(_pure_copy(ground.urls, campaign))
@@ -153,12 +160,12 @@ def measure_loading(ground: Ground, runs: int, records: int, listed: int) -> Loa
         found.phones.append(_phones(people))
     for size in (10_000, 100_000):
         path = write_people(ground.folder / f"people-{size}.csv", size)
-        found.by_size[size] = size / _load_apart(settings, ground.urls, path)[1]
+        found.by_size[size] = size / load_apart(settings, ground.urls, path)[1]
     found.by_size[records] = records / median(found.load_s)
     return found
 
 
-async def _prepare(settings: Settings, urls: Urls) -> None:
+async def prepare(settings: Settings, urls: Urls) -> None:
     """An account for the campaigns."""
     async with open_services(settings, urls) as services:
         account = NewAccount(
@@ -167,9 +174,9 @@ async def _prepare(settings: Settings, urls: Urls) -> None:
         await services.store.add_account(account)
 
 
-async def _import(settings: Settings, urls: Urls, list_: Path, identity: str) -> float:
+async def import_list(settings: Settings, urls: Urls, list_: Path, identity: str, name: str = "bench") -> float:
     """Seconds."""
-    new = DncImport(list="bench", source="bench", identity=identity, replaces=True)
+    new = DncImport(list=name, source="bench", identity=identity, replaces=True)
     async with open_services(settings, urls) as services:
         began = time.perf_counter()
         with open_numbers(list_) as lines:
@@ -177,7 +184,7 @@ async def _import(settings: Settings, urls: Urls, list_: Path, identity: str) ->
         return time.perf_counter() - began
 
 
-def _load_apart(settings: Settings, urls: Urls, people: Path) -> tuple[int, float, float]:
+def load_apart(settings: Settings, urls: Urls, people: Path) -> tuple[int, float, float]:
     """Of a process of its own: the new campaign, the seconds of its load, and megabytes of both processes."""
     with get_context("spawn").Pool(1) as pool:
         found: tuple[int, float, float] = pool.apply(_load, (settings, urls, people))
