@@ -109,6 +109,10 @@ async def explain(site: Site) -> None:
     assert await site.store.story(site.campaign, site.called[0].e164)
 
 
+async def newest(site: Site) -> None:
+    await site.store.campaigns(n=100)
+
+
 async def abort(site: Site) -> None:
     moved = Moved(site.aborted.id, site.aborted.part, CampaignState.ABORTED)
     assert await site.store.abort_waiting(moved, GROUP) == GROUP
@@ -141,6 +145,7 @@ STEPS: Mapping[str, Step] = {
     "tick": look,
     "status": status,
     "explain": explain,
+    "campaign list": newest,
     "rescreening, a page": screen,
     "dnc add": add,
     "dnc check": check,

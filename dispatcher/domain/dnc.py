@@ -109,8 +109,6 @@ class DncList(DncPlace):
 
 PAGE = 8192
 """Numbers of a page."""
-GROUP = 16
-"""Numbers that share a bit of the filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +153,9 @@ class Listed:
 
     def pages(self) -> Iterator[Page]:
         """The numbers, in ascending pages; number = page * PAGE + offset."""
-        return _paged(self._numbers)
-
-    def filter_pages(self) -> Iterator[Page]:
-        """The groups in which there is a number, in pages of PAGE groups."""
-        return _paged(number for number, _ in groupby(n // GROUP for n in self._numbers))
-
-
-def _paged(numbers: Iterable[int]) -> Iterator[Page]:
-    for page, members in groupby(numbers, lambda n: n // PAGE):
-        first = page * PAGE
-        yield Page(page, [n - first for n in members])
+        for page, members in groupby(self._numbers, lambda n: n // PAGE):
+            first = page * PAGE
+            yield Page(page, [n - first for n in members])
 
 
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,13}\*")

@@ -33,6 +33,7 @@ _PARTS_AT_ONCE = 100
 _PAGES_AT_ONCE = 2000
 _TIDIED_AT_ONCE = 5000
 _FEW = 256
+_NULL = "\\N"
 """Most offsets of a page that are stored one by one; more are stored as a bit for each number of the page."""
 _ANY: dict[str, Any] = {"numbers": None, "prefixes": None}
 _ANY_CHANGED: list[Step] = [("dnc.changed", {**_ANY, "listed": True}), ("dnc.changed", {**_ANY, "listed": False})]
@@ -176,13 +177,8 @@ class Dnc:
             async with self.db.transaction(long=True) as tx:
                 await _keep_alive(tx, ticket, lease)
                 async with tx.connection.cursor().copy(sql.SQL(statement("dnc.copy_pages"))) as copy:
-                    await copy.write("".join(_page_line(ticket.import_id, page) for page in pages))
-        # before it comes into force: a permit looks closer only where the filter tells it to
-        for pages in _batches(listed.filter_pages()):
-            async with self.db.transaction(long=True) as tx:
-                await _keep_alive(tx, ticket, lease)
-                bits = [_bits(page) for page in pages]
-                await tx.fetch("dnc.widen_filter", pages=[page.number for page in pages], bits=bits)
+                    await copy.write("".join(f"{ticket.import_id}\t{_page_line(page)}" for page in pages))
+                await tx.fetch("dnc.widen_union", **_columns(pages))
         await self.db.fetch_long("dnc.analyze_pages")
 
     async def dnc_activate(self, ticket: ImportTicket) -> int:
@@ -240,10 +236,19 @@ def _batches(pages: Iterable[Page]) -> Iterator[list[Page]]:
         yield batch
 
 
-def _page_line(import_id: int, page: Page) -> str:
-    if len(page.offsets) > _FEW:
-        return f"{import_id}\t{page.number}\t\\N\t{_bits(page)}\n"
-    return f"{import_id}\t{page.number}\t{{{','.join(map(str, page.offsets))}}}\t\\N\n"
+def _page_line(page: Page) -> str:
+    offsets, bits = _cells(page)
+    return f"{page.number}\t{offsets or _NULL}\t{bits or _NULL}\n"
+
+
+def _columns(pages: Sequence[Page]) -> dict[str, Any]:
+    offsets, bits = zip(*map(_cells, pages), strict=True)
+    return {"pages": [page.number for page in pages], "offsets": list(offsets), "bits": list(bits)}
+
+
+def _cells(page: Page) -> tuple[str | None, str | None]:
+    """The offsets of few, the bits of many."""
+    return (None, _bits(page)) if len(page.offsets) > _FEW else (f"{{{','.join(map(str, page.offsets))}}}", None)
 
 
 def _bits(page: Page) -> str:

@@ -70,11 +70,12 @@ dnc_unlisted = Table(
     PrimaryKeyConstraint("import_id", "number"),
 )
 
-dnc_filter = Table(
-    "dnc_filter",
+dnc_union = Table(
+    "dnc_union",
     metadata,
     Column("page", BigInteger, primary_key=True, autoincrement=False),
-    Column("bits", BIT(8192), nullable=False),
+    Column("offsets", ARRAY(SmallInteger)),
+    Column("bits", BIT(8192)),
 )
 
 dnc_change = Table(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.domain.dnc import GROUP, PAGE, DncImport, DncPlace, Listed, Scope
+from dispatcher.domain.dnc import PAGE, DncImport, DncPlace, Listed, Scope
 from dispatcher.store import PostgresStore
 from tests.factories import LEASE, dial, make_account, make_campaign, number
 
@@ -22,8 +22,6 @@ def test_pages_hold_the_numbers(numbers: list[int]) -> None:
     assert [page.number for page in pages] == sorted({n // PAGE for n in numbers})
     assert [page.number * PAGE + offset for page in pages for offset in page.offsets] == sorted(set(numbers))
     assert list(listed.numbers()) == [f"+{n}" for n in sorted(set(numbers))]
-    groups = {page.number * PAGE + offset for page in listed.filter_pages() for offset in page.offsets}
-    assert groups == {n // GROUP for n in numbers}
 
 
 async def bring(store: PostgresStore, name: str, numbers: Sequence[str], **place: Any) -> None:
@@ -41,17 +39,20 @@ async def named(store: PostgresStore, asked: Sequence[str]) -> set[tuple[str, st
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_lists_of_all_densities(postgres: PostgresStore, seed: int) -> None:
-    """Few in a page, many in a page, the same numbers on several lists; some are taken off."""
+    """Few in a page, many in a page, many by several lists, the same numbers on several lists; some are taken off."""
     rng = random.Random(seed)
     dense = [f"+{12025000000 + n}" for n in rng.sample(range(3 * PAGE), 2 * PAGE)]
     sparse = [f"+{rng.randrange(10**7, 10**12)}" for _ in range(2000)]
-    lists = {"dense": dense, "sparse": sparse, "both": rng.sample(dense, 500) + rng.sample(sparse, 500)}
+    page = [f"+{14 * 10**9 + n}" for n in rng.sample(range(PAGE), 600)]
+    few = {f"few {n}": [*rng.sample(page, 150), rng.choice(dense)] for n in range(4)}
+    lists = few | {"dense": dense, "sparse": sparse, "both": rng.sample(dense, 500) + rng.sample(sparse, 500)}
     for name, numbers in lists.items():
         await bring(postgres, name, numbers)
     gone = rng.sample(dense, 300) + rng.sample(sparse, 20)
     assert await postgres.dnc_remove(gone, DncPlace(list="dense")) == 300
     held = {name: set(numbers) - (set(gone) if name == "dense" else set()) for name, numbers in lists.items()}
-    asked = rng.sample(dense, 1000) + sparse[:500] + [f"+{12025000000 + n}" for n in rng.sample(range(3 * PAGE), 1000)]
+    asked = rng.sample(dense, 1000) + sparse[:500] + page
+    asked += [f"+{12025000000 + n}" for n in rng.sample(range(3 * PAGE), 1000)]
     assert await named(postgres, asked) == {(x, name) for x in asked for name in held if x in held[name]}
     assert {e.number async for e in postgres.dnc_entries("dense")} == held["dense"]
     (counted,) = [x.numbers for x in await postgres.dnc_lists() if x.list == "dense"]

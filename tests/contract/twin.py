@@ -11,7 +11,7 @@ from psycopg import AsyncClientCursor
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Shift, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import GROUP, PAGE
+from dispatcher.domain.dnc import PAGE
 from dispatcher.domain.permitting import REACHED_EARLIER, Candidate, Gate, Hold, Terms
 from dispatcher.domain.results import Result
 from dispatcher.domain.settling import MAX_PERMITS
@@ -211,7 +211,7 @@ _WRITTEN = (
     *("destination", "attempt", "open_attempt", "shift"),
     *("dnc_entry", "dnc_import", "dnc_import_prefix", "dnc_page", "dnc_unlisted"),
 )
-_ASK_PAGES = "INSERT INTO dnc_filter VALUES (%(page)s, ~(0::bit(8192))) ON CONFLICT DO NOTHING"
+_ASK_PAGES = "INSERT INTO dnc_union (page, bits) VALUES (%(page)s, ~(0::bit(8192))) ON CONFLICT DO NOTHING"
 
 
 class Tables:
@@ -318,7 +318,7 @@ class Tables:
         else:
             page, offset = divmod(int(e164), PAGE)
             self._insert("dnc_page", import_id=i, page=page, offsets=[offset])
-            self.statements.append((_ASK_PAGES, {"page": page * PAGE // (GROUP * PAGE)}))
+            self.statements.append((_ASK_PAGES, {"page": page}))
 
 
 def utc_now() -> datetime:

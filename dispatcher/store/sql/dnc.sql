@@ -227,13 +227,17 @@ COPY dnc_page (import_id, page, offsets, bits) FROM STDIN;
 -- add_prefixes --
 INSERT INTO dnc_import_prefix (import_id, number) SELECT %(id)s, unnest(%(numbers)s::text[]);
 
--- widen_filter --
-INSERT INTO dnc_filter AS f (page, bits)
-SELECT page, bits::bit(8192) FROM unnest(%(pages)s::bigint[], %(bits)s::text[]) AS x (page, bits) ORDER BY page
-ON CONFLICT (page) DO UPDATE SET bits = f.bits | excluded.bits WHERE f.bits | excluded.bits <> f.bits;
+-- widen_union --
+-- Before the import comes into force: a permit looks closer only at numbers of the union.
+INSERT INTO dnc_union AS u (page, offsets, bits)
+SELECT page, offsets::smallint[], bits::bit(8192)
+  FROM unnest(%(pages)s::bigint[], %(offsets)s::text[], %(bits)s::text[]) AS x (page, offsets, bits) ORDER BY page
+ON CONFLICT (page) DO UPDATE
+   SET (offsets, bits) = (SELECT w.offsets, w.bits FROM dnc_page_union(u.offsets, u.bits, excluded.offsets, excluded.bits) AS w)
+ WHERE NOT dnc_page_covers(u.offsets, u.bits, excluded.offsets, excluded.bits);
 
 -- analyze_pages --
-ANALYZE dnc_page, dnc_filter;
+ANALYZE dnc_page, dnc_union;
 
 -- activate --
 -- In force from here on: the lock is held exclusively, so a permit sees all of the import or none of it.
