@@ -110,7 +110,7 @@ async def explain(site: Site) -> None:
 
 
 async def newest(site: Site) -> None:
-    await site.store.campaigns(n=100)
+    await site.store.campaigns(n=2)
 
 
 async def abort(site: Site) -> None:

@@ -26,20 +26,27 @@ class LoadLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """Progress now: read from counters, never by counting rows."""
+class Progress:
+    """How far a campaign is: read from counters, never by counting rows."""
 
     campaign: Campaign
     tally: Tally
+    blocked_by: str | None
+    rate: float | None = None
+    """Permits a second over the last seconds; None when nobody measured."""
+    account_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Progress):
+    """All that can be said about a campaign in figures."""
+
     permits: int
     redials: Mapping[str, int]
     """How often destinations were scheduled to be dialled again, by the result that caused it."""
     put_backs: Mapping[str, int]
     """How often destinations were put back without being charged, by reason."""
     next_due_at: datetime | None
-    blocked_by: str | None
-    rate: float | None = None
-    """Permits a second over the last seconds; None when nobody measured."""
     limit: float | None = None
     """What the account and the campaign allow together now."""
     in_flight: int = 0
@@ -52,7 +59,6 @@ class Status:
     """Waiting rows whose person another campaign is calling."""
     loads: tuple[LoadLine, ...] = ()
     """The newest first, twenty at most."""
-    account_name: str = ""
     account_state: str = ""
 
 
@@ -69,21 +75,21 @@ class LiveRow:
     """Since it was created."""
 
 
-def live_row(status: Status, now: datetime) -> LiveRow:
+def live_row(found: Progress, now: datetime) -> LiveRow:
     """Progress in one line; digits of a name that could be a number are not shown."""
-    campaign, tally = status.campaign, status.tally
+    campaign, tally = found.campaign, found.tally
     share = f"{100 * tally.final / tally.total:.0f} %" if tally.total else "-"
     results = " ".join(f"{result} {n}" for result, n in tally.by_result().items())
-    pace = f"{status.rate:.1f}/s" if status.rate is not None else campaign.state.lower()
+    pace = f"{found.rate:.1f}/s" if found.rate is not None else campaign.state.lower()
     said = [
         f"{tally.final}/{tally.total} {share}",
         pace,
         results,
-        f"blocked: {status.blocked_by}" * bool(status.blocked_by),
+        f"blocked: {found.blocked_by}" * bool(found.blocked_by),
     ]
     return LiveRow(
         campaign_id=campaign.id,
-        about=f"{campaign.id} '{re.sub(r'[0-9]{7,}', '***', campaign.policy.name)}' on {status.account_name}",
+        about=f"{campaign.id} '{re.sub(r'[0-9]{7,}', '***', campaign.policy.name)}' on {found.account_name}",
         progress=" | ".join(part for part in said if part),
         is_over=campaign.state in (CampaignState.DONE, CampaignState.ABORTED),
         seconds=(now - campaign.created_at).total_seconds(),

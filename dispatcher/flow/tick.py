@@ -102,8 +102,8 @@ async def _show(found: Upkeep, services: Services) -> None:
     """The live row of each campaign for those who look on."""
     measured = await services.store.measure_pace(MOST_SHOWN)
     if measured:
-        statuses = await services.store.statuses(list(measured))
-        await services.broker.show([live_row(status, measured[status.campaign.id]) for status in statuses])
+        progress = await services.store.progress(list(measured))
+        await services.broker.show([live_row(found, measured[found.campaign.id]) for found in progress])
 
 
 DUTIES: tuple[Callable[[Upkeep, Services], Awaitable[None]], ...] = (

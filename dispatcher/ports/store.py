@@ -21,7 +21,7 @@ from dispatcher.domain.dnc import (
 from dispatcher.domain.loading import Deduplicated, LoadReport, LoadTicket, Reject
 from dispatcher.domain.permitting import PermitRequest, Permits
 from dispatcher.domain.postback import Postback, PostbackMark, RawPostback
-from dispatcher.domain.report import AttemptKey, ExportFormat, Status, Violation
+from dispatcher.domain.report import AttemptKey, ExportFormat, Progress, Status, Violation
 from dispatcher.domain.results import Frozen, News, Sighting
 from dispatcher.domain.steps import Decision, Situation
 from dispatcher.domain.story import Story
@@ -185,7 +185,7 @@ class ReportStore(Protocol):
     """Figures and invariants."""
 
     async def status(self, campaign: Campaign) -> Status: ...
-    async def statuses(self, campaign_ids: Sequence[int]) -> list[Status]: ...
+    async def progress(self, campaign_ids: Sequence[int]) -> Sequence[Progress]: ...
     async def story(self, campaign: Campaign, e164: str) -> Story | None: ...
     def export(
         self, campaign: Campaign, format_: ExportFormat, columns: Sequence[str] = ()

@@ -1,7 +1,7 @@
 """Figures for people, and the invariants."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from itertools import chain
+from typing import Any
 
 from psycopg import sql
 
@@ -9,13 +9,13 @@ from dispatcher.domain.account import BY_OPERATOR, AccountState
 from dispatcher.domain.campaign import BY_CONFIG, Campaign, CampaignState
 from dispatcher.domain.destination import Tally
 from dispatcher.domain.dnc import DncEntry, Scope
-from dispatcher.domain.report import AttemptKey, ExportFormat, LoadLine, Status, Violation
+from dispatcher.domain.report import AttemptKey, ExportFormat, LoadLine, Progress, Status, Violation
 from dispatcher.domain.results import Result
 from dispatcher.domain.states import Phase, RetryOwner, State
 from dispatcher.domain.story import AttemptStory, RowStory, Story
 from dispatcher.store.accounts import account_of
 from dispatcher.store.campaigns import campaign_of
-from dispatcher.store.database import Database, Row, Step
+from dispatcher.store.database import Database, Row
 from dispatcher.store.dnc import entry_of
 from dispatcher.store.queries import composed, statements
 
@@ -33,21 +33,27 @@ class Reports:
     db: Database
 
     async def status(self, campaign: Campaign) -> Status:
-        """Progress of a campaign, from its counters."""
-        return (await self._statuses([campaign]))[0]
+        """All figures of a campaign, in one message."""
+        mine = {"campaign_id": campaign.id}
+        standings, *answers = await self.db.message(
+            [
+                ("reports.standings", {"ids": [campaign.id]}),
+                ("reports.tallies", {"ids": [campaign.id], "measures": ["row", "attempt", "redial", "putback"]}),
+                ("reports.waits", {**mine, "part": campaign.part}),
+                ("accounts.by_id", {"id": campaign.account_id}),
+                ("loads.of_campaign", mine),
+            ]
+        )
+        return _status(campaign, standings[0], *answers)
 
-    async def statuses(self, campaign_ids: Sequence[int]) -> list[Status]:
-        """Progress of several campaigns, in two messages."""
-        rows = await self.db.fetch("campaigns.by_ids", ids=list(campaign_ids))
-        return await self._statuses([campaign_of(row) for row in rows])
-
-    async def _statuses(self, campaigns: Sequence[Campaign]) -> list[Status]:
-        steps = [_figures(campaign) for campaign in campaigns]
-        answers = iter(await self.db.message(list(chain.from_iterable(steps))) if steps else [])
-        return [
-            _status(campaign, [next(answers) for _ in figures])
-            for campaign, figures in zip(campaigns, steps, strict=True)
-        ]
+    async def progress(self, campaign_ids: Sequence[int]) -> list[Progress]:
+        """How far these campaigns are, in one message."""
+        ids = {"ids": list(campaign_ids)}
+        campaigns, standings, tallies = await self.db.message(
+            [("campaigns.by_ids", ids), ("reports.standings", ids), ("reports.tallies", {**ids, "measures": ["row"]})]
+        )
+        standing = {row["campaign_id"]: row for row in standings}
+        return [Progress(**_progress(campaign_of(row), standing[row["id"]], tallies)) for row in campaigns]
 
     async def story(self, campaign: Campaign, e164: str) -> Story | None:
         """Everything about one number of a campaign; None when the campaign never had it. Raises NotFound: purged."""
@@ -118,39 +124,37 @@ def _export(campaign: Campaign, format_: ExportFormat, columns: Sequence[str]) -
     return composed(_EXPORTS[format_], exported=rows, extra=sql.Composed(cells))
 
 
-def _figures(campaign: Campaign) -> list[Step]:
-    """What a status is made of."""
-    mine = {"campaign_id": campaign.id}
-    return [
-        *[("reports.tally", {**mine, "measure": name}) for name in ("row", "attempt", "redial", "putback")],
-        ("reports.blocked", {**mine, "part": campaign.part}),
-        ("accounts.by_id", {"id": campaign.account_id}),
-        ("loads.of_campaign", mine),
-    ]
+def _progress(campaign: Campaign, standing: Row, tallies: Sequence[Row]) -> dict[str, Any]:
+    rows = _tally(tallies, campaign.id, "row")
+    return {
+        "campaign": campaign,
+        "tally": Tally({_read_label(label): n for label, n in rows.items()}),
+        "blocked_by": _blocked_by(standing, campaign) or (None if rows else _nothing_loaded(campaign)),
+        "rate": standing["rate"] if _is_fresh(standing) and campaign.state is CampaignState.RUNNING else None,
+        "account_name": standing["account_name"],
+    }
 
 
-def _status(campaign: Campaign, answers: Sequence[list[Row]]) -> Status:
-    *tallies, blocked, accounts, loads = answers
-    rows, attempts, redials, put_backs = ({row["label"]: row["n"] for row in tally} for tally in tallies)
-    found, account = blocked[0], account_of(accounts[0])
+def _status(
+    campaign: Campaign, standing: Row, tallies: list[Row], waits: list[Row], accounts: list[Row], loads: list[Row]
+) -> Status:
+    account = account_of(accounts[0])
     return Status(
-        campaign=campaign,
-        tally=Tally({_read_label(label): n for label, n in rows.items()}),
+        **_progress(campaign, standing, tallies),
+        **waits[0],
         loads=tuple(LoadLine(**load) for load in loads),
-        permits=attempts.get("permitted", 0),
-        redials=redials,
-        put_backs=put_backs,
-        next_due_at=found["next_due_at"],
-        blocked_by=_blocked_by(found, campaign) or (None if rows else _nothing_loaded(campaign)),
-        rate=found["rate"] if _is_fresh(found) and campaign.state is CampaignState.RUNNING else None,
+        permits=_tally(tallies, campaign.id, "attempt").get("permitted", 0),
+        redials=_tally(tallies, campaign.id, "redial"),
+        put_backs=_tally(tallies, campaign.id, "putback"),
+        next_due_at=standing["next_due_at"],
         limit=min(account.rate, campaign.policy.cps * account.headroom),
-        in_flight=found["in_flight"],
-        provider_retries=found["provider_retries"],
-        retry_due_at=found["retry_due_at"],
-        person_busy=found["person_busy"],
-        account_name=account.name,
         account_state=account.state,
     )
+
+
+def _tally(tallies: Sequence[Row], campaign_id: int, measure: str) -> dict[str, int]:
+    mine = [row for row in tallies if (row["campaign_id"], row["measure"]) == (campaign_id, measure)]
+    return {row["label"]: row["n"] for row in mine}
 
 
 def _read_label(label: str) -> tuple[State, Result | None]:

@@ -22,7 +22,7 @@ from dispatcher.domain.dnc import (
 )
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.postback import Postback, PostbackState, RawPostback
-from dispatcher.domain.report import AttemptKey, ExportFormat, Status, Violation
+from dispatcher.domain.report import AttemptKey, ExportFormat, Progress, Status, Violation
 from dispatcher.domain.states import FINAL, Actor, Phase, RetryOwner, State
 from dispatcher.domain.story import Story
 from tests.memory.tables import Inbox, Tables, holds_for
@@ -200,7 +200,7 @@ class Lists(Tables):
             blocked_by=mark.blocked_by if mark else None,
         )
 
-    async def statuses(self, campaign_ids: Sequence[int]) -> list[Status]:
+    async def progress(self, campaign_ids: Sequence[int]) -> Sequence[Progress]:
         return [await self.status(self.campaigns_[i]) for i in campaign_ids]
 
     async def story(self, campaign: Campaign, e164: str) -> Story | None:

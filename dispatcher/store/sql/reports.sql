@@ -1,18 +1,30 @@
 -- Figures for people.
 
--- tally --
-SELECT label, sum(n)::bigint AS n
-  FROM (SELECT label, n FROM counter WHERE campaign_id = %(campaign_id)s AND measure = %(measure)s
+-- tallies --
+SELECT campaign_id, measure, label, sum(n)::bigint AS n
+  FROM (SELECT campaign_id, measure, label, n FROM counter
+         WHERE campaign_id = ANY (%(ids)s::bigint[]) AND measure = ANY (%(measures)s)
         UNION ALL
-        SELECT label, n FROM counter_delta WHERE campaign_id = %(campaign_id)s AND measure = %(measure)s) AS x
- GROUP BY label HAVING sum(n) <> 0 ORDER BY label;
+        SELECT campaign_id, measure, label, n FROM counter_delta
+         WHERE campaign_id = ANY (%(ids)s::bigint[]) AND measure = ANY (%(measures)s)) AS x
+ GROUP BY campaign_id, measure, label HAVING sum(n) <> 0 ORDER BY campaign_id, measure, label;
 
--- blocked --
-SELECT extract(epoch FROM clock_timestamp() - p.at)::float8 AS pace_age_s, p.rate,
+-- standings --
+-- What a campaign's account and the clock let it do, and how fast it was when it was measured.
+SELECT c.id AS campaign_id, extract(epoch FROM clock_timestamp() - p.at)::float8 AS pace_age_s, p.rate,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - at)::float8 FROM heartbeat WHERE name = 'tick'),
                 'infinity') AS tick_age_s,
        extract(epoch FROM clock_timestamp() - c.started_at)::float8 AS running_s,
-       (SELECT count(*) FROM open_attempt AS o WHERE o.account_id = a.id AND o.campaign_id = c.id
+       a.name AS account_name, a.state AS account_state, a.reason AS account_reason, a.throttled_until,
+       coalesce(a.throttled_until > clock_timestamp(), false) AS is_throttled, k.next_due_at, k.blocked_by
+  FROM campaign AS c JOIN account AS a ON a.id = c.account_id
+  LEFT JOIN campaign_due AS k ON k.campaign_id = c.id
+  LEFT JOIN campaign_pace AS p ON p.campaign_id = c.id
+ WHERE c.id = ANY (%(ids)s::bigint[]);
+
+-- waits --
+-- What a campaign waits for.
+SELECT (SELECT count(*) FROM open_attempt AS o WHERE o.account_id = a.id AND o.campaign_id = c.id
            AND NOT o.provider_owned AND o.permit_at > statement_timestamp() - a.in_flight_ttl) AS in_flight,
        (SELECT count(*) FROM open_attempt AS o WHERE o.account_id = a.id AND o.campaign_id = c.id
            AND o.provider_owned) AS provider_retries,
@@ -22,12 +34,8 @@ SELECT extract(epoch FROM clock_timestamp() - p.at)::float8 AS pace_age_s, p.rat
        (SELECT count(*) FROM open_attempt AS o JOIN destination AS d
            ON d.part = %(part)s AND d.campaign_id = c.id AND d.channel = o.channel AND d.e164 = o.e164
               AND d.state NOT IN ('DUP', 'INVALID')
-         WHERE o.campaign_id <> c.id AND d.state IN ('READY', 'CALLBACK')) AS person_busy,
-       a.name AS account_name, a.id AS account_id, k.next_due_at, k.blocked_by, a.state AS account_state, a.reason AS account_reason, a.throttled_until,
-       coalesce(a.throttled_until > clock_timestamp(), false) AS is_throttled
+         WHERE o.campaign_id <> c.id AND d.state IN ('READY', 'CALLBACK')) AS person_busy
   FROM campaign AS c JOIN account AS a ON a.id = c.account_id
-  LEFT JOIN campaign_due AS k ON k.campaign_id = c.id
-  LEFT JOIN campaign_pace AS p ON p.campaign_id = c.id
  WHERE c.id = %(campaign_id)s;
 
 -- keys_of --
