@@ -27,7 +27,7 @@ test-fast: $(READY) ## run the tests that start no workers
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not acceptance and not full"
 
 bench: $(BENCH) ## how fast, against baselines of the same run; writes docs/performance.md (about twenty minutes)
-	@failed=0; for what in loading dispatch peers; do $(BIN)/python -m bench $$what || failed=1; done; \
+	@failed=0; for what in loading dispatch peers workers; do $(BIN)/python -m bench $$what || failed=1; done; \
 		$(BIN)/python -m bench report; exit $$failed
 
 bench-scale: $(BENCH) ## ten million destinations, fifty million listed numbers, 10,000 campaigns (about an hour, 30 GB)

@@ -14,7 +14,7 @@ from bench import report
 from bench.dispatching import LEAST_CALLS, LEAST_S, dispatch
 from bench.figures import out, show, write
 from bench.first_dial import first_dial
-from bench.gates import Measured
+from bench.gates import Measured, worker_figures
 from bench.lifetime import measure_lifetime
 from bench.limit import limit
 from bench.obvious import obvious
@@ -27,6 +27,7 @@ _LIFETIME_ROWS = 500_000
 PACES = (50, 500)
 """Calls a second."""
 _RESULTS = Path("bench/results")
+_DIAL_WORKERS = (1, 2, 4)
 _OVER_LIMIT = 1.1
 """Paced a little above what the machine can do: the pace must not be what limits it."""
 _FASTER_THAN_ANY = 6000
@@ -121,6 +122,24 @@ def measure_peers(
     write(json, figures, [], {"peers": found, "dispatch": [ours]})
     if any(figure.is_missed for figure in figures):
         raise typer.Exit(1)
+
+
+@app.command(name="workers")
+def measure_workers(
+    json: Annotated[Path, typer.Option(help="Where the figures are written.")] = _RESULTS / "workers.json",
+) -> None:
+    """The same dispatch with one dial worker, two and four."""
+    found = {}
+    try:
+        for n in _DIAL_WORKERS:
+            _say(f"{n} dial workers")
+            found[n] = dispatch(LEAST_CALLS, _FASTER_THAN_ANY, n)
+    except Void as void:
+        out.print(f"VOID: {void}")
+        raise typer.Exit(1) from None
+    figures = worker_figures(found)
+    show(f"dial workers, {os.cpu_count()} cores", figures)
+    write(json, figures, [], {"workers": list(found.values())})
 
 
 @app.command(name="scale")

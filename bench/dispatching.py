@@ -11,8 +11,8 @@ import psycopg
 from pydantic import SecretStr
 
 from bench import measure
-from bench.rig import PATIENCE_S, Ground, Peer, Void, calls_for, numbers, peer, servers
-from config.settings import Flower, Settings, Web
+from bench.rig import PATIENCE_S, WORKERS, Ground, Peer, Void, calls_for, numbers, peer, servers
+from config.settings import Dial, Flower, Settings, Web
 from dispatcher.bootstrap import open_services
 from dispatcher.cli.accounts import subscribe_account
 from dispatcher.cli.demo import free_port
@@ -93,12 +93,13 @@ class Installation:
 
 
 @contextmanager
-def installation(ground: Ground) -> Iterator[Installation]:
+def installation(ground: Ground, workers: int = WORKERS) -> Iterator[Installation]:
     """Everything up and idle."""
     settings = Settings(
         data=ground.folder,
         database_url=SecretStr(ground.urls.database),
         redis_url=SecretStr(ground.urls.redis),
+        dial=Dial(workers=workers),
         web=Web(port=free_port()),
         flower=Flower(port=free_port()),
     )
@@ -111,7 +112,7 @@ def installation(ground: Ground) -> Iterator[Installation]:
 
 
 async def add_account(up: Installation, sink: Peer, cps: float) -> str:
-    """One of two shifts, as the default is; its name."""
+    """With a shift for each dial worker; its name."""
     credentials = up.ground.folder / "bench.credentials"
     credentials.write_text("bench:bench")
     async with open_services(up.settings, up.ground.urls) as services:
@@ -124,7 +125,7 @@ async def add_account(up: Installation, sink: Peer, cps: float) -> str:
                 cps=cps,
                 in_flight=IN_FLIGHT,
                 headroom=HEADROOM,
-                shifts=2,
+                shifts=up.settings.dial.workers,
             )
         )
         await subscribe_account(services, up.settings, account)
@@ -169,10 +170,10 @@ def until_done(ground: Ground, campaign: int, pause_s: float = 1.0) -> float:
         return float(measure.row(connection, _LAST, campaign)[0])
 
 
-def dispatch(calls: int, cps: float) -> Dispatch:
+def dispatch(calls: int, cps: float, workers: int = WORKERS) -> Dispatch:
     """So many calls at least, and as many as fill the least time when they are as many as a run needs. Raises Void."""
     with servers() as ground, peer("bench.sink") as sink:
-        with installation(ground) as up:
+        with installation(ground, workers) as up:
             idle = measure.transactions(ground.urls.database)
             account = asyncio.run(add_account(up, sink, cps))
             rate = _warm_up(up, sink, account, cps)

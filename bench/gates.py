@@ -1,7 +1,7 @@
 """What dispatch must reach, and what we want of it."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench import measure
@@ -86,6 +86,20 @@ class Measured:
             Figure("postback stored to settled, p50", self._each(lambda x: x.settled_p50_s), SECONDS),
             Figure("postback stored to settled, p99", self._each(lambda x: x.settled_p99_s), SECONDS, 2, 0.5, True),
         ]
+
+
+def worker_figures(runs: Mapping[int, Dispatch]) -> list[Figure]:
+    """By how many dial workers there were."""
+    return [
+        figure
+        for n, run in runs.items()
+        for figure in (
+            Figure(f"{n} dial worker{'s' * (n > 1)}", (run.rate,), RATE),
+            Figure("  CPU a call, without the far end", (run.installation_ms,), MS),
+            Figure("  of it, dial workers", (run.cpu_ms[DIAL],), MS),
+            Figure("  of it, PostgreSQL", (run.cpu_ms[POSTGRES],), MS),
+        )
+    ]
 
 
 def _of_pace(run: Paced) -> list[Figure]:

@@ -17,6 +17,7 @@ _TITLES = {
     "dispatch": ("Dispatch", "`make bench-dispatch`"),
     "loading": ("Loading, lists and exports", "`python -m bench loading`"),
     "peers": ("The same work on other queues", "`python -m bench peers`"),
+    "workers": ("Dial workers", "`python -m bench workers`"),
     "scale": ("At 10 million rows, 50 million listed numbers and 10,000 campaigns", "`make bench-scale`"),
 }
 _FAR = ("far end", "others")

@@ -20,7 +20,7 @@ from dispatcher.cli.demo import free_port
 from dispatcher.embedded import Embedded
 
 WORKERS = 2
-"""As many as config/supervisord.conf has dial workers."""
+"""Dial workers, as by default."""
 PATIENCE_S = 150
 _BEGINS_IN_S = 20
 _FIRST = 12_022_200_000

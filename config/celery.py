@@ -4,20 +4,33 @@ from typing import Any
 
 from kombu import Queue
 
+_OF_REDIS = {
+    "visibility_timeout": 600,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "socket_keepalive": True,
+    "socket_timeout": 10,
+    "socket_connect_timeout": 5,
+    "health_check_interval": 15,
+    "retry_on_timeout": True,
+    "client_name": "dispatcher",
+}
+_OF_RABBITMQ = {"confirm_publish": True}
 
-def broker_url(redis_url: str) -> str:
-    """Celery's spelling of a Redis URL: sockets are redis+socket://PATH?virtual_host=N."""
-    if not redis_url.startswith("unix://"):
-        return redis_url
-    path, _, query = redis_url.removeprefix("unix://").partition("?")
+
+def broker_url(url: str) -> str:
+    """Celery's spelling of a broker's URL: sockets of Redis are redis+socket://PATH?virtual_host=N."""
+    if not url.startswith("unix://"):
+        return url
+    path, _, query = url.removeprefix("unix://").partition("?")
     number = next((q.removeprefix("db=") for q in query.split("&") if q.startswith("db=")), "0")
     return f"redis+socket://{path}?virtual_host={number}"
 
 
-def celery_settings(redis_url: str, queues: list[str], beat: dict[str, Any]) -> dict[str, Any]:
+def celery_settings(broker: str, queues: list[str], beat: dict[str, Any]) -> dict[str, Any]:
     """Messages are hints: PostgreSQL redelivers, so nothing here retries, delays or keeps results."""
     return {
-        "broker_url": broker_url(redis_url),
+        "broker_url": broker_url(broker),
         "result_backend": None,
         "task_ignore_result": True,
         "task_serializer": "json",
@@ -41,17 +54,7 @@ def celery_settings(redis_url: str, queues: list[str], beat: dict[str, Any]) -> 
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_pool_limit": 10,
-        "broker_transport_options": {
-            "visibility_timeout": 600,
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
-            "socket_keepalive": True,
-            "socket_timeout": 10,
-            "socket_connect_timeout": 5,
-            "health_check_interval": 15,
-            "retry_on_timeout": True,
-            "client_name": "dispatcher",
-        },
+        "broker_transport_options": _OF_RABBITMQ if broker.startswith("amqp") else _OF_REDIS,
         "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.2},
         "event_queue_ttl": 10.0,
         "event_queue_expires": 60.0,

@@ -65,6 +65,8 @@ class Dial(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    workers: int = Field(default=2, ge=1, le=64)
+    """Processes that `dispatcher up` starts to dial. One account uses as many of them as it has shifts."""
     shift_s: float = Field(default=20, gt=0, le=30)
     connections: int = Field(default=128, ge=1, le=1000)
     """Calls that one shift may have on the wire at once."""
@@ -108,6 +110,8 @@ class Settings(BaseSettings):
     """postgresql://…; without it PostgreSQL is started from the extra [embedded]."""
     redis_url: SecretStr | None = None
     """redis://…, rediss://… or unix://…; without it Valkey is started from the extra [embedded]."""
+    broker_url: SecretStr | None = None
+    """amqp://… or amqps://… (RabbitMQ), or another Redis; without it Celery's messages go through `redis_url`."""
     data: Path | None = None
     """Folder for embedded servers, logs and secrets; default $XDG_DATA_HOME/dispatcher."""
     secret_key: Annotated[SecretStr, _at_least(SHORTEST_SECRET_KEY)] | None = None

@@ -36,6 +36,7 @@ from dispatcher.store import PostgresStore
 from dispatcher.store import migrate as schema
 
 _SHORTEST_SECRET = 32
+_REDIS = ("redis", "rediss", "unix")
 PROVIDERS = tuple(KITS)
 """The known providers."""
 
@@ -46,17 +47,22 @@ class Urls:
 
     database: str
     redis: str
+    broker: str | None = None
+    """Where Celery's messages go, when not through Redis."""
 
 
 def configured_urls(settings: Settings) -> Urls | None:
     """The servers that the settings name, or None when they are to be embedded. Raises ServerError for half of it."""
-    if not settings.database_url and not settings.redis_url:
+    if not settings.database_url and not settings.redis_url and not settings.broker_url:
         return None
     if not settings.database_url or not settings.redis_url:
         raise ServerError("set both DISPATCHER_DATABASE_URL and DISPATCHER_REDIS_URL, or neither")
-    urls = Urls(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
+    broker = settings.broker_url.get_secret_value() if settings.broker_url else None
+    urls = Urls(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value(), broker)
     _require_url("DISPATCHER_DATABASE_URL", urls.database, ("postgresql", "postgres"))
-    _require_url("DISPATCHER_REDIS_URL", urls.redis, ("redis", "rediss", "unix"))
+    _require_url("DISPATCHER_REDIS_URL", urls.redis, _REDIS)
+    if broker:
+        _require_url("DISPATCHER_BROKER_URL", broker, ("amqp", "amqps", *_REDIS))
     return urls
 
 
@@ -117,7 +123,7 @@ def make_celery(urls: Urls) -> Celery:
         "schedule": 1.0,
         "options": {"queue": QUEUE_OF[TaskName.TICK], "expires": HINT_LIVES_S},
     }
-    app.config_from_object(celery_settings(urls.redis, [str(q) for q in Queue], {"tick": tick}))
+    app.config_from_object(celery_settings(urls.broker or urls.redis, [str(q) for q in Queue], {"tick": tick}))
     return app
 
 

@@ -18,6 +18,8 @@ from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, Queue, TaskName
 MOST_WAITING = 200
 """Hints that may wait in a queue: while workers are down, one a second for each account would fill Redis."""
 _ASKED_EVERY_S = 1.0
+_LONGEST_HINT_S = 15.0
+"""Longer than Redis is waited for."""
 _LOOKER = "campaigns@dispatcher"
 """The worker under whose name flower lists campaigns."""
 _SHOWN_EVERY_S = 10
@@ -73,23 +75,25 @@ class _Rooms:
             return True
 
     def _ask(self, queue: Queue, before: _Room | None) -> _Room:
-        waiting = self._waiting(queue)
-        left = None if waiting is None else max(0, MOST_WAITING - waiting)
+        found = self._waiting(queue)
+        left = None if found is None else max(0, MOST_WAITING - found)
         was_full = before is not None and before.left == 0
         if left == 0 and not was_full:
-            log.warning("hints are held back: nobody takes them", extra={"queue": queue, "waiting": waiting})
+            log.warning("hints are held back: nobody takes them", extra={"queue": queue, "waiting": found})
         return _Room(time.monotonic(), left)
 
     def _waiting(self, queue: Queue) -> int | None:
         with self._app.pool.acquire(block=True) as connection:
-            return _length(connection, queue)
+            return waiting(connection, queue)
 
 
-def _length(connection: Any, queue: Queue) -> int | None:
-    """How many messages wait; None when that cannot be asked. (kombu's types know no channel of Redis.)"""
+def waiting(connection: Any, queue: str) -> int | None:
+    """How many messages wait in a queue; None when that cannot be asked, and then sending says what is wrong."""
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2)
-        return int(connection.default_channel.client.llen(queue))
+        # as Celery declares it: RabbitMQ refuses another form, and counts for whoever declares
+        declared = connection.default_channel.queue_declare(queue=queue, durable=True, auto_delete=False)
+        return int(declared.message_count)
     except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
         log.warning("queue not measured", extra={"queue": queue, "error": type(error).__name__})
         return None
@@ -142,7 +146,8 @@ class CeleryBroker:
 
     async def _hint(self, task: TaskName, *args: int) -> None:
         try:
-            await asyncio.to_thread(self._send, task, args)
+            # RabbitMQ that is short of memory or disk lets publishers wait for as long as that lasts
+            await asyncio.wait_for(asyncio.to_thread(self._send, task, args), _LONGEST_HINT_S)
         except (OperationalError, OSError) as error:
             log.warning("hint not sent", extra={"task": task, "error": type(error).__name__})
 

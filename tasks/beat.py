@@ -1,16 +1,13 @@
-"""Beat that sends no tick while nobody takes them: a night without workers must not fill Redis."""
+"""Beat that sends no tick while nobody takes them: a night without workers must not fill the broker."""
 
 import logging
-from typing import Any
 
 from celery.beat import PersistentScheduler, ScheduleEntry
 from kombu import Producer
-from kombu.exceptions import OperationalError
 
+from dispatcher.broker import MOST_WAITING, waiting
 from tasks.alive import tick_held_back
 
-MOST_WAITING = 200
-"""As the broker's bound on hints."""
 log = logging.getLogger(__name__)
 
 
@@ -22,22 +19,12 @@ class BoundedScheduler(PersistentScheduler):
     def apply_entry(self, entry: ScheduleEntry, producer: Producer | None = None) -> None:
         """Send it, or leave it out: the next second has the next."""
         queue = (entry.options or {}).get("queue", self.app.conf.task_default_queue)
-        waiting = _length(self.connection, queue)
-        holds = waiting is not None and waiting >= MOST_WAITING
+        found = waiting(self.connection, queue)
+        holds = found is not None and found >= MOST_WAITING
         if holds and not self._is_holding:
-            log.warning("ticks are held back: nobody takes them", extra={"queue": queue, "waiting": waiting})
+            log.warning("ticks are held back: nobody takes them", extra={"queue": queue, "waiting": found})
         self._is_holding = holds
         if holds:
             tick_held_back.send(sender=self)
         else:
             super().apply_entry(entry, producer=producer)
-
-
-def _length(connection: Any, queue: str) -> int | None:
-    """As the broker's: None when it cannot be asked, and then sending says what is wrong."""
-    try:
-        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2)
-        return int(connection.default_channel.client.llen(queue))
-    except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:
-        log.warning("queue not measured", extra={"queue": queue, "error": type(error).__name__})
-        return None

@@ -68,6 +68,7 @@ def start_stack(chosen: Settings, urls: Urls, simulator: str | None, *, embedded
         "SUP_DATA": str(chosen.data_folder),
         "SUP_INCLUDE": " ".join(map(str, also)) or str(run / "none.conf"),
         "SUP_SIMULATOR": simulator or "",
+        "SUP_DIAL_WORKERS": str(chosen.dial.workers),
         "SUP_FLOWER": str(_CONFIG / "flower.py"),
         "FLOWER_ADDRESS": chosen.flower.host,
         "FLOWER_PORT": str(chosen.flower.port),
@@ -191,7 +192,8 @@ def up(
     out.print(f"up: postbacks at {stack.web}/hooks, health at {stack.web}/readyz, logs in {stack.logs}", soft_wrap=True)
     flower = f"http://{chosen.flower.host}:{chosen.flower.port}"
     out.print(f"flower: {flower}, user operator, password in {chosen.data_folder}/flower-password", soft_wrap=True)
-    out.print(f"broker for services that send tasks: {broker_url(urls.redis)}", soft_wrap=True)
+    if embedded:  # one of their own may have a password in its address
+        out.print(f"broker for services that send tasks: {broker_url(urls.redis)}", soft_wrap=True)
     if simulator:
         out.print("account 'simulator' is ready; try: dispatcher campaign create config/campaigns/example.toml")
 

@@ -98,8 +98,13 @@ def test_a_folder_that_cannot_be_made() -> None:
 def test_no_server_is_started_when_urls_are_configured() -> None:
     chosen = Settings(database_url=SecretStr("postgresql://x"), redis_url=SecretStr("redis://y"))
     assert configured_urls(chosen) == Urls("postgresql://x", "redis://y")
-    with pytest.raises(ServerError, match="both"):
-        configured_urls(Settings(redis_url=SecretStr("redis://y")))
+    for half in (Settings(redis_url=SecretStr("redis://y")), Settings(broker_url=SecretStr("amqp://z"))):
+        with pytest.raises(ServerError, match="both"):
+            configured_urls(half)
+    rabbit = chosen.model_copy(update={"broker_url": SecretStr("amqp://z")})
+    assert configured_urls(rabbit) == Urls("postgresql://x", "redis://y", "amqp://z")
+    with pytest.raises(ServerError, match="DISPATCHER_BROKER_URL"):
+        configured_urls(chosen.model_copy(update={"broker_url": SecretStr("http://z")}))
 
 
 async def test_servers_that_are_too_old_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Hints on a real Valkey while no worker runs: however long that lasts, only so many wait."""
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,10 +19,11 @@ from dispatcher.bootstrap import Urls, make_celery
 from dispatcher.broker import MOST_WAITING, CeleryBroker
 from dispatcher.embedded import Servers
 from dispatcher.queues import Queue
-from tasks import beat
 from tasks.alive import tick_held_back
 from tasks.beat import BoundedScheduler
 
+LEVELS = 4
+"""Lists of a queue in Redis: kombu has one for each level of priority, and asks them all."""
 Hint = Callable[[CeleryBroker, int], Awaitable[None]]
 HINTS: list[tuple[Queue, Hint]] = [
     (Queue.DIAL, lambda to, n: to.start_shift(n)),
@@ -86,7 +88,7 @@ async def test_it_is_not_asked_for_each_hint(celery: Celery, redis: Redis) -> No
         await hints.start_shift(1)
     assert waiting(redis, Queue.DIAL) <= MOST_WAITING
     asked = redis.info("commandstats")["cmdstat_llen"]["calls"] - before - 1
-    assert 1 <= asked <= 20  # once a second, on however slow a machine
+    assert 1 <= asked / LEVELS <= 20  # once a second, on however slow a machine
 
 
 async def test_another_queue_has_room_of_its_own(hints: CeleryBroker, redis: Redis) -> None:
@@ -128,6 +130,15 @@ async def test_nothing_is_raised_while_redis_is_away(tmp_path: Path, caplog: pyt
     app.close()
 
 
+async def test_a_broker_that_hangs_is_waited_for_only_so_long(
+    hints: CeleryBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(broker, "_LONGEST_HINT_S", 0.05)
+    redis.client_pause(1000)
+    await asyncio.wait_for(hints.start_shift(1), 0.5)
+    assert "hint not sent" in caplog.text
+
+
 async def test_a_full_queue_is_told_once(hints: CeleryBroker, redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
     redis.rpush(Queue.DIAL, *range(MOST_WAITING))
     for _ in range(5):
@@ -161,7 +172,7 @@ def test_beat_sends_no_tick_that_nobody_takes(
     for _ in range(300):
         scheduler.apply_entry(entry, producer=scheduler.producer)
     tick_held_back.disconnect(note)
-    assert waiting(redis, Queue.IO) == beat.MOST_WAITING == MOST_WAITING
+    assert waiting(redis, Queue.IO) == MOST_WAITING
     assert len(lived) == 300 - MOST_WAITING
     assert [r.name for r in caplog.records if r.levelno >= logging.WARNING] == ["tasks.beat"]
     redis.delete(Queue.IO)

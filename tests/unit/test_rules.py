@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "simulator",
     },
     "__main__": {"cli"},
-    "tasks": {"domain", "ports", "flow", "bootstrap", "config", "queues"},
+    "tasks": {"broker", "domain", "ports", "flow", "bootstrap", "config", "queues"},
 }
 
 
