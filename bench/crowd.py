@@ -66,6 +66,10 @@ SELECT id, 'row', CASE WHEN state IN ('DONE', 'ABORTED') THEN 'FINISHED LA' ELSE
 INSERT INTO campaign_due (campaign_id, account_id, next_due_at, moved)
 SELECT id, account_id, CASE WHEN state = 'RUNNING' THEN now() END, false FROM campaign WHERE name LIKE 'crowd-%%'
 """,
+    """
+INSERT INTO campaign_pace (campaign_id, permits, rate, at, measure_at)
+SELECT id, 0, 0, now(), now() FROM campaign WHERE name LIKE 'crowd-%%' AND state IN ('RUNNING', 'PAUSED')
+""",
     "ANALYZE",
 )
 _POLICY = {

@@ -117,6 +117,7 @@ def import_(
                     unreadable=_Unreadable(),
                     skip=skip,
                     progress=lambda n: shown.update(f"importing … {n}"),
+                    in_force=lambda n: err.print(f"{n} numbers are in force; moving waiting destinations to DNC …"),
                 )
 
         done = call(verb)

@@ -44,11 +44,13 @@ async def import_list(
     skip: bool = False,
     may_be_empty: bool = False,
     progress: Callable[[int], None] = lambda numbers: None,
+    in_force: Callable[[int], None] = lambda numbers: None,
 ) -> tuple[int, int] | None:
     """Bring a file of numbers into force as one; gives (numbers, waiting rows that became DNC), None if it was before.
 
     Lines that cannot be read are told to `unreadable`; unless `skip` is set they refuse the whole file, because a
-    list with holes would be believed. Raises SourceError, NotAllowed, ServerError.
+    list with holes would be believed. `in_force` hears of the numbers before waiting rows are moved. Raises
+    SourceError, NotAllowed, ServerError.
     """
     check_place(new)
     check_region(region)
@@ -56,34 +58,45 @@ async def import_list(
     if ticket.is_active:
         return None
     try:
-        bad, listed = 0, Listed()
+        listed, bad = Listed(), 0
         rest = iter(lines)
         while chunk := list(islice(rest, CHUNK)):
-            numbers = []
-            for line, text in chunk:
-                number = read_listed(text, region)
-                if isinstance(number, NotAPhone):
-                    bad += 1
-                    unreadable(line, number.reason)
-                else:
-                    numbers.append(number)
-            listed.update(numbers)
+            bad += _add(listed, chunk, region, unreadable)
             await services.store.dnc_keep_import(ticket, lease=LEASE)
             progress(len(listed))
-        if bad and not skip:
-            raise SourceError(
-                f"{bad} line{'s hold' if bad > 1 else ' holds'} no number that can be read; nothing was imported. Mend "
-                f"{'them' if bad > 1 else 'it'}, or import the rest with --skip-unreadable"
-            )
-        if not listed and not may_be_empty:
-            raise SourceError("the file holds no number; nothing was imported")
+        _require_whole(listed, 0 if skip else bad, may_be_empty=may_be_empty)
         await services.store.dnc_stage(ticket, listed, lease=LEASE)
         active = await services.store.dnc_activate(ticket)
     except BaseException:
         with suppress(ServerError):  # then its lease ends
             await services.store.dnc_fail_import(ticket)
         raise
+    in_force(active)
     return active, await screen_waiting(services)
+
+
+def _add(listed: Listed, lines: Iterable[tuple[int, str]], region: str, unreadable: Callable[[int, str], None]) -> int:
+    """Read these lines; how many cannot be read."""
+    numbers, bad = [], 0
+    for line, text in lines:
+        number = read_listed(text, region)
+        if isinstance(number, NotAPhone):
+            bad += 1
+            unreadable(line, number.reason)
+        else:
+            numbers.append(number)
+    listed.update(numbers)
+    return bad
+
+
+def _require_whole(listed: Listed, bad: int, *, may_be_empty: bool) -> None:
+    if bad:
+        raise SourceError(
+            f"{bad} line{'s hold' if bad > 1 else ' holds'} no number that can be read; nothing was imported. Mend "
+            f"{'them' if bad > 1 else 'it'}, or import the rest with --skip-unreadable"
+        )
+    if not listed and not may_be_empty:
+        raise SourceError("the file holds no number; nothing was imported")
 
 
 async def pull(account: Account, services: Services) -> tuple[int, int] | None:

@@ -277,6 +277,7 @@ campaign_pace = Table(
     Column("permits", BigInteger, nullable=False),
     Column("rate", Double, nullable=False),
     Column("at", INSTANT, nullable=False),
+    Column("measure_at", INSTANT),
 )
 
 counter = Table(

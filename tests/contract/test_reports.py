@@ -134,7 +134,7 @@ class TestStatus:
         campaign = await make_campaign(postgres, [number(i) for i in range(4)], cps=7)
         await postgres.measure_pace(10)
         async with postgres.db.transaction() as tx:
-            await tx.connection.execute("UPDATE campaign_pace SET at = at - interval '8 s'")
+            await tx.connection.execute("UPDATE campaign_pace SET at = at - interval '8 s', measure_at = now()")
         rows = await dial(postgres, campaign, 4)
         await hear(postgres, news(rows[0].key, D.PROVIDER_RETRY), news(rows[1].key, D.RETRYABLE, Result.BUSY))
         await postgres.upkeep()

@@ -106,7 +106,8 @@ def test_a_reject_file_that_cannot_be_written(typed: Type) -> None:
 def test_lists_by_hand(typed: Type, tmp_path: Path) -> None:
     typed("campaign", "load", "1", "d.csv")
     (tmp_path / "l.txt").write_text(f"{number(1)}\n(202) 555-0002\n+1900*\n")
-    said = (0, "3 numbers in force in 'national', 1 waiting destinations are DNC now\n", "")
+    first = "3 numbers are in force; moving waiting destinations to DNC …\n"
+    said = (0, "3 numbers in force in 'national', 1 waiting destinations are DNC now\n", first)
     assert typed("dnc", "import", "l.txt", "--list", "national", "--source", "registry of May") == said
     assert "in force in 'national' already" in typed("dnc", "import", "l.txt", "--list", "national")[1]
     code, out, _ = typed("dnc", "check", "+19005550101")

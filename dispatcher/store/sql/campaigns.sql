@@ -64,6 +64,10 @@ WITH held AS (
 ), noticed AS (
   INSERT INTO campaign_due AS k (campaign_id, account_id) SELECT id, account_id FROM moved
   ON CONFLICT (campaign_id) DO UPDATE SET moved = true
+), measured AS (
+  INSERT INTO campaign_pace (campaign_id, permits, rate, at, measure_at)
+  SELECT id, 0, 0, clock_timestamp(), clock_timestamp() FROM moved
+  ON CONFLICT (campaign_id) DO UPDATE SET measure_at = excluded.measure_at
 )
 SELECT h.state AS was, m.id IS NOT NULL AS moved, r.act AS asked_act, r.subject AS asked_subject
   FROM held AS h LEFT JOIN moved AS m USING (id) LEFT JOIN request AS r ON r.id = %(request_id)s;
@@ -152,6 +156,8 @@ WITH done AS (
      AND NOT EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'OPEN')
      AND EXISTS (SELECT 1 FROM load AS l WHERE l.campaign_id = c.id AND l.state = 'DONE')
   RETURNING c.id
+), measured AS (
+  UPDATE campaign_pace AS p SET measure_at = clock_timestamp() FROM done AS d WHERE p.campaign_id = d.id
 )
 INSERT INTO audit (actor, act, subject) SELECT 'system', 'campaign.done', 'campaign:' || id FROM done RETURNING id;
 
@@ -204,25 +210,26 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 INSERT INTO heartbeat (name, at) VALUES ('tick', clock_timestamp()) ON CONFLICT (name) DO UPDATE SET at = excluded.at;
 
 -- measure_pace --
--- Permits a second of campaigns that live or just ended: every five seconds while they move, every minute otherwise.
+-- Permits a second of campaigns that live or just ended: every five seconds while they move, every minute otherwise, and
+-- a last time some seconds after they ended.
 WITH due AS (
-  SELECT c.id, coalesce((SELECT n FROM counter
-                          WHERE campaign_id = c.id AND measure = 'attempt' AND label = 'permitted'), 0) AS permits
-    FROM campaign AS c
-    LEFT JOIN campaign_pace AS p ON p.campaign_id = c.id
+  SELECT p.campaign_id, c.finished_at, k.moved, k.next_due_at - clock_timestamp() AS due_in,
+         coalesce((SELECT n FROM counter AS x WHERE x.campaign_id = p.campaign_id
+                    AND x.measure = 'attempt' AND x.label = 'permitted'), 0) AS permits
+    FROM campaign_pace AS p JOIN campaign AS c ON c.id = p.campaign_id
     LEFT JOIN campaign_due AS k ON k.campaign_id = c.id
-   WHERE (c.state IN ('RUNNING', 'PAUSED') OR c.finished_at > clock_timestamp() - interval '15 s')
-     AND (p.campaign_id IS NULL OR p.at <= clock_timestamp() - CASE
-            WHEN p.rate > 0 OR k.moved OR k.next_due_at <= clock_timestamp() OR c.finished_at IS NOT NULL
-            THEN interval '5 s' ELSE interval '60 s' END)
-   ORDER BY p.at NULLS FIRST LIMIT %(n)s
+   WHERE p.measure_at <= statement_timestamp()
+   ORDER BY p.measure_at LIMIT %(n)s
 )
-INSERT INTO campaign_pace AS p (campaign_id, permits, rate, at)
-SELECT id, permits, 0, clock_timestamp() FROM due ORDER BY id
-ON CONFLICT (campaign_id) DO UPDATE
-   SET rate = (excluded.permits - p.permits) / greatest(0.001, extract(epoch FROM excluded.at - p.at)),
-       permits = excluded.permits, at = excluded.at
-RETURNING campaign_id, at;
+UPDATE campaign_pace AS p
+   SET rate = (d.permits - p.permits) / greatest(0.001, extract(epoch FROM clock_timestamp() - p.at)),
+       permits = d.permits, at = clock_timestamp(),
+       measure_at = CASE
+         WHEN d.finished_at <= clock_timestamp() - interval '15 s' THEN NULL
+         WHEN d.finished_at IS NOT NULL OR d.moved OR d.permits > p.permits THEN clock_timestamp() + interval '5 s'
+         ELSE clock_timestamp() + least(interval '60 s', greatest(interval '5 s', d.due_in)) END
+  FROM due AS d WHERE p.campaign_id = d.campaign_id
+RETURNING p.campaign_id, p.at;
 
 -- audit --
 INSERT INTO audit (actor, act, subject, detail) VALUES (%(actor)s, %(act)s, %(subject)s, %(detail)s);
