@@ -103,23 +103,25 @@ def measure_loads(
 
 @app.command(name="peers")
 def measure_peers(
-    rows: Annotated[int, typer.Option(min=2000, help="Of each run of a peer.")] = 6000,
+    rows: Annotated[int, typer.Option(min=2000, help="Of each run of a peer.")] = 12_000,
     json: Annotated[Path, typer.Option(help="Where the figures are written.")] = _RESULTS / "peers.json",
 ) -> None:
     """The same work on other queues: calls a CPU second of all processes. Exits 1 when a gate is missed."""
     _say("dispatch")
     try:
-        ours = dispatch(LEAST_CALLS, _FASTER_THAN_ANY)
+        ours = [dispatch(LEAST_CALLS, _FASTER_THAN_ANY)]
         found = []
         for name, at_once in product(PEERS, AT_ONCE):
             _say(f"{name}, {at_once} at once")
             found.append(run(name, at_once, rows))
+        _say("dispatch again")
+        ours.append(dispatch(LEAST_CALLS, _FASTER_THAN_ANY))
     except Void as void:
         out.print(f"VOID: {void}")
         raise typer.Exit(1) from None
-    figures = peer_figures(1000 / ours.installation_ms, found)
+    figures = peer_figures([1000 / run.installation_ms for run in ours], found)
     show(f"peers, the best of {len(AT_ONCE)} settings, {os.cpu_count()} cores", figures)
-    write(json, figures, [], {"peers": found, "dispatch": [ours]})
+    write(json, figures, [], {"peers": found, "dispatch": ours})
     if any(figure.is_missed for figure in figures):
         raise typer.Exit(1)
 

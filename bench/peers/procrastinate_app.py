@@ -8,12 +8,27 @@ from typing import Any
 
 import procrastinate
 import uvicorn
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
 
 from bench.peers.work import DATABASE, Dialler, dialler, web
 
 _BATCH = 5000
+
+
+def _pool(**options: Any) -> AsyncConnectionPool[Any]:
+    """Without a question to the server before each statement."""
+    return AsyncConnectionPool(**{**options, "check": None})
+
+
+async def _commit_each(connection: AsyncConnection[Any]) -> None:
+    await connection.set_autocommit(True)
+
+
 app = procrastinate.App(
-    connector=procrastinate.PsycopgConnector(conninfo=os.environ.get(DATABASE, ""), min_size=1, max_size=20)
+    connector=procrastinate.PsycopgConnector(
+        conninfo=os.environ.get(DATABASE, ""), min_size=1, max_size=20, pool_factory=_pool, configure=_commit_each
+    )
 )
 _diallers: list[Dialler] = []
 
@@ -36,6 +51,7 @@ async def hand_out(ids: Sequence[int]) -> None:
         for i in range(0, len(ids), _BATCH):
             jobs: list[dict[str, Any]] = [{"destination_id": x} for x in ids[i : i + _BATCH]]
             await task.batch_defer_async(*jobs)
+        await app.connector.execute_query_async("ANALYZE procrastinate_jobs")
 
 
 async def work(concurrency: int) -> None:

@@ -23,7 +23,9 @@ CREATE TABLE peer_destination (
 CREATE INDEX ON peer_destination (call_id);
 CREATE TABLE peer_postback (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body jsonb NOT NULL);
 """
-_TAKE = "UPDATE peer_destination SET state = 'DIALLING', tries = tries + 1 WHERE id = %s RETURNING number"
+_TAKE = """
+UPDATE peer_destination SET state = 'DIALLING', tries = tries + 1 WHERE id = %s AND state = 'READY' RETURNING number
+"""
 _ACCEPTED = "UPDATE peer_destination SET state = 'ACCEPTED', call_id = %s WHERE id = %s"
 _HEARD = """
 WITH stored AS (
@@ -58,7 +60,8 @@ class Dialler:
     async def dial(self, destination_id: int) -> None:
         async with self._database.connection() as connection:
             row = await (await connection.execute(_TAKE, [destination_id])).fetchone()
-            assert row
+        if row is None:  # the message came again: it is being dialled, or was
+            return
         body = [{"phoneNumber": row[0], "liveMessage": "Hello"}]
         async with self._session.post(self._url, json=body) as answer:
             call = (await answer.json())["items"][0]["id"]
