@@ -9,7 +9,7 @@ import select
 import socket
 import ssl
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +25,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 from httpx_aiohttp import AiohttpTransport
+from multidict import CIMultiDict
 
 from dispatcher.domain.account import MAX_RETRY_AFTER
 from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
@@ -97,11 +98,10 @@ class Lanes:
             async with asyncio.timeout(self._deadline_s), self._places:
                 request = httpx.Request(
                     method,
-                    _address(self._base_url, path),
+                    _address(self._base_url, path, tuple(params)),
                     json=json,
                     content=content,
                     headers=headers,
-                    params=list(params) or None,
                     extensions=_TIMEOUTS,
                 )
                 return await self._exchange(request, wire)
@@ -245,6 +245,17 @@ class _Connector(aiohttp.TCPConnector):
             kept[-1] = (kept[-1][0], idle_since)
 
 
+class _Request(aiohttp.ClientRequest):
+    """Without a Content-Type when it has no body. aiohttp's own way to say so builds two tables for each request."""
+
+    def update_auto_headers(self, skip_auto_headers: Iterable[str] | None) -> None:
+        super().update_auto_headers(skip_auto_headers)
+        self._skip_auto_headers = _NO_TYPE
+
+
+_NO_TYPE: CIMultiDict[None] = CIMultiDict({"Content-Type": None})
+
+
 def _is_open(protocol: ResponseHandler) -> bool:
     return protocol.is_connected() and not protocol.should_close
 
@@ -286,7 +297,7 @@ def _session(headers: Mapping[str, str]) -> aiohttp.ClientSession:
             "User-Agent": "campaign-dispatcher",
             **headers,
         },
-        skip_auto_headers=["Content-Type"],  # a request without a body has none
+        request_class=_Request,
         trust_env=False,
     )
     session._retry_connection = False  # it would repeat GET, PUT and DELETE; aiohttp has no public setting for it
@@ -294,12 +305,12 @@ def _session(headers: Mapping[str, str]) -> aiohttp.ClientSession:
 
 
 @lru_cache(maxsize=1024)
-def _address(base_url: str, path: str) -> httpx.URL:
-    """As httpx's own client joins them."""
+def _address(base_url: str, path: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
+    """As httpx's own client joins them. Kept: to parse an address takes a tenth of a call's time."""
     url, base = httpx.URL(path), httpx.URL(base_url)
-    if url.is_absolute_url:
-        return url
-    return base.copy_with(raw_path=base.raw_path.rstrip(b"/") + b"/" + url.raw_path.lstrip(b"/"))
+    if not url.is_absolute_url:
+        url = base.copy_with(raw_path=base.raw_path.rstrip(b"/") + b"/" + url.raw_path.lstrip(b"/"))
+    return url.copy_merge_params(params) if params else url
 
 
 async def _read(response: httpx.Response) -> Answer:
