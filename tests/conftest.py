@@ -34,6 +34,7 @@ hypothesis_settings.load_profile("ours")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Our options."""
     parser.addoption("--pooled", action="store_true", help="stores reach PostgreSQL through a pooler of transactions")
+    parser.addoption("--record-goldens", action="store_true", help="write tests/data/goldens anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:

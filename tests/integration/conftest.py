@@ -1,19 +1,23 @@
 """What tests of one process need: the servers' addresses, the services, a session that holds locks, a typed command."""
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from pydantic import SecretStr
 
-from config.settings import Settings
+from config.settings import Settings, Web
 from dispatcher.bootstrap import Urls, open_services
 from dispatcher.cli.main import main
 from dispatcher.embedded import Servers
 from dispatcher.ports import Services
 from dispatcher.store import PostgresStore, database
-from tests.factories import number
+from dispatcher.web.app import make_app
+from tests.factories import make_account, number
 from tests.integration.proxy import Rival, rival_at
 
 FILE = """
@@ -24,6 +28,7 @@ caller_ids = ["+12025550199"]
 [content]
 text = "Hello {name}"
 """
+KEY = "key-of-the-test-suite"
 Typed = tuple[int, str, str]
 Type = Callable[..., Typed]
 
@@ -91,3 +96,20 @@ def campaign(typed: Type, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text(FILE)
     assert typed("campaign", "create", "c.toml")[0] == 0
     (tmp_path / "d.csv").write_text(f"phone,name\n{number(1)},Ada\nn/a,Bob\n{number(1)},Eve\n")
+
+
+@pytest.fixture
+async def api(urls: Urls, tmp_path: Path, services: Services) -> AsyncIterator[httpx.AsyncClient]:
+    await make_account(services.store)
+    chosen = Settings(data=tmp_path, api_key=SecretStr(KEY), web=Web(most_load_bytes=1 << 20))
+    app = make_app(chosen, urls)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app),
+            base_url="http://test/v1",
+            headers={"Authorization": f"Bearer {KEY}"},
+        ) as client,
+    ):
+        yield client
+    assert [name for _, _, files in os.walk(tmp_path / "spool") for name in files] == []

@@ -1,41 +1,20 @@
 """The way in for services, over HTTP semantics: who may, what happens twice, what is refused."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
-from config.settings import Settings, Web
-from dispatcher.bootstrap import Urls, spooled
+from config.settings import Settings
+from dispatcher.bootstrap import spooled
 from dispatcher.domain.errors import UsageError
-from dispatcher.ports import Services
-from dispatcher.web.app import make_app
-from tests.factories import FILE, make_account, number
+from tests.factories import FILE, number
+from tests.integration.conftest import KEY
 
-KEY = "key-of-the-test-suite"
 ROWS = f"phone,name\n{number(1)},Ada\nn/a,Bob\n{number(1)},Eve\n".encode()
-
-
-@pytest.fixture
-async def api(urls: Urls, tmp_path: Path, services: Services) -> AsyncIterator[httpx.AsyncClient]:
-    await make_account(services.store)
-    chosen = Settings(data=tmp_path, api_key=SecretStr(KEY), web=Web(most_load_bytes=1 << 20))
-    app = make_app(chosen, urls)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app),
-            base_url="http://test/v1",
-            headers={"Authorization": f"Bearer {KEY}"},
-        ) as client,
-    ):
-        yield client
-    assert [name for _, _, files in os.walk(tmp_path / "spool") for name in files] == []
 
 
 async def make(api: httpx.AsyncClient, key: str = "k-1", **changes: Any) -> httpx.Response:
