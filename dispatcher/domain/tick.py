@@ -1,6 +1,7 @@
 """What the tick knows about campaigns: when work is due, and what forbids it now."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from dispatcher.domain.campaign import CampaignState, Policy, WindowPart
@@ -60,6 +61,8 @@ class Upkeep:
     """Are there pages of imports that ended, which permits should not have to look at?"""
     oldest_body_age: timedelta | None = None
     """Of a postback whose body was not emptied yet."""
+    measured: Mapping[int, datetime] = field(default_factory=dict)
+    """Campaigns whose pace was measured -> when."""
 
 
 @dataclass(frozen=True, slots=True)

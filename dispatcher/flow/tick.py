@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 ABORT_BATCH = 5000
 ABORT_BATCHES = 5
 """In one tick, together: half a second of it."""
-MOST_SHOWN = 20
-"""Campaigns that are shown in one tick; the others come in the next ones."""
 
 
 async def tick(services: Services) -> int:
@@ -100,10 +98,9 @@ async def _empty_postbacks(found: Upkeep, services: Services) -> None:
 
 async def _show(found: Upkeep, services: Services) -> None:
     """The live row of each campaign for those who look on."""
-    measured = await services.store.measure_pace(MOST_SHOWN)
-    if measured:
-        progress = await services.store.progress(list(measured))
-        await services.broker.show([live_row(found, measured[found.campaign.id]) for found in progress])
+    if found.measured:
+        progress = await services.store.progress(list(found.measured))
+        await services.broker.show([live_row(p, found.measured[p.campaign.id]) for p in progress])
 
 
 DUTIES: tuple[Callable[[Upkeep, Services], Awaitable[None]], ...] = (

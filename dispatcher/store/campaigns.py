@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import chain
 from typing import Any
 
@@ -18,6 +18,8 @@ from dispatcher.store.database import APPLICATION, Database, PartGone, Row, Step
 
 OLDEST_TRANSACTION = timedelta(seconds=10)
 MOST_LOOKED_AT, MOST_REAPED = 500, 500
+MOST_MEASURED = 20
+"""In one tick, and shown by it; the others come in the next ones."""
 _KNOWN_PARTS = 8
 
 
@@ -220,6 +222,7 @@ class Campaigns(Policies):
             ("campaigns.end_old_sessions", {"application": APPLICATION, "older": OLDEST_TRANSACTION}),
             ("campaigns.beat", {}),
             ("campaigns.fold_counters", {}),
+            ("campaigns.measure_pace", {"n": MOST_MEASURED}),
             ("campaigns.to_look_at", {"n": MOST_LOOKED_AT}),
             ("settling.expired_leases", {"n": MOST_REAPED}),
             ("loads.dead", {}),
@@ -229,7 +232,7 @@ class Campaigns(Policies):
             ("dnc.has_ended_pages", {}),
             ("purging.oldest_body", {}),
         ]
-        *_, looked, expired, dead, waits, ask, probes, pages, bodies = await self.db.message(steps)
+        *_, measured, looked, expired, dead, waits, ask, probes, pages, bodies = await self.db.message(steps)
         return Upkeep(
             moved=tuple(_moved(row) for row in looked),
             expired=tuple(row["key"] for row in expired),
@@ -239,11 +242,8 @@ class Campaigns(Policies):
             accounts_to_probe=tuple(row["id"] for row in probes),
             has_ended_pages=pages[0]["has_ended_pages"],
             oldest_body_age=bodies[0]["age"] if bodies else None,
+            measured={row["campaign_id"]: row["at"] for row in measured},
         )
-
-    async def measure_pace(self, n: int) -> dict[int, datetime]:
-        """Up to `n` campaigns whose pace was measured now -> when."""
-        return {row["campaign_id"]: row["at"] for row in await self.db.fetch("campaigns.measure_pace", n=n)}
 
     async def alert_once(self, act: str, subject: str, detail: dict[str, Any]) -> bool:
         """Write an act of the system that a person should see, once for each subject; True when it is new."""

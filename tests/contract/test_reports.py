@@ -132,13 +132,12 @@ class TestStatus:
 
     async def test_rate_and_what_is_out(self, postgres: PostgresStore) -> None:
         campaign = await make_campaign(postgres, [number(i) for i in range(4)], cps=7)
-        await postgres.measure_pace(10)
+        await postgres.upkeep()
         async with postgres.db.transaction() as tx:
             await tx.connection.execute("UPDATE campaign_pace SET at = at - interval '8 s', measure_at = now()")
         rows = await dial(postgres, campaign, 4)
         await hear(postgres, news(rows[0].key, D.PROVIDER_RETRY), news(rows[1].key, D.RETRYABLE, Result.BUSY))
         await postgres.upkeep()
-        await postgres.measure_pace(10)
         status = await postgres.status(campaign)
         assert status.rate == pytest.approx(0.5, rel=0.05)
         assert status.limit == pytest.approx(7 * 0.98)

@@ -252,9 +252,6 @@ class Campaigns(Tables):
             self.moved.discard(campaign.campaign_id)
         return len(waiting)
 
-    async def measure_pace(self, n: int) -> dict[int, datetime]:
-        return {}
-
     async def alert_once(self, act: str, subject: str, detail: dict[str, Any]) -> bool:
         new = (act, subject) not in self.alerts
         self.alerts.add((act, subject))

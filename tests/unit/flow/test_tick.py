@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ FOUND = Upkeep(
     postbacks_wait=True,
     accounts_to_ask=(5,),
     accounts_to_probe=(6,),
+    measured={7: datetime(2026, 1, 1, tzinfo=UTC)},
 )
 CALLS: dict[str, Any] = {
     "settle": [],
@@ -38,7 +39,8 @@ CALLS: dict[str, Any] = {
     "fail_dead_loads": 0,
     "dnc_tidy": 0,
     "empty_postbacks": 0,
-    "measure_pace": {},
+    "progress": [],
+    "show": None,
 }
 """Everything that the duties ask of the store and the broker when there is all of it to do."""
 
@@ -78,6 +80,7 @@ OF_ONE_DUTY = {
     "missing_shifts": {"start_shift"},
     "settle_postbacks": {"reconcile", "probe"},
     "reconcile": {"probe"},
+    "progress": {"show"},
 }
 
 
@@ -104,7 +107,7 @@ def test_news_of_the_reaper_that_cannot_be_written_do_not_stop_the_others() -> N
 def test_when_looking_fails_what_needs_no_looking_is_done() -> None:
     world = World("upkeep")
     assert world.tick() == 0
-    assert {"missing_shifts", "start_shift", "measure_pace"} <= set(world.asked)
+    assert {"missing_shifts", "start_shift"} <= set(world.asked)
     assert "abort_waiting" not in world.asked
 
 
