@@ -125,7 +125,7 @@ class CeleryBroker:
     async def show(self, rows: Sequence[Row]) -> None:
         """One live row for each campaign in flower: made of events, no task, no message."""
         try:
-            await asyncio.to_thread(self._show, rows)
+            await asyncio.wait_for(asyncio.to_thread(self._show, rows), _LONGEST_HINT_S)
         except (OperationalError, OSError) as error:
             log.warning("progress not shown", extra={"error": type(error).__name__})
 

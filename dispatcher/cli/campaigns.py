@@ -132,10 +132,13 @@ def status(
 @app.command("list")
 def list_campaigns(
     state: Annotated[CampaignState | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="The newest so many; 0 shows all.")] = 100,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="The newest so many; 0 shows all. Default: 100, all with --json.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show campaigns."""
+    limit = (0 if json else 100) if limit is None else limit
     campaigns = call(lambda services: services.store.campaigns(state=state, n=limit + 1 if limit else None))
     if limit and len(campaigns) > limit:
         del campaigns[0]

@@ -59,6 +59,8 @@ def start_stack(chosen: Settings, urls: Urls, simulator: str | None, *, embedded
         **os.environ,
         "DISPATCHER_DATABASE_URL": urls.database,
         "DISPATCHER_REDIS_URL": urls.redis,
+        # a demo must not take the messages of the installation whose broker the shell names
+        "DISPATCHER_BROKER_URL": urls.broker or "",
         "DISPATCHER_DATA": str(chosen.data_folder),
         "DISPATCHER_WEB__HOST": chosen.web.host,
         "DISPATCHER_WEB__PORT": str(chosen.web.port),

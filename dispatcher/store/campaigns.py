@@ -213,7 +213,7 @@ class Campaigns(Policies):
         place = {"part": campaign.part, "campaign_id": campaign.campaign_id}
         (row,) = await self.db.fetch("campaigns.abort_waiting", **place, n=n)
         if row["n"] == 0:
-            await self.db.fetch("campaigns.unnotice", campaign_id=campaign.campaign_id)
+            await self.db.fetch("campaigns.unnotice", **place)
         return int(row["n"])
 
     async def upkeep(self) -> Upkeep:

@@ -33,8 +33,8 @@ _PARTS_AT_ONCE = 100
 _PAGES_AT_ONCE = 2000
 _TIDIED_AT_ONCE = 5000
 _FEW = 256
-_NULL = "\\N"
 """Most offsets of a page that are stored one by one; more are stored as a bit for each number of the page."""
+_NULL = "\\N"
 _ANY: dict[str, Any] = {"numbers": None, "prefixes": None}
 _ANY_CHANGED: list[Step] = [("dnc.changed", {**_ANY, "listed": True}), ("dnc.changed", {**_ANY, "listed": False})]
 """An import came into force, and others may have ended with it."""

@@ -75,6 +75,16 @@ async def test_what_an_import_that_ended_held_is_known_and_out_of_the_way(postgr
     assert [row["entry"] for row in history] == [number(1)]
 
 
+async def test_a_page_that_became_empty_takes_a_full_one(postgres: PostgresStore) -> None:
+    full = [f"+{12025000000 + n}" for n in range(1000)]
+    await bring(postgres, "one", full[:1])
+    assert await postgres.dnc_remove(full[:1], DncPlace(list="one")) == 1
+    async with postgres.db.transaction() as tx:  # as the migration finds it
+        await tx.connection.execute("UPDATE dnc_union SET offsets = '{}', bits = NULL")
+    await bring(postgres, "many", full)
+    assert await named(postgres, full) == {(x, "many") for x in full}
+
+
 @pytest.mark.parametrize("prefixes", [["+1202*"], ["+1202*", "+12025*", "+44*"], ["+1900*"]])
 async def test_prefixes_of_any_length(postgres: PostgresStore, prefixes: list[str]) -> None:
     await bring(postgres, "l", prefixes)

@@ -61,13 +61,14 @@ WITH held AS (
 ), audited AS (
   INSERT INTO audit (actor, act, subject, detail)
   SELECT %(actor)s, %(act)s, %(subject)s, jsonb_build_object('from', was, 'reason', %(reason)s::text) FROM moved
-), noticed AS (
-  INSERT INTO campaign_due AS k (campaign_id, account_id) SELECT id, account_id FROM moved
-  ON CONFLICT (campaign_id) DO UPDATE SET moved = true
 ), measured AS (
+  -- after `noticed`, as the tick locks them: PostgreSQL runs the last of these first
   INSERT INTO campaign_pace (campaign_id, permits, rate, at, measure_at)
   SELECT id, 0, 0, clock_timestamp(), clock_timestamp() FROM moved
   ON CONFLICT (campaign_id) DO UPDATE SET measure_at = excluded.measure_at
+), noticed AS (
+  INSERT INTO campaign_due AS k (campaign_id, account_id) SELECT id, account_id FROM moved
+  ON CONFLICT (campaign_id) DO UPDATE SET moved = true
 )
 SELECT h.state AS was, m.id IS NOT NULL AS moved, r.act AS asked_act, r.subject AS asked_subject
   FROM held AS h LEFT JOIN moved AS m USING (id) LEFT JOIN request AS r ON r.id = %(request_id)s;
@@ -112,8 +113,11 @@ UPDATE campaign_due AS k
 UPDATE campaign_due SET moved = true WHERE campaign_id = ANY (%(campaigns)s::bigint[]) AND NOT moved;
 
 -- unnotice --
--- An aborted campaign of which no row waits.
-UPDATE campaign_due SET moved = false, next_due_at = NULL, look_at = NULL WHERE campaign_id = %(campaign_id)s;
+-- An aborted campaign of which no row waits; one that was locked meanwhile still may.
+UPDATE campaign_due SET moved = false, next_due_at = NULL, look_at = NULL
+ WHERE campaign_id = %(campaign_id)s
+   AND NOT EXISTS (SELECT 1 FROM destination_{part}
+                    WHERE campaign_id = %(campaign_id)s AND state IN ('READY', 'CALLBACK') AND retry_owner = 'US');
 
 -- due_work --
 -- An account's campaigns of one part that have rows to dial now; `due` stops counting at n of a kind.
@@ -213,7 +217,7 @@ INSERT INTO heartbeat (name, at) VALUES ('tick', clock_timestamp()) ON CONFLICT 
 -- Permits a second of campaigns that live or just ended: every five seconds while they move, every minute otherwise, and
 -- a last time some seconds after they ended.
 WITH due AS (
-  SELECT p.campaign_id, c.finished_at, k.moved, k.next_due_at - clock_timestamp() AS due_in,
+  SELECT p.campaign_id, c.finished_at, k.moved AND c.state <> 'PAUSED' AS moved, k.next_due_at - clock_timestamp() AS due_in,
          coalesce((SELECT n FROM counter AS x WHERE x.campaign_id = p.campaign_id
                     AND x.measure = 'attempt' AND x.label = 'permitted'), 0) AS permits
     FROM campaign_pace AS p JOIN campaign AS c ON c.id = p.campaign_id
@@ -227,7 +231,7 @@ UPDATE campaign_pace AS p
        measure_at = CASE
          WHEN d.finished_at <= clock_timestamp() - interval '15 s' THEN NULL
          WHEN d.finished_at IS NOT NULL OR d.moved OR d.permits > p.permits THEN clock_timestamp() + interval '5 s'
-         ELSE clock_timestamp() + least(interval '60 s', greatest(interval '5 s', d.due_in)) END
+         ELSE clock_timestamp() + least(interval '60 s', greatest(interval '5 s', coalesce(d.due_in, interval '60 s'))) END
   FROM due AS d WHERE p.campaign_id = d.campaign_id
 RETURNING p.campaign_id, p.at;
 

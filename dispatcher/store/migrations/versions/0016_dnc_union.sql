@@ -12,7 +12,8 @@ CREATE TABLE dnc_union (
 ) WITH (fillfactor = 80);
 
 CREATE FUNCTION dnc_page_bits(offsets smallint[]) RETURNS bit LANGUAGE sql IMMUTABLE AS $$
-  SELECT bit_or(set_bit(0::bit(8192), n, 1)) FROM unnest(offsets) AS n
+  -- a page whose last number was taken off is kept, empty
+  SELECT coalesce(bit_or(set_bit(0::bit(8192), n, 1)), 0::bit(8192)) FROM unnest(offsets) AS n
 $$;
 
 CREATE FUNCTION dnc_page_covers(offsets smallint[], bits bit, other_offsets smallint[], other_bits bit)
