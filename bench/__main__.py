@@ -1,18 +1,20 @@
-"""python -m bench loading | dispatch | peers | scale | report: each figure with its gate and its aim, also as JSON."""
+"""python -m bench loading | dispatch | peers | workers | scale | report: figures, gates and aims, also as JSON."""
 
 import os
 import signal
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bench import loading as loads
 from bench import report
 from bench.dispatching import LEAST_CALLS, LEAST_S, dispatch
-from bench.figures import out, show, write
+from bench.figures import Figure, out, show, write
 from bench.first_dial import first_dial
 from bench.gates import Measured, worker_figures
 from bench.lifetime import measure_lifetime
@@ -75,6 +77,22 @@ def _one_round(measured: Measured, calls: int, name: str) -> None:
     measured.obvious.append(obvious(_OBVIOUS_S if calls >= LEAST_CALLS else _OBVIOUS_S / 4))
 
 
+@contextmanager
+def _void_ends() -> Iterator[None]:
+    try:
+        yield
+    except Void as void:
+        out.print(f"VOID: {void}")
+        raise typer.Exit(1) from None
+
+
+def _tell(title: str, figures: Sequence[Figure], json: Path, raw: dict[str, Sequence[Any]]) -> None:
+    show(f"{title}, {os.cpu_count()} cores", figures)
+    write(json, figures, [], raw)
+    if any(figure.is_missed for figure in figures):
+        raise typer.Exit(1)
+
+
 def _say(what: str) -> None:
     typer.echo(f"{what} ...", err=True)
 
@@ -95,10 +113,7 @@ def measure_loads(
         with servers() as ground:
             found.first_dial_s.append(first_dial(ground, records))
     figures = found.figures()
-    show(f"loading, median of {runs}, {os.cpu_count()} cores", figures)
-    write(json, figures, [], {"loading": [found]})
-    if any(figure.is_missed for figure in figures):
-        raise typer.Exit(1)
+    _tell(f"loading, median of {runs}", figures, json, {"loading": [found]})
 
 
 @app.command(name="peers")
@@ -107,8 +122,8 @@ def measure_peers(
     json: Annotated[Path, typer.Option(help="Where the figures are written.")] = _RESULTS / "peers.json",
 ) -> None:
     """The same work on other queues: calls a CPU second of all processes. Exits 1 when a gate is missed."""
-    _say("dispatch")
-    try:
+    with _void_ends():
+        _say("dispatch")
         ours = [dispatch(LEAST_CALLS, _FASTER_THAN_ANY)]
         found = []
         for name, at_once in product(PEERS, AT_ONCE):
@@ -116,14 +131,8 @@ def measure_peers(
             found.append(run(name, at_once, rows))
         _say("dispatch again")
         ours.append(dispatch(LEAST_CALLS, _FASTER_THAN_ANY))
-    except Void as void:
-        out.print(f"VOID: {void}")
-        raise typer.Exit(1) from None
     figures = peer_figures([1000 / run.installation_ms for run in ours], found)
-    show(f"peers, the best of {len(AT_ONCE)} settings, {os.cpu_count()} cores", figures)
-    write(json, figures, [], {"peers": found, "dispatch": ours})
-    if any(figure.is_missed for figure in figures):
-        raise typer.Exit(1)
+    _tell(f"peers, the best of {len(AT_ONCE)} settings", figures, json, {"peers": found, "dispatch": ours})
 
 
 @app.command(name="workers")
@@ -132,16 +141,12 @@ def measure_workers(
 ) -> None:
     """The same dispatch with one dial worker, two and four."""
     found = {}
-    try:
+    with _void_ends():
         for n in _DIAL_WORKERS:
             _say(f"{n} dial workers")
             found[n] = dispatch(LEAST_CALLS, _FASTER_THAN_ANY, n)
-    except Void as void:
-        out.print(f"VOID: {void}")
-        raise typer.Exit(1) from None
     figures = worker_figures(found)
-    show(f"dial workers, {os.cpu_count()} cores", figures)
-    write(json, figures, [], {"workers": list(found.values())})
+    _tell("dial workers", figures, json, {"workers": list(found.values())})
 
 
 @app.command(name="scale")
@@ -156,10 +161,7 @@ def measure_at_scale(
     with servers() as ground:
         life = measure_lifetime(ground, min(rows, _LIFETIME_ROWS), _say)
     figures = [*found.figures(), *life.figures()]
-    show(f"scale, {os.cpu_count()} cores", figures)
-    write(json, figures, [], {"scale": [found], "lifetime": [life]})
-    if any(figure.is_missed for figure in figures):
-        raise typer.Exit(1)
+    _tell("scale", figures, json, {"scale": [found], "lifetime": [life]})
 
 
 @app.command(name="report")

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
-from pydantic import SecretStr
 
 from bench import measure
-from bench.rig import PATIENCE_S, WORKERS, Ground, Peer, Void, calls_for, numbers, peer, servers
+from bench.rig import PATIENCE_S, WORKERS, Ground, Peer, Void, calls_for, numbers, peer, servers, settings_of
 from config.settings import Dial, Flower, Settings, Web
 from dispatcher.bootstrap import open_services
 from dispatcher.cli.accounts import subscribe_account
@@ -95,14 +94,8 @@ class Installation:
 @contextmanager
 def installation(ground: Ground, workers: int = WORKERS) -> Iterator[Installation]:
     """Everything up and idle."""
-    settings = Settings(
-        data=ground.folder,
-        database_url=SecretStr(ground.urls.database),
-        redis_url=SecretStr(ground.urls.redis),
-        dial=Dial(workers=workers),
-        web=Web(port=free_port()),
-        flower=Flower(port=free_port()),
-    )
+    ports = {"web": Web(port=free_port()), "flower": Flower(port=free_port())}
+    settings = settings_of(ground, dial=Dial(workers=workers), **ports)
     stack = start_stack(settings, ground.urls, None)
     try:
         measure.wait_until_quiet(stack.supervisor_pid)

@@ -71,6 +71,15 @@ class Figure:
         return {"what": self.what, "value": self.value, **limits, "missed": self.is_missed, "runs": self.runs, **shown}
 
 
+_MOST_GROWTH = 1.5
+
+
+def growth(name: str, before: Sequence[float], after: Sequence[float], gate: float | None = _MOST_GROWTH) -> Figure:
+    """How many times as many seconds a step takes, by the medians."""
+    was, took = median(before), median(after)
+    return Figure(name, (took / was,), TIMES, gate, None, True, f"{was * 1000:.2f} ms, {took * 1000:.2f} ms")
+
+
 def machine() -> dict[str, str]:
     """What the figures depend on."""
     about = Path("/proc/cpuinfo").read_text()

@@ -4,16 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median
 
-from bench.figures import TIMES, WHOLE, Figure
+from bench.figures import WHOLE, Figure, growth
 from bench.loading import MEGABYTES, load_apart, prepare, write_people
-from bench.rig import Ground
-from bench.steps import GROUP, Site, accept, opened, permit, settings_of, settle
+from bench.rig import Ground, settings_of
+from bench.steps import GROUP, Site, accept, opened, permit, settle
 from dispatcher.domain.states import State
 
 _PARTS = 10
-_MOST_TIMES = 1.5
 _SIZES = """
 SELECT (sum(pg_total_relation_size(c.oid)) / 1e6)::float AS megabytes, sum(s.n_dead_tup)::int AS dead,
        sum(s.autovacuum_count)::int AS vacuums
@@ -55,17 +53,7 @@ class Lifetime:
 
 def _last_to_first(name: str, seconds: list[float]) -> Figure:
     n = len(seconds) // _PARTS
-    first, last = median(seconds[:n]), median(seconds[-n:])
-    detail = f"{first * 1000:.2f} ms, {last * 1000:.2f} ms"
-    return Figure(
-        f"{name} in the last tenth of a campaign, against the first",
-        (last / first,),
-        TIMES,
-        _MOST_TIMES,
-        None,
-        True,
-        detail,
-    )
+    return growth(f"{name} in the last tenth of a campaign, against the first", seconds[:n], seconds[-n:])
 
 
 def measure_lifetime(ground: Ground, rows: int, say: Callable[[str], None]) -> Lifetime:

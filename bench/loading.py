@@ -18,11 +18,10 @@ from typing import IO, Any
 
 import psycopg
 from psycopg.rows import dict_row
-from pydantic import SecretStr
 
 from bench import measure
 from bench.figures import RATE, SECONDS, SHARE, TIMES, Figure, Unit
-from bench.rig import Ground
+from bench.rig import Ground, settings_of
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, open_services
 from dispatcher.domain.account import NewAccount
@@ -141,9 +140,7 @@ def _ratios(above: Iterable[float], below: Iterable[float]) -> tuple[float, ...]
 def measure_loading(ground: Ground, runs: int, records: int, listed: int) -> Loading:
     """Everything but the first dial, in one installation."""
     found = Loading(records, listed)
-    settings = Settings(
-        data=ground.folder, database_url=SecretStr(ground.urls.database), redis_url=SecretStr(ground.urls.redis)
-    )
+    settings = settings_of(ground)
     people = write_people(ground.folder / "people.csv", records)
     list_ = write_list(ground.folder / "listed.txt", listed)
     asyncio.run(prepare(settings, ground.urls))
@@ -174,9 +171,9 @@ async def prepare(settings: Settings, urls: Urls) -> None:
         await services.store.add_account(account)
 
 
-async def import_list(settings: Settings, urls: Urls, list_: Path, identity: str, name: str = "bench") -> float:
+async def import_list(settings: Settings, urls: Urls, list_: Path, identity: str) -> float:
     """Seconds."""
-    new = DncImport(list=name, source="bench", identity=identity, replaces=True)
+    new = DncImport(list="bench", source="bench", identity=identity, replaces=True)
     async with open_services(settings, urls) as services:
         began = time.perf_counter()
         with open_numbers(list_) as lines:

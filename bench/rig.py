@@ -13,8 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from bench.sink import is_busy
 from bench.wire import ask
+from config.settings import Settings
 from dispatcher.bootstrap import Urls, migrate
 from dispatcher.cli.demo import free_port
 from dispatcher.embedded import Embedded
@@ -38,6 +41,12 @@ class Ground:
     urls: Urls
     postgres_pid: int
     valkey_pid: int
+
+
+def settings_of(ground: Ground, **changes: Any) -> Settings:
+    """Settings of an installation on these servers."""
+    database, redis = SecretStr(ground.urls.database), SecretStr(ground.urls.redis)
+    return Settings(data=ground.folder, database_url=database, redis_url=redis, **changes)
 
 
 @contextmanager

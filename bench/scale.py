@@ -4,21 +4,19 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import dataclass, field, replace
 
 from bench.crowd import make_crowd
-from bench.figures import MS, SECONDS, TIMES, Figure
+from bench.figures import MS, SECONDS, Figure, growth
 from bench.loading import MEGABYTES, import_list, load_apart, nth_number, prepare, write_list, write_people
-from bench.rig import Ground
-from bench.steps import ABORT, LEASE, MIXED, STEPS, Site, opened, permit, settings_of, settle
+from bench.rig import Ground, settings_of
+from bench.steps import ABORT, LEASE, MIXED, STEPS, Site, opened, permit, settle
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncImport, Listed
 from dispatcher.store import PostgresStore
 
 ROUNDS, WARM = 60, 10
-_MOST_TIMES = 1.5
-_BY_PARTS, _PARTS = {"dnc add"}, "; it asks each partition in which somebody may wait"
+_BY_PARTS = {"dnc add"}
 
 Times = dict[str, tuple[list[float], list[float]]]
 """Seconds of each step, at the small site and at the large one."""
@@ -38,10 +36,10 @@ async def take_turns(small: Site, large: Site, steps: Sequence[str] = MIXED) -> 
 
 
 def compared(name: str, times: tuple[Sequence[float], Sequence[float]]) -> Figure:
-    small, large = map(median, times)
-    detail = f"{small * 1000:.2f} ms, {large * 1000:.2f} ms{_PARTS * (name in _BY_PARTS)}"
-    gate = None if name in _BY_PARTS else _MOST_TIMES
-    return Figure(name, (large / small,), TIMES, gate, None, True, detail)
+    if name not in _BY_PARTS:
+        return growth(name, *times)
+    found = growth(name, *times, gate=None)
+    return replace(found, detail=f"{found.detail}; it asks each partition in which somebody may wait")
 
 
 @dataclass
@@ -150,7 +148,7 @@ async def _measure(
 
 
 async def _bring_into_force(store: PostgresStore, name: str) -> None:
-    """A list of numbers that all the others hold too; whoever waits is not screened again."""
+    """Import a list with the same numbers as each other one; destinations that wait are not screened again."""
     new = DncImport(list=name, source="bench", identity=name)
     ticket = await store.dnc_begin_import(new, owner=name, lease=LEASE)
     listed = Listed()

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from pydantic import SecretStr
-
-from bench.rig import Ground
-from config.settings import Settings
+from bench.rig import Ground, settings_of
 from dispatcher.bootstrap import open_services
 from dispatcher.domain.attempt import Shift, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState
@@ -168,9 +165,3 @@ async def opened(ground: Ground, campaign_id: int, aborted_id: int) -> AsyncIter
         assert shift
         yield Site(replace(services, broker=Silent()), store, campaign, aborted, shift)
         await store.leave_shift(shift)
-
-
-def settings_of(ground: Ground) -> Settings:
-    return Settings(
-        data=ground.folder, database_url=SecretStr(ground.urls.database), redis_url=SecretStr(ground.urls.redis)
-    )

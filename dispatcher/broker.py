@@ -91,7 +91,7 @@ def waiting(connection: Any, queue: str) -> int | None:
     """How many messages wait in a queue; None when that cannot be asked, and then sending says what is wrong."""
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2)
-        # as Celery declares it: RabbitMQ refuses another form, and counts for whoever declares
+        # RabbitMQ tells the length in the answer to a declaration, and refuses one that differs from Celery's
         declared = connection.default_channel.queue_declare(queue=queue, durable=True, auto_delete=False)
         return int(declared.message_count)
     except (OperationalError, *connection.connection_errors, *connection.channel_errors) as error:

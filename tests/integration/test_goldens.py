@@ -28,7 +28,7 @@ from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result, Source
 from dispatcher.queues import QUEUE_OF, Queue, TaskName
 from dispatcher.store import PostgresStore
-from tests.factories import dial, hear, news, number, tick
+from tests.factories import FILE, dial, hear, news, number, tick
 from tests.integration.conftest import Type
 
 ROOT = Path(__file__).parents[2]
@@ -188,13 +188,6 @@ def stored(database_url: str) -> Iterator[tuple[str, str]]:
 
 async def test_http(api: httpx.AsyncClient, golden: Check) -> None:
     seen = []
-    policy = {
-        "name": "spring reminders",
-        "account": "main",
-        "regions_allowed": ["US"],
-        "caller_ids": ["+12025550199"],
-        "content": {"text": "Hello {name}"},
-    }
 
     async def ask(method: str, path: str, **how: Any) -> None:
         answer = await api.request(method, path, **how)
@@ -204,10 +197,10 @@ async def test_http(api: httpx.AsyncClient, golden: Check) -> None:
 
     key = {"Idempotency-Key": "k"}
     people = f"phone,name\n{number(1)},Ada\nn/a,Bob\n".encode()
-    await ask("POST", "/campaigns", json=policy, headers=key)
-    await ask("POST", "/campaigns", json=policy, headers=key)
-    await ask("POST", "/campaigns", json={**policy, "regions_allowed": []}, headers={"Idempotency-Key": "l"})
-    await ask("POST", "/campaigns", json=policy)
+    await ask("POST", "/campaigns", json=FILE, headers=key)
+    await ask("POST", "/campaigns", json=FILE, headers=key)
+    await ask("POST", "/campaigns", json={**FILE, "regions_allowed": []}, headers={"Idempotency-Key": "l"})
+    await ask("POST", "/campaigns", json=FILE)
     await ask("POST", "/campaigns/1/loads", content=people)
     await ask("POST", "/campaigns/1/loads", content=people)
     await ask("POST", "/campaigns/1/loads", content=b"\x89PNG")
