@@ -17,6 +17,7 @@ from dispatcher.domain.permitting import PermitRequest, Permits, Permitted, Term
 from dispatcher.domain.report import ExportFormat
 from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
 from dispatcher.domain.screening import Record, Screened, make_screen
+from dispatcher.domain.steps import Ignore
 from dispatcher.domain.tick import DueWork, mark_due
 from dispatcher.ports import Store
 from tests.memory import MemoryStore
@@ -176,7 +177,7 @@ def news(
 async def hear(store: Store, *items: News, draw: float = 0.5) -> list[str]:
     """Settle; gives the names of the steps (an ignored one by its reason)."""
     decisions = await store.settle(items, [draw] * len(items))
-    return [getattr(d.step, "why", type(d.step).__name__) for d in decisions]
+    return [str(d.step.reason if isinstance(d.step, Ignore) else d.step.kind) for d in decisions]
 
 
 async def states(store: Store, campaign: Campaign) -> dict[str, int]:

@@ -191,7 +191,7 @@ def _instant(at: datetime | None) -> str | None:
 
 def _event(event: Event) -> dict[str, Any]:
     outcome = event.outcome
-    meant = {"disposition": outcome.disposition, "reason": outcome.detail} if outcome else {"disposition": None}
+    meant = {"disposition": outcome.disposition, "reason": outcome.why} if outcome else {"disposition": None}
     return {"type": event.type, **meant, **event.detail}
 
 

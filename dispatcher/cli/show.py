@@ -13,7 +13,7 @@ from rich.table import Table
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncEntry, DncList
-from dispatcher.domain.loading import LoadReport
+from dispatcher.domain.loading import LoadReport, LoadState
 from dispatcher.domain.report import Status, Violation
 
 _SOON_S = 600
@@ -60,8 +60,8 @@ def status_table(status: Status) -> Group:
         lines.append(f"blocked: {status.blocked_by}")
     if campaign.state is CampaignState.RUNNING and tally.final < tally.total:
         lines += _running_lines(status)
-    lines += [f"load {x.id} of {x.source}: {x.state}, {x.error}" for x in status.loads if x.state == "FAILED"]
-    if any(x.state == "OPEN" for x in status.loads):
+    lines += [f"load {x.id} of {x.source}: {x.state}, {x.error}" for x in status.loads if x.state == LoadState.FAILED]
+    if any(x.state == LoadState.OPEN for x in status.loads):
         lines.append("a load is under way")
     tables = [counts("rows by state", tally.by_state()), counts("by result", tally.by_result())]
     return Group(*lines, *[t for t in tables if t.row_count])

@@ -16,8 +16,15 @@ LAST_PROBE = timedelta(minutes=10)
 SAME_TROUBLE = timedelta(minutes=15)
 
 
-BY_OPERATOR = "OPERATOR"
-"""The reason of an account that a person stopped: it is not probed, and stays stopped until a person resumes it."""
+class StopReason(StrEnum):
+    """Why an account is stopped, where the provider did not say it in its own words."""
+
+    OPERATOR = "OPERATOR"
+    """A person stopped it: it is not probed, and stays stopped until a person resumes it."""
+    CREDENTIALS_MISSING = "CREDENTIALS_MISSING"
+    PROVIDER_FAILING = "PROVIDER_FAILING"
+    PROVIDER_UNREACHABLE = "PROVIDER_UNREACHABLE"
+    REFUSED = "REFUSED"
 
 
 class AccountState(StrEnum):

@@ -2,9 +2,37 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from dispatcher.domain.results import Result
 from dispatcher.domain.states import FINAL, State
+
+
+class Measure(StrEnum):
+    """What a campaign's counters count, each by labels."""
+
+    ROW = "row"
+    """Rows by `row_label`."""
+    ATTEMPT = "attempt"
+    """PERMITTED only."""
+    REDIAL = "redial"
+    """Redials by their reason."""
+    PUT_BACK = "putback"
+    """Put backs by their reason."""
+
+
+PERMITTED = "permitted"
+
+
+def row_label(state: State, result: Result | None) -> str:
+    """How counters name a row: its state, and its result once it is final."""
+    return f"{state} {result}" if state in FINAL and result else str(state)
+
+
+def read_row_label(label: str) -> tuple[State, Result | None]:
+    """The state and the result that a label names."""
+    state, _, result = label.partition(" ")
+    return State(state), Result(result) if result else None
 
 
 @dataclass(frozen=True, slots=True)

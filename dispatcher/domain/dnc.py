@@ -13,7 +13,11 @@ from itertools import groupby
 from pyroaring import BitMap64
 
 from dispatcher.domain.phone import DECIMAL, NotAPhone, Phone, normalise
+from dispatcher.domain.reasons import Fault
 from dispatcher.domain.states import State
+
+PROVIDER_LIST, REPLIES_LIST = "provider", "replies"
+"""Lists that we keep ourselves: of refusals by a provider, and of people who asked for no more."""
 
 
 class Scope(StrEnum):
@@ -162,7 +166,7 @@ _PREFIX = re.compile(r"\+[1-9][0-9]{0,13}\*")
 _SHORTEST_PREFIX = 5
 """'+441*': what is shorter names a whole country, and `regions_allowed` is made for that."""
 _NANP = re.compile(r"(?:\+?1)?([2-9][0-9]{2}[2-9][0-9]{6})")
-_LISTABLE = frozenset({"REGION_NOT_ALLOWED", "PREMIUM", "SATELLITE_OR_PREMIUM"})
+_LISTABLE = frozenset({Fault.REGION_NOT_ALLOWED, Fault.PREMIUM, Fault.SATELLITE_OR_PREMIUM})
 _NANP_REGIONS = frozenset({"US", "CA"})
 
 
@@ -170,9 +174,9 @@ def read_listed(text: str, region: str) -> str | NotAPhone:
     """A number or prefix as a list holds it; a list may hold numbers that no campaign could dial."""
     plain = re.sub(r"[ ().\-]", "", text) if text.isascii() else text
     if _PREFIX.fullmatch(plain):
-        return plain if len(plain) >= _SHORTEST_PREFIX else NotAPhone("PREFIX_TOO_SHORT")
+        return plain if len(plain) >= _SHORTEST_PREFIX else NotAPhone(Fault.PREFIX_TOO_SHORT)
     if DECIMAL.fullmatch(text.strip()):
-        return NotAPhone("DECIMAL")
+        return NotAPhone(Fault.DECIMAL)
     # the common case, a hundred times faster: nothing else could come of these digits
     nanp = _NANP.fullmatch(plain)
     if nanp and (plain[0] == "+" or region in _NANP_REGIONS):

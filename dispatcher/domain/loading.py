@@ -22,6 +22,14 @@ class Format(StrEnum):
     """One JSON object a line."""
 
 
+class LoadState(StrEnum):
+    """Where a load is."""
+
+    OPEN = "OPEN"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """An open file of destinations."""

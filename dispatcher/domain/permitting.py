@@ -13,6 +13,7 @@ from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import CampaignState, Policy
 from dispatcher.domain.phone import Phone, normalise
+from dispatcher.domain.reasons import Fault, Reason
 from dispatcher.domain.results import REACHED, Result
 from dispatcher.domain.settling import MAX_PERMITS
 from dispatcher.domain.states import Phase, RetryOwner, State
@@ -136,19 +137,19 @@ def refusal(row: Candidate, gate: Gate, terms: Terms) -> Finish | None:
     """What ends a due row instead of a dial."""
     last = row.last_result or Result.UNDIALED
     if row.on_dnc:
-        return Finish(State.DNC, None, "DNC_AT_PERMIT")
+        return Finish(State.DNC, None, Reason.DNC_AT_PERMIT)
     if row.reached:
-        return Finish(State.FINISHED, row.reached, "REACHED_BEFORE")
+        return Finish(State.FINISHED, row.reached, Reason.REACHED_BEFORE)
     if row.permits >= terms.max_permits:
-        return Finish(State.FINISHED, last, "PUT_BACK_LIMIT")
+        return Finish(State.FINISHED, last, Reason.PUT_BACK_LIMIT)
     if row.charged >= terms.max_dials:
-        return Finish(State.FINISHED, last, "MAX_DIALS")
+        return Finish(State.FINISHED, last, Reason.MAX_DIALS)
     if row.first_dialled_at and gate.now > row.first_dialled_at + terms.deadline:
-        return Finish(State.FINISHED, last, "DEADLINE")
+        return Finish(State.FINISHED, last, Reason.DEADLINE)
     return None
 
 
-def number_refusal(e164: str, policy: Policy) -> str | None:
+def number_refusal(e164: str, policy: Policy) -> Fault | None:
     """Why a number may not be dialled under the policy, for example because its numbering plan has changed since."""
     phone = normalise(e164, policy.region, policy.regions_allowed)
     return None if isinstance(phone, Phone) else phone.reason

@@ -11,6 +11,7 @@ import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberType
 
 from dispatcher.domain.numbering import surely_valid
+from dispatcher.domain.reasons import Fault
 
 SUPPORTED_REGIONS: frozenset[str] = frozenset(phonenumbers.SUPPORTED_REGIONS)
 _ALLOWED = re.compile(r"[0-9 +().\-]*")
@@ -32,7 +33,7 @@ class Phone(NamedTuple):
 class NotAPhone(NamedTuple):
     """Why a text is no number that we may dial."""
 
-    reason: str
+    reason: Fault
     e164: str | None = None
 
 
@@ -47,40 +48,40 @@ def normalise(raw: str, default_region: str, allowed: frozenset[str]) -> Phone |
     if found is None:
         return ask_library(text, default_region, allowed)
     e164, region = found
-    return Phone(e164, region) if region in allowed else NotAPhone("REGION_NOT_ALLOWED", e164)
+    return Phone(e164, region) if region in allowed else NotAPhone(Fault.REGION_NOT_ALLOWED, e164)
 
 
 def ask_library(text: str, default_region: str, allowed: frozenset[str]) -> Phone | NotAPhone:
     """The whole verdict, with a reason; twenty times slower."""
     if not text:
-        return NotAPhone("EMPTY")
+        return NotAPhone(Fault.EMPTY)
     if not _ALLOWED.fullmatch(text):
-        return NotAPhone("BAD_CHARACTERS")
+        return NotAPhone(Fault.BAD_CHARACTERS)
     if DECIMAL.fullmatch(text):
-        return NotAPhone("DECIMAL")
+        return NotAPhone(Fault.DECIMAL)
     if _EMERGENCY.fullmatch(re.sub(r"[ ().\-]", "", text)):
-        return NotAPhone("EMERGENCY")
+        return NotAPhone(Fault.EMERGENCY)
     try:
         parsed = phonenumbers.parse(text, default_region)
     except NumberParseException:
-        return NotAPhone("NOT_A_NUMBER")
+        return NotAPhone(Fault.NOT_A_NUMBER)
     e164 = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
     if not _E164.fullmatch(e164):
-        return NotAPhone("NOT_A_NUMBER")
+        return NotAPhone(Fault.NOT_A_NUMBER)
     return _policy(parsed, e164, allowed)
 
 
 def _policy(parsed: phonenumbers.PhoneNumber, e164: str, allowed: frozenset[str]) -> Phone | NotAPhone:
     if e164.startswith(_NOT_GEOGRAPHIC):
-        return NotAPhone("SATELLITE_OR_PREMIUM", e164)
+        return NotAPhone(Fault.SATELLITE_OR_PREMIUM, e164)
     kind = phonenumbers.number_type(parsed)
     if kind == PhoneNumberType.UNKNOWN:  # is_valid_number asks the same, once more
-        return NotAPhone("IMPOSSIBLE", e164)
+        return NotAPhone(Fault.IMPOSSIBLE, e164)
     if kind in _EXPENSIVE:
-        return NotAPhone("PREMIUM", e164)
+        return NotAPhone(Fault.PREMIUM, e164)
     region = phonenumbers.region_code_for_number(parsed) or "ZZ"
     if region not in allowed:
-        return NotAPhone("REGION_NOT_ALLOWED", e164)
+        return NotAPhone(Fault.REGION_NOT_ALLOWED, e164)
     return Phone(e164, region)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.destination import Tally
-from dispatcher.domain.loading import Reject
+from dispatcher.domain.loading import LoadState, Reject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +18,7 @@ class LoadLine:
 
     id: int
     source: str
-    state: str
+    state: LoadState
     rows: int | None
     error: str | None
     created_at: datetime

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from dispatcher.domain.reasons import Cause, Fault
 from dispatcher.domain.states import Actor, State
 
 
@@ -91,12 +92,6 @@ class Disposition(StrEnum):
     """No news in time, after asking."""
 
 
-VETOED = "VETO"
-"""`Outcome.detail` of a call that we stopped ourselves in the instant before bytes left."""
-UNREACHABLE = "PROVIDER_UNREACHABLE"
-"""`Outcome.detail` of a call that was not sent because nothing answers at the provider's address."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
     """A request whose answer was lost, kept byte for byte but for the secret in it."""
@@ -119,8 +114,10 @@ class Outcome:
     provider_request_id: str | None = None
     raw_state: str | None = None
     raw_result: str | None = None
+    cause: Cause | Fault | None = None
+    """Why, where something is decided by it."""
     detail: str | None = None
-    """Why, for `explain` and logs: an HTTP status, an exception's name. Never a number or a body."""
+    """For people and logs only: an HTTP status, an exception's name. Never a number or a body."""
     retry_after: timedelta | None = None
     answered_at: datetime | None = None
     finished_at: datetime | None = None
@@ -132,6 +129,11 @@ class Outcome:
     """The request whose answer was lost, where the provider would recognise it if it came again."""
     congested: bool = False
     """The provider or a carrier was out of lines: the account goes on slower."""
+
+    @property
+    def why(self) -> str | None:
+        """The cause, or what else is known, as rows keep it."""
+        return self.cause or self.detail
 
 
 class Source(StrEnum):

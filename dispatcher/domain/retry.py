@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from dispatcher.domain.reasons import Reason
 from dispatcher.domain.results import REACHED, Result
 
 MINUTE = timedelta(minutes=1)
@@ -42,19 +43,19 @@ class RetryPolicy:
 
     def due_after(
         self, result: Result | None, *, charged: int, first_dialled_at: datetime, now: datetime, draw: float
-    ) -> datetime | str:
+    ) -> datetime | Reason:
         """When to dial again after `charged` dials, or the reason why not.
 
         `draw` in [0, 1) spreads the delay by +-jitter.
         """
         if not self.covers(result):
-            return "NOT_RETRIED"
+            return Reason.NOT_RETRIED
         assert result is not None
         rule = self.rules[result]
         if charged >= self.max_dials:
-            return "MAX_DIALS"
+            return Reason.MAX_DIALS
         if rule.at_most is not None and charged > rule.at_most:
-            return "RETRIES_OF_RESULT_USED_UP"
+            return Reason.RETRIES_OF_RESULT_USED_UP
         delay = rule.delays[min(charged, len(rule.delays)) - 1]
         due = now + delay * (1 + self.jitter * (2 * draw - 1))
-        return due if due <= first_dialled_at + self.deadline else "DEADLINE"
+        return due if due <= first_dialled_at + self.deadline else Reason.DEADLINE

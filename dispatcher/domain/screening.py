@@ -9,6 +9,7 @@ import orjson
 from dispatcher.domain.campaign import Policy
 from dispatcher.domain.errors import SourceError
 from dispatcher.domain.phone import Phone, normalise
+from dispatcher.domain.reasons import Fault
 
 
 class Record(NamedTuple):
@@ -16,7 +17,7 @@ class Record(NamedTuple):
 
     line: int
     fields: Mapping[str, str]
-    problem: str | None = None
+    problem: Fault | None = None
     """Why the source itself doubts the record, for example a comma too many, which shifts every field."""
 
 
@@ -27,6 +28,7 @@ class Screened(NamedTuple):
     raw: str
     e164: str | None
     reason: str | None
+    """The word of a Fault: plain, as it comes from another process."""
     variables: str | None
     """The values that are stored with the destination, as a JSON object."""
 
@@ -60,12 +62,12 @@ class Screen:
             kept = {name: fields.get(column, "") for name, column in columns.kept.items()} | values
         text = orjson.dumps(kept).decode() if kept else None
         if problem:
-            return Screened(line, raw, None, problem, text)
+            return Screened(line, raw, None, problem.value, text)
         phone = normalise(raw, self.region, self.regions_allowed)
         if not isinstance(phone, Phone):
-            return Screened(line, raw, phone.e164, phone.reason, text)
+            return Screened(line, raw, phone.e164, phone.reason.value, text)
         is_complete = all(map(str.strip, values.values()))
-        return Screened(line, raw, phone.e164, None if is_complete else "MISSING_VARIABLE", text)
+        return Screened(line, raw, phone.e164, None if is_complete else Fault.MISSING_VARIABLE.value, text)
 
 
 def make_screen(columns: Sequence[str], policy: Policy) -> Screen:

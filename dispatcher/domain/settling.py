@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 
 from dispatcher.domain.account import FIRST_PROBE
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.reasons import Cause, Fault, Reason
 from dispatcher.domain.results import REACHED, Disposition, News, Result, Source
 from dispatcher.domain.states import OPEN, WAITING, Actor, Phase, RetryOwner, State
-from dispatcher.domain.steps import RECORDED, Await, Decision, Finish, Ignore, PutBack, Redial, Situation, Step
+from dispatcher.domain.steps import Await, Decision, Finish, Ignore, PutBack, Redial, Situation, Step
 
 MAX_PERMITS = 20
 """No destination gets more permits than this, whatever put it back."""
@@ -46,7 +47,7 @@ def next_step(news: News, at: Situation, draw: float) -> Decision:
     if outcome.answered_at is not None and isinstance(decision.step, Redial | PutBack):
         # whatever word it ended with, somebody was reached
         result = Result.LA if outcome.result in (None, Result.UNDIALED) else outcome.result
-        return _decide(news, at, Finish(State.FINISHED, result, "ANSWERED"), Phase.RESULT, result)
+        return _decide(news, at, Finish(State.FINISHED, result, Reason.ANSWERED), Phase.RESULT, result)
     return decision
 
 
@@ -66,7 +67,7 @@ def _decide(news: News, at: Situation, step: Step, phase: Phase, result: Result 
     )
 
 
-def _ignore(news: News, at: Situation, why: str) -> Decision:
+def _ignore(news: News, at: Situation, why: Reason) -> Decision:
     return Decision(
         at=at,
         step=Ignore(why),
@@ -96,11 +97,12 @@ def _lost_at_provider(news: News, at: Situation) -> Decision:
     if provider_owned and take_over and at.permit_at and news.source is Source.LOOKUP and allowed:
         due = at.permit_at + take_over
         if at.now >= due:
-            return _decide(news, at, Redial(at.now, None, "TAKEN_OVER"), Phase.ABANDONED)
+            return _decide(news, at, Redial(at.now, None, Reason.TAKEN_OVER), Phase.ABANDONED)
         # not yet: asked once more when it is time, in case that a result comes before
         until = max(at.resolve_by or due, due + TAKE_OVER_SLACK)
-        return _decide(news, at, Await(RetryOwner.PROVIDER, due, until, at.looks, "TAKE_OVER_LATER"), Phase.ACCEPTED)
-    return _decide(news, at, Finish(State.TIMEOUT, None, "PROVIDER_TIMEOUT"), Phase.ABANDONED)
+        later = Await(RetryOwner.PROVIDER, due, until, at.looks, Reason.TAKE_OVER_LATER)
+        return _decide(news, at, later, Phase.ACCEPTED)
+    return _decide(news, at, Finish(State.TIMEOUT, None, Reason.PROVIDER_TIMEOUT), Phase.ABANDONED)
 
 
 def _retryable(news: News, at: Situation, draw: float) -> Decision:
@@ -108,15 +110,15 @@ def _retryable(news: News, at: Situation, draw: float) -> Decision:
     if result is Result.UNDIALED and at.state is State.CALLBACK:
         result = at.last_result or result  # it rang before they gave up
     elif result is Result.UNDIALED and at.state is State.SELECTED:
-        return _put_back(news, at, at.now + _longer_each_time(at, REFUSED_WAIT), "UNDIALED", Phase.RESULT)
+        return _put_back(news, at, at.now + _longer_each_time(at, REFUSED_WAIT), Reason.UNDIALED, Phase.RESULT)
     if at.on_dnc:
-        return _decide(news, at, Finish(State.DNC, result, "DNC_BEFORE_RETRY"), Phase.RESULT, result)
+        return _decide(news, at, Finish(State.DNC, result, Reason.DNC_BEFORE_RETRY), Phase.RESULT, result)
     if at.campaign_state is CampaignState.ABORTED:
-        return _decide(news, at, Finish(State.FINISHED, result, "ABORTED"), Phase.RESULT, result)
+        return _decide(news, at, Finish(State.FINISHED, result, Reason.ABORTED), Phase.RESULT, result)
     if at.permits >= MAX_PERMITS:
-        return _decide(news, at, Finish(State.FINISHED, result, "PUT_BACK_LIMIT"), Phase.RESULT, result)
+        return _decide(news, at, Finish(State.FINISHED, result, Reason.PUT_BACK_LIMIT), Phase.RESULT, result)
     if news.outcome.redials is not None and at.charged > news.outcome.redials:
-        return _decide(news, at, Finish(State.FINISHED, result, "RETRIES_OF_RESULT_USED_UP"), Phase.RESULT, result)
+        return _decide(news, at, Finish(State.FINISHED, result, Reason.RETRIES_OF_RESULT_USED_UP), Phase.RESULT, result)
     due = at.policy.retry.policy.due_after(
         result,
         charged=at.charged,
@@ -124,26 +126,35 @@ def _retryable(news: News, at: Situation, draw: float) -> Decision:
         now=at.now,
         draw=draw,
     )
-    if isinstance(due, str):
+    if isinstance(due, Reason):
         return _decide(news, at, Finish(State.FINISHED, result, due), Phase.RESULT, result)
-    return _decide(news, at, Redial(due, result, str(result)), Phase.RESULT, result)
+    assert result is not None  # the policy covers it
+    return _decide(news, at, Redial(due, result, result), Phase.RESULT, result)
 
 
 def _screened(news: News, at: Situation, draw: float) -> Decision:
     if news.outcome.state is State.DUP:  # it waits there already, and our index says that we hold no other: ask
         return _reconcile(news, at, draw)
-    state = news.outcome.state or State.INVALID
-    return _decide(news, at, Finish(state, news.outcome.result, "PROVIDER_SCREENED"), Phase.RESULT, news.outcome.result)
+    result = news.outcome.result
+    step = Finish(news.outcome.state or State.INVALID, result, Reason.PROVIDER_SCREENED)
+    return _decide(news, at, step, Phase.RESULT, result)
 
 
 def _rejected(news: News, at: Situation, draw: float) -> Decision:
     """Throttle, account stop, wrong configuration: nobody rang, nobody is charged."""
     contradicts = at.phase is Phase.ACCEPTED and news.source is Source.SUBMIT
     if contradicts or at.state is not State.SELECTED:  # a retry of the provider's own goes on: its deadline decides
-        return _ignore(news, at, "CONFLICT")
+        return _ignore(news, at, Reason.CONFLICT)
     outcome = news.outcome
     due = at.now + (outcome.retry_after or _wait_after(at, outcome.disposition))
-    return _put_back(news, at, due, outcome.disposition.name, Phase.REJECTED)
+    return _put_back(news, at, due, _REJECTED_FOR[outcome.disposition], Phase.REJECTED)
+
+
+_REJECTED_FOR: Mapping[Disposition, Reason] = {
+    Disposition.THROTTLE: Reason.THROTTLE,
+    Disposition.ACCOUNT_STOP: Reason.ACCOUNT_STOP,
+    Disposition.CONFIG_STOP: Reason.CONFIG_STOP,
+}
 
 
 def _wait_after(at: Situation, why: Disposition) -> timedelta:
@@ -164,8 +175,8 @@ def _longer_each_time(at: Situation, wait: timedelta) -> timedelta:
 
 def _not_sent(news: News, at: Situation, draw: float) -> Decision:
     if at.phase is Phase.ACCEPTED:
-        return _ignore(news, at, "CONFLICT")
-    reason = news.outcome.detail or "NOT_SENT"
+        return _ignore(news, at, Reason.CONFLICT)
+    reason = news.outcome.cause or Reason.NOT_SENT
     if news.outcome.state is State.INVALID:
         return _decide(news, at, Finish(State.INVALID, None, reason, charge=-1), Phase.NOT_SENT)
     wait = news.outcome.retry_after or timedelta(0)
@@ -174,15 +185,15 @@ def _not_sent(news: News, at: Situation, draw: float) -> Decision:
     return _put_back(news, at, at.now + wait if wait else at.due_at, reason, Phase.NOT_SENT)
 
 
-def _put_back(news: News, at: Situation, due_at: datetime, reason: str, phase: Phase) -> Decision:
+def _put_back(news: News, at: Situation, due_at: datetime, reason: Reason | Cause | Fault, phase: Phase) -> Decision:
     result = news.outcome.result
     if at.on_dnc:
-        return _decide(news, at, Finish(State.DNC, None, "DNC_BEFORE_RETRY", charge=-1), phase, result)
+        return _decide(news, at, Finish(State.DNC, None, Reason.DNC_BEFORE_RETRY, charge=-1), phase, result)
     last = at.last_result or Result.UNDIALED
     if at.campaign_state is CampaignState.ABORTED:
-        return _decide(news, at, Finish(State.FINISHED, last, "ABORTED", charge=-1), phase, result)
+        return _decide(news, at, Finish(State.FINISHED, last, Reason.ABORTED, charge=-1), phase, result)
     if at.permits >= MAX_PERMITS:
-        return _decide(news, at, Finish(State.FINISHED, last, "PUT_BACK_LIMIT", charge=-1), phase, result)
+        return _decide(news, at, Finish(State.FINISHED, last, Reason.PUT_BACK_LIMIT, charge=-1), phase, result)
     return _decide(news, at, PutBack(due_at, reason), phase, result)
 
 
@@ -191,22 +202,22 @@ def _in_flight(news: News, at: Situation, draw: float) -> Decision:
 
 
 def _unknown_word(news: News, at: Situation, draw: float) -> Decision:
-    return _decide(news, at, _await(at, Phase.ACCEPTED, at.retry_owner, news, "UNKNOWN_WORD"), Phase.ACCEPTED)
+    return _decide(news, at, _await(at, Phase.ACCEPTED, at.retry_owner, news, Reason.UNKNOWN_WORD), Phase.ACCEPTED)
 
 
 def _provider_retry(news: News, at: Situation, draw: float) -> Decision:
     if at.on_dnc:
-        return _decide(news, at, Finish(State.DNC, news.outcome.result, "DNC_BEFORE_RETRY"), Phase.ABANDONED)
-    reason = str(news.outcome.result or "PROVIDER_RETRY")
+        return _decide(news, at, Finish(State.DNC, news.outcome.result, Reason.DNC_BEFORE_RETRY), Phase.ABANDONED)
+    reason = news.outcome.result or Reason.PROVIDER_RETRY
     return _decide(news, at, _await(at, Phase.ACCEPTED, RetryOwner.PROVIDER, news, reason), Phase.ACCEPTED)
 
 
 def _reconcile(news: News, at: Situation, draw: float) -> Decision:
     """The answer is lost, or a lookup found nothing: proves nothing, so keep what is known and ask again."""
     if news.source is Source.SUBMIT and at.phase is not Phase.SENDING:
-        return _ignore(news, at, "LATE")
+        return _ignore(news, at, Reason.LATE)
     phase = Phase.UNKNOWN if at.phase is Phase.SENDING else at.phase
-    return _decide(news, at, _await(at, phase, at.retry_owner, news, news.outcome.detail), phase)
+    return _decide(news, at, _await(at, phase, at.retry_owner, news, news.outcome.why), phase)
 
 
 def _await(at: Situation, phase: Phase, owner: RetryOwner, news: News, reason: str | None = None) -> Await:
@@ -227,14 +238,14 @@ def _await(at: Situation, phase: Phase, owner: RetryOwner, news: News, reason: s
 def _lease_over(news: News, at: Situation, draw: float) -> Decision:
     """The worker is gone, and its request may have rung."""
     if not at.lease_over or at.phase is not Phase.SENDING:
-        return _ignore(news, at, "LEASE_ALIVE")
-    return _decide(news, at, _await(at, Phase.UNKNOWN, at.retry_owner, news, "WORKER_LOST"), Phase.UNKNOWN)
+        return _ignore(news, at, Reason.LEASE_ALIVE)
+    return _decide(news, at, _await(at, Phase.UNKNOWN, at.retry_owner, news, Reason.WORKER_LOST), Phase.UNKNOWN)
 
 
 def _overdue(news: News, at: Situation, draw: float) -> Decision:
     if at.phase not in (Phase.UNKNOWN, Phase.ACCEPTED) or at.resolve_by is None or at.now < at.resolve_by:
-        return _ignore(news, at, "NOT_OVERDUE")
-    return _decide(news, at, Finish(State.TIMEOUT, None, "NO_NEWS"), Phase.ABANDONED)
+        return _ignore(news, at, Reason.NOT_OVERDUE)
+    return _decide(news, at, Finish(State.TIMEOUT, None, Reason.NO_NEWS), Phase.ABANDONED)
 
 
 _HANDLERS: Mapping[Disposition, Callable[[News, Situation, float], Decision]] = {
@@ -270,19 +281,19 @@ def _late(news: News, at: Situation) -> Decision:
     """News about a closed attempt: it may end a row that is not dialled again yet; it never causes a dial."""
     outcome = news.outcome
     if outcome.disposition not in _TELLS_A_RESULT or outcome.state in (State.TIMEOUT, State.DUP):
-        return _ignore(news, at, "LATE")
+        return _ignore(news, at, Reason.LATE)
     if at.phase is Phase.NOT_SENT:
-        return _ignore(news, at, "IMPOSSIBLE")
+        return _ignore(news, at, Reason.IMPOSSIBLE)
     if at.phase is Phase.RESULT and outcome.result is at.attempt_result:
-        return _ignore(news, at, "DUPLICATE")
+        return _ignore(news, at, Reason.DUPLICATE)
     # T13: a provider that contradicts itself before we dialled again: the row ends with what it says now
     ours = at.state in WAITING and at.retry_owner is RetryOwner.US
     now_reached = outcome.result in REACHED and at.attempt_result not in REACHED
     if at.phase is Phase.RESULT and not (at.is_latest and ours) and not now_reached:
-        return _ignore(news, at, "CONFLICT")
+        return _ignore(news, at, Reason.CONFLICT)
     final = outcome.state if outcome.disposition is Disposition.SCREENED and outcome.state else State.FINISHED
     amends = at.is_latest and (at.state is State.TIMEOUT or ours)
     was_uncharged = at.phase is Phase.REJECTED or at.attempt_result is Result.UNDIALED
     charge = int(was_uncharged and outcome.disposition is not Disposition.SCREENED)
-    step: Step = Finish(final, outcome.result, "LATE_RESULT", charge) if amends else Ignore(RECORDED)
+    step: Step = Finish(final, outcome.result, Reason.LATE_RESULT, charge) if amends else Ignore(Reason.RECORDED)
     return _decide(news, at, step, Phase.RESULT, outcome.result)

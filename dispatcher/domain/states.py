@@ -73,6 +73,10 @@ class Actor(StrEnum):
     ABORT = "abort"
 
 
+LOADER = "loader"
+"""Stands for an actor in rows that nobody has moved since they were loaded."""
+
+
 def _moves() -> frozenset[tuple[State, State, Actor]]:
     s, a = State, Actor
     table: list[tuple[tuple[State, ...], tuple[State, ...], tuple[Actor, ...]]] = [

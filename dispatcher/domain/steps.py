@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, ClassVar
 
 from dispatcher.domain.campaign import CampaignState, Policy
+from dispatcher.domain.reasons import Cause, Fault, Reason
 from dispatcher.domain.results import Outcome, Result
 from dispatcher.domain.states import OPEN, Actor, Phase, RetryOwner, State
 
@@ -41,13 +43,24 @@ class Situation:
     """Of the destination's row and of the attempt's: optimistic concurrency."""
 
 
+class StepKind(StrEnum):
+    """What was decided, as an attempt's history keeps it."""
+
+    FINISH = "Finish"
+    REDIAL = "Redial"
+    PUT_BACK = "PutBack"
+    AWAIT = "Await"
+    IGNORE = "Ignore"
+
+
 @dataclass(frozen=True, slots=True)
 class Finish:
     """To a final state."""
 
+    kind: ClassVar = StepKind.FINISH
     state: State
     result: Result | None
-    reason: str | None = None
+    reason: Reason | Cause | Fault | None = None
     charge: int = 0
     """-1: nothing rang, so the charge for this attempt is taken back; +1: it rang after all."""
 
@@ -56,23 +69,26 @@ class Finish:
 class Redial:
     """To CALLBACK, ours, due later. The dial stays charged."""
 
+    kind: ClassVar = StepKind.REDIAL
     due_at: datetime
     result: Result | None
-    reason: str
+    reason: Reason | Result
 
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
     """Nothing rang: to READY, or to CALLBACK if it rang before; a charge for this attempt is taken back."""
 
+    kind: ClassVar = StepKind.PUT_BACK
     due_at: datetime
-    reason: str
+    reason: Reason | Cause | Fault
 
 
 @dataclass(frozen=True, slots=True)
 class Await:
     """The attempt stays open: wait for news, ask at `look_at`, give up after `resolve_by`."""
 
+    kind: ClassVar = StepKind.AWAIT
     owner: RetryOwner
     look_at: datetime
     resolve_by: datetime
@@ -85,7 +101,8 @@ class Await:
 class Ignore:
     """Nothing changes but, perhaps, what the attempt's history says."""
 
-    why: str
+    kind: ClassVar = StepKind.IGNORE
+    reason: Reason
 
 
 Step = Finish | Redial | PutBack | Await | Ignore
@@ -132,7 +149,7 @@ class Decision:
     @property
     def amends(self) -> bool:
         """Does a late result change the history of a closed attempt?"""
-        late = isinstance(self.step, Finish) or (isinstance(self.step, Ignore) and self.step.why == RECORDED)
+        late = isinstance(self.step, Finish) or (isinstance(self.step, Ignore) and self.step.reason is Reason.RECORDED)
         return self.at.phase not in OPEN and late
 
     @property
@@ -157,7 +174,3 @@ class Decision:
 def _row(at: Situation, state: State, result: Result | None, reason: str | None, **changes: Any) -> Row:
     kept: dict[str, Any] = {"due_at": at.due_at, "charged": at.charged, "first_dialled_at": at.first_dialled_at}
     return Row(state=state, result=result, reason=reason, **(kept | changes))
-
-
-RECORDED = "RECORDED"
-"""A late result that changes the history only."""

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
 from dispatcher.domain.dnc import DncEntry
+from dispatcher.domain.reasons import Reason
 from dispatcher.domain.results import read_result
-from dispatcher.domain.states import FINAL, Phase, RetryOwner, State
+from dispatcher.domain.states import FINAL, LOADER, Phase, RetryOwner, State
+from dispatcher.domain.steps import StepKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +98,8 @@ def tell(story: Story) -> list[Line]:
 
 def _loaded(story: Story) -> Iterator[Line]:
     for row in story.rows:
-        by_loader = row.moved_by == "loader" and row.state in FINAL
-        became = f"{row.state} ({row.reason})" if by_loader else "READY"
+        by_loader = row.moved_by == LOADER and row.state in FINAL
+        became = f"{row.state} ({row.reason})" if by_loader else State.READY
         yield row.loaded_at, f"read from {row.source}, line {row.line} (load {row.load_id}), screened: {became}"
 
 
@@ -135,26 +137,26 @@ def _closed(a: AttemptStory, policy: Policy) -> str:
 
 def _decided(a: AttemptStory, policy: Policy) -> str:
     match a.step:
-        case "Redial":
+        case StepKind.REDIAL:
             result = read_result(a.reason or "")
             rule = policy.retry.policy.rules.get(result) if result else None
             if rule is None:
                 return f"dialled again at once: {a.reason}"
             delays = ", ".join(f"{delay.total_seconds():g} s" for delay in rule.delays)
             return f"dialled again by rule [retry.{result}] (delays {delays}; at most {policy.retry.max_dials} dials)"
-        case "PutBack":
+        case StepKind.PUT_BACK:
             return "put back, not charged" + (f": {a.reason}" if a.reason != a.detail else "")
-        case "Finish":
+        case StepKind.FINISH:
             return f"final: {a.reason}" if a.reason else "final"
     return f"{a.reason or a.step}"
 
 
 def _ended(story: Story) -> Iterator[Line]:
     row = story.row
-    if row.finished_at and row.moved_by != "loader":
+    if row.finished_at and row.moved_by != LOADER:
         result = f" {row.result}" if row.result else ""
         why = f" ({row.reason})" if row.reason else ""
-        if row.reason == "DNC_ADDED" and story.dnc:
+        if row.reason == Reason.DNC_ADDED and story.dnc:
             why = f" (on list {'; '.join(f'{e.list}, source: {e.source}' for e in story.dnc)})"
         # in the same transaction as the attempt's end, and told after it
         ends = [a.closed_at for a in story.attempts if a.closed_at and a.closed_at - row.finished_at < _SAME_MOMENT]

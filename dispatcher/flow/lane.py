@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from dispatcher.domain.account import Account, AccountState
+from dispatcher.domain.account import Account, AccountState, StopReason
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.errors import DispatcherError, ServerError, UsageError
 from dispatcher.domain.lead_time import LeadTime
@@ -26,6 +26,7 @@ from dispatcher.domain.pacing import (
     slots_to_book,
 )
 from dispatcher.domain.permitting import Hold, PermitRequest, Permits, Permitted, Terms, number_refusal
+from dispatcher.domain.reasons import Cause, Fault
 from dispatcher.domain.results import Disposition, News, Outcome, Source
 from dispatcher.domain.round_robin import Split, WeightedRoundRobin
 from dispatcher.domain.states import State
@@ -84,7 +85,7 @@ class AccountLane:
                 pass
         except UsageError as error:
             log.error("account without credentials", extra={"account_id": self._account_id, "error": str(error)})
-            await self._stop_account("CREDENTIALS_MISSING")
+            await self._stop_account(StopReason.CREDENTIALS_MISSING)
         except ServerError:
             log.exception("shift ends early", extra={"account_id": self._account_id})
         return bool(self._work) and not self._services.stopping()
@@ -221,7 +222,7 @@ class AccountLane:
             try:
                 self._shift = await self._services.store.void_permits(self._shift)
                 for key in await self._services.store.existing(keys):
-                    self._recorder.add(News(key, _unsent("PERMIT_LOST"), Source.SUBMIT))
+                    self._recorder.add(News(key, _unsent(Cause.PERMIT_LOST), Source.SUBMIT))
                 return
             except DispatcherError:
                 await self._clock.sleep(_RETRY_S)
@@ -287,8 +288,8 @@ class AccountLane:
                 log.warning("slots not booked", extra={"account_id": self._account_id}, exc_info=True)
 
 
-def _unsent(why: str) -> Outcome:
-    return Outcome(disposition=Disposition.NOT_SENT, detail=why)
+def _unsent(why: Cause | Fault) -> Outcome:
+    return Outcome(disposition=Disposition.NOT_SENT, cause=why)
 
 
 def _limits(work: DueWork, account: Account, at_once: int, share: float) -> list[Limit]:

@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dispatcher.domain.account import Account
-from dispatcher.domain.dnc import DncAdd
+from dispatcher.domain.account import Account, StopReason
+from dispatcher.domain.dnc import PROVIDER_LIST, REPLIES_LIST, DncAdd
 from dispatcher.domain.errors import PayloadError
 from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback, is_of_request, unmatched
 from dispatcher.domain.reading import Body, BodyKind, Event, Reading
@@ -98,21 +98,21 @@ def _outbound(account: Account, postback: Postback, seen: Reading, services: Ser
 async def _hear_people(account: Account, events: Sequence[Event], services: Services) -> None:
     """Who wants no more is listed before any result is settled; also when who took this before has died."""
     for number in [event.opt_out for event in events if event.opt_out]:
-        new = DncAdd(numbers=(number,), list="replies", source=f"account:{account.id}")
+        new = DncAdd(numbers=(number,), list=REPLIES_LIST, source=f"account:{account.id}")
         await services.store.dnc_add(new)
 
 
 async def _list_strangers(account: Account, unmatched: Sequence[Sighting], services: Services) -> None:
     """A call that is none of ours, or not any more: its do-not-call word holds all the same."""
     if numbers := sorted({s.to for s in unmatched if s.to and s.outcome.state is State.DNC}):
-        await services.store.dnc_add(DncAdd(numbers=tuple(numbers), list="provider", source=f"account:{account.id}"))
+        await services.store.dnc_add(DncAdd(numbers=tuple(numbers), list=PROVIDER_LIST, source=f"account:{account.id}"))
 
 
 async def _hear_provider(account: Account, events: Sequence[Event], services: Services) -> None:
     """What is about the account is heard before any result is settled."""
     for outcome in [event.outcome for event in events]:
         if outcome and outcome.disposition is Disposition.ACCOUNT_STOP:
-            await stop_account(account.id, outcome.detail or "REFUSED", services)
+            await stop_account(account.id, outcome.why or StopReason.REFUSED, services)
         elif outcome and outcome.disposition is Disposition.THROTTLE:
             await services.store.slow_account(account.id, outcome.retry_after or DEFAULT_SLOWDOWN)
 

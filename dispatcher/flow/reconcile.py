@@ -9,6 +9,7 @@ from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import OpenCall
 from dispatcher.domain.errors import UsageError
 from dispatcher.domain.pacing import Limit, account_limit
+from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition, News, Outcome, Source
 from dispatcher.domain.states import Phase, State
 from dispatcher.flow.cancel import SHARE_OF_PACE as SHARE_OF_CANCELS
@@ -127,9 +128,9 @@ def news_of(call: OpenCall, answer: Outcome | None) -> News:
         return News(call.key, Outcome(disposition=Disposition.OVERDUE), Source.RESOLVER)
     if call.provider_owned and answer and answer.disposition in _ABOUT_THE_ACCOUNT:
         # it rang before: their own retry goes on or ends, whatever they say about the account
-        answer = Outcome(disposition=Disposition.RECONCILE, detail=answer.detail)
+        answer = Outcome(disposition=Disposition.RECONCILE, cause=answer.cause, detail=answer.detail)
     if answer is None:
-        answer = Outcome(disposition=Disposition.RECONCILE, detail="NOT_ASKED")
+        answer = Outcome(disposition=Disposition.RECONCILE, cause=Cause.NOT_ASKED)
     return News(call.key, answer, Source.LOOKUP)
 
 

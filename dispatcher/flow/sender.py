@@ -8,7 +8,8 @@ from dispatcher.domain.attempt import Call
 from dispatcher.domain.breaker import CircuitBreaker
 from dispatcher.domain.campaign import Policy
 from dispatcher.domain.permitting import Permitted
-from dispatcher.domain.results import VETOED, News, Outcome, Source
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import News, Outcome, Source
 from dispatcher.flow.send_queue import SendQueue
 from dispatcher.flow.settle import Recorder
 from dispatcher.ports import Provider, Services
@@ -59,7 +60,7 @@ class Sender:
         while waiting:
             await self._wait_until(slot)
             outcomes = await permit.provider.submit(list(waiting.values()), gate.may_send)
-            vetoed = {key for key, outcome in outcomes.items() if outcome.detail == VETOED}
+            vetoed = {key for key, outcome in outcomes.items() if outcome.cause is Cause.VETO}
             slot = await self._later_slot(permit.queue, gate) if vetoed else 0.0
             for key, outcome in outcomes.items():
                 if key not in vetoed or not slot:

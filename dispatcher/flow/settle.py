@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from dispatcher.domain.account import StopReason
 from dispatcher.domain.campaign import BY_CONFIG, CampaignState
-from dispatcher.domain.dnc import DncAdd
+from dispatcher.domain.dnc import PROVIDER_LIST, DncAdd
 from dispatcher.domain.errors import NotAllowed, ServerError
 from dispatcher.domain.postback import PostbackMark, PostbackState
 from dispatcher.domain.results import Disposition, News, Result
@@ -64,7 +65,7 @@ async def _list_screened(account_id: int, news: Sequence[News], services: Servic
     """The provider, or the person, says that the number is not to be called: it goes on our global list."""
     screened = [n.key for n in news if n.outcome.disposition is Disposition.SCREENED and n.outcome.state is State.DNC]
     if numbers := await services.store.numbers_of(screened) if screened else []:
-        new = DncAdd(numbers=tuple(sorted(set(numbers))), list="provider", source=f"account:{account_id}")
+        new = DncAdd(numbers=tuple(sorted(set(numbers))), list=PROVIDER_LIST, source=f"account:{account_id}")
         await services.store.dnc_add(new, screened)
 
 
@@ -113,7 +114,7 @@ async def _tell_account(account_id: int, news: Sequence[News], services: Service
     for item in news:
         outcome = item.outcome
         if outcome.disposition is Disposition.ACCOUNT_STOP:
-            await stop_account(account_id, outcome.detail or "REFUSED", services)
+            await stop_account(account_id, outcome.why or StopReason.REFUSED, services)
         elif outcome.disposition is Disposition.UNKNOWN:
             word = f"{outcome.raw_state}/{outcome.raw_result}"
             if await services.store.alert_once("provider.unknown_word", f"account:{account_id} word:{word}", {}):
@@ -136,7 +137,7 @@ async def stop_account(account_id: int, reason: str, services: Services) -> None
 
 async def _pause_misconfigured(decisions: Sequence[Decision], services: Services) -> None:
     refused = {
-        d.campaign_id: f"{BY_CONFIG} ({(d.outcome.detail or d.outcome.disposition)[:_LONGEST_WORD]})"
+        d.campaign_id: f"{BY_CONFIG} ({(d.outcome.why or d.outcome.disposition)[:_LONGEST_WORD]})"
         for d in decisions
         if d.outcome.disposition is Disposition.CONFIG_STOP and isinstance(d.step, PutBack)
     }

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import NotAllowed, PayloadError
 from dispatcher.domain.reading import Body, BodyKind, Reading
+from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition, Frozen, Outcome, Sighting
 from dispatcher.providers.http import Answer, Lanes, always, by_status
 
@@ -18,10 +19,10 @@ LOOKUP_BUDGET_S = 10
 Pause = Callable[[], Awaitable[None]]
 MOST_SUSPECTS = 20_000
 MaySend = Callable[[], Awaitable[bool]]
-NOT_FOUND = Outcome(disposition=Disposition.RECONCILE, detail="NOT_FOUND")
-NO_WAY = Outcome(disposition=Disposition.RECONCILE, detail="NO_WAY_TO_ASK")
+NOT_FOUND = Outcome(disposition=Disposition.RECONCILE, cause=Cause.NOT_FOUND)
+NO_WAY = Outcome(disposition=Disposition.RECONCILE, cause=Cause.NO_WAY_TO_ASK)
 """Their id stood in the answer that was lost: only a postback can tell."""
-UNREADABLE = Outcome(disposition=Disposition.RECONCILE, detail="UNREADABLE_ANSWER")
+UNREADABLE = Outcome(disposition=Disposition.RECONCILE, cause=Cause.UNREADABLE_ANSWER)
 
 
 Options = Mapping[str, str]
@@ -99,7 +100,7 @@ class Adapter(ABC):
         while waiting:
             group = waiting.pop(0)
             if found and asyncio.get_running_loop().time() > until:
-                found |= every(group, Outcome(disposition=Disposition.NOT_SENT, detail="NO_TIME"))
+                found |= every(group, Outcome(disposition=Disposition.NOT_SENT, cause=Cause.NO_TIME))
                 continue
             reading = await self.post(group, may_send)
             if isinstance(reading, Outcome):
@@ -189,8 +190,8 @@ class Adapter(ABC):
         reading = self.read_answer(answer, BodyKind.LOOKUP)
         outcome = reading if isinstance(reading, Outcome) else reading.verdict
         words = [f"HTTP {answer.status}"] if isinstance(answer, Answer) else []
-        if outcome and outcome.detail and outcome.detail not in words:
-            words.append(outcome.detail)
+        if outcome and outcome.why and outcome.why not in words:
+            words.append(outcome.why)
         return ", ".join(words) or "NO_ANSWER"
 
     async def resend(self, frozen: Frozen, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:

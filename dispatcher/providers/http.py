@@ -28,13 +28,12 @@ from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
 
 from dispatcher.domain.account import MAX_RETRY_AFTER
-from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Disposition, Outcome
 
 MOST_BYTES = 256 * 1024
 KEEPALIVE_S = 2.0
 """Short: a connection that the server closes under a second request is the commonest unknown answer."""
-CLOSED_BEFORE_SENDING = "CLOSED_BEFORE_SENDING"
-"""`Outcome.detail` of a request whose connection was closed while we asked whether it may be sent."""
 _UNSENT_WAIT = timedelta(seconds=5)
 _TIMEOUTS = {"timeout": {"pool": 5.0}}
 """For name, connection and handshake together, as httpx-aiohttp passes it on; the rest is the deadline's."""
@@ -148,6 +147,8 @@ _NAMES: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ClientPayloadError, "RemoteProtocolError"),
     (aiohttp.ClientResponseError, "RemoteProtocolError"),
     (aiohttp.ClientConnectionError, "ReadError"),
+    (_TooLong, "TooLong"),
+    (_AlreadySent, "AlreadySent"),
 )
 """httpx-aiohttp calls every lost connection a ConnectTimeout; operators know httpx's own names."""
 
@@ -185,17 +186,17 @@ class _Wire:
         if not isinstance(error, _UNSENT):
             return None
         if self.unreachable:
-            return Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE, retry_after=_UNSENT_WAIT)
+            return Outcome(disposition=Disposition.NOT_SENT, cause=Cause.UNREACHABLE, retry_after=_UNSENT_WAIT)
+        if isinstance(error, Veto):
+            return Outcome(disposition=Disposition.NOT_SENT, cause=Cause.VETO)
+        if isinstance(error, _ClosedBeforeSending):
+            return Outcome(disposition=Disposition.NOT_SENT, cause=Cause.CLOSED_BEFORE_SENDING)
         return Outcome(disposition=Disposition.NOT_SENT, detail=_name(error))
 
 
 def _name(error: Exception) -> str:
-    if isinstance(error, Veto):
-        return VETOED
-    if isinstance(error, _ClosedBeforeSending):
-        return CLOSED_BEFORE_SENDING
     cause = error.__cause__ if isinstance(error, httpx.HTTPError) else error
-    return next((name for kind, name in _NAMES if isinstance(cause, kind)), type(error).__name__.lstrip("_"))
+    return next((name for kind, name in _NAMES if isinstance(cause, kind)), type(error).__name__)
 
 
 _WIRE: ContextVar[_Wire] = ContextVar("wire")

@@ -20,6 +20,7 @@ import orjson
 
 from dispatcher.domain.errors import SourceError
 from dispatcher.domain.loading import Format, Source
+from dispatcher.domain.reasons import Fault
 from dispatcher.domain.screening import Record, find_number_column, looks_like_number
 
 _CHUNK = 1 << 20
@@ -179,7 +180,7 @@ def _records(reader: Reader, columns: list[str], path: Path) -> Iterator[Record]
     for line, row in _rows(reader, path):
         if len(row) < width:
             row += [""] * (width - len(row))
-        yield Record(line, dict(zip(columns, row, strict=False)), "TOO_MANY_FIELDS" if len(row) > width else None)
+        yield Record(line, dict(zip(columns, row, strict=False)), Fault.TOO_MANY_FIELDS if len(row) > width else None)
 
 
 def _json_lines(lines: Iterator[str], path: Path) -> tuple[list[str], Iterator[Record]]:
@@ -213,12 +214,12 @@ def _simple_fields(text: str) -> dict[str, str] | None:
 
 
 def _strict_record(text: str, line: int, path: Path) -> Record:
-    problems: list[str] = []
+    problems: list[Fault] = []
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            problems.append("DOUBLE_KEY")
+            problems.append(Fault.DOUBLE_KEY)
         return found
 
     try:
@@ -231,10 +232,10 @@ def _strict_record(text: str, line: int, path: Path) -> Record:
     if not isinstance(document, dict):
         raise SourceError(f"{path} line {line} is no JSON object; write one {{...}} a line")
     if any(isinstance(value, dict | list) for value in document.values()):
-        problems.append("NOT_FLAT")
+        problems.append(Fault.NOT_FLAT)
     fields = {name: _plain(value) for name, value in document.items()}
     if any("\x00" in value or (not value.isprintable() and _has_half(value)) for value in fields.values()):
-        problems.append("BAD_CHARACTERS")
+        problems.append(Fault.BAD_CHARACTERS)
         fields = {name: value.replace("\x00", "").encode("utf-8", "replace").decode() for name, value in fields.items()}
     return Record(line, fields, problems[0] if problems else None)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from dispatcher.domain.account import BY_OPERATOR, Account, AccountState, NewAccount, probe_after, slowed, stops_now
+from dispatcher.domain.account import Account, AccountState, NewAccount, StopReason, probe_after, slowed, stops_now
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.store.audit import write_audit
@@ -126,14 +126,14 @@ class Accounts:
 
         When it returns, no new permit exists.
         """
-        return bool(await self.db.fetch_one("accounts.hold", id=account_id, reason=BY_OPERATOR))
+        return bool(await self.db.fetch_one("accounts.hold", id=account_id, reason=StopReason.OPERATOR))
 
     async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool:
         """Dial again; True when it was stopped."""
         by_person = actor == "operator"
         return bool(
             await self.db.fetch_one(
-                "accounts.reopen", id=account_id, by_person=by_person, operator=BY_OPERATOR, actor=actor
+                "accounts.reopen", id=account_id, by_person=by_person, operator=StopReason.OPERATOR, actor=actor
             )
         )
 
@@ -171,7 +171,7 @@ class Accounts:
             "accounts.put_off_probe",
             id=account.id,
             probe_after=probe_after(account.stops + 1),
-            operator=BY_OPERATOR,
+            operator=StopReason.OPERATOR,
         )
         return row is not None
 

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed, NotFound, ServerError
-from dispatcher.domain.loading import Deduplicated, LoadReport, LoadTicket, Reject
+from dispatcher.domain.loading import Deduplicated, LoadReport, LoadState, LoadTicket, Reject
 from dispatcher.domain.states import State
 from dispatcher.store.database import Database, Row, Transaction
 from dispatcher.store.load_table import LoadTable, attach, copy, make_indexes
@@ -43,7 +43,7 @@ class Loads:
             assert locked
             _require_open(replace(campaign, state=CampaignState(locked["state"])))
             known = await tx.fetch_one("loads.find", campaign_id=campaign.id, identity=identity)
-            if known and known["state"] == "DONE":
+            if known and known["state"] == LoadState.DONE:
                 return LoadTicket(known["id"], campaign, True, owner, lists_version=known["lists_version"])
             if known and (known["alive_s"] or not await tx.fetch_one("loads.take", id=known["id"])):
                 raise NotAllowed(
@@ -125,7 +125,7 @@ class Loads:
         """What a load would report, and its rejects: made in temporary tables and rolled back. Raises NotAllowed."""
         _require_open(campaign)
         known = await self.db.fetch_one("loads.find", campaign_id=campaign.id, identity=identity)
-        if known and known["state"] == "DONE":
+        if known and known["state"] == LoadState.DONE:
             ticket = LoadTicket(known["id"], campaign, True, "")
             async for reject in self.rejects(ticket):
                 rejected(reject)
@@ -151,7 +151,7 @@ class Loads:
         """A load that is done, and whose records are still there. Raises NotFound."""
         campaign.require_rows()
         row = await self.db.fetch_one("loads.by_id", id=load_id, campaign_id=campaign.id)
-        if row is None or row["state"] != "DONE":
+        if row is None or row["state"] != LoadState.DONE:
             raise NotFound(f"campaign {campaign.id} has no load {load_id} that is done; see its status")
         return LoadTicket(load_id, campaign, True, row["owner"])
 

@@ -21,7 +21,7 @@ def _config() -> Config:
     return config
 
 
-def migrate(url: str) -> tuple[str | None, str]:
+def migrate(url: str, to: str = "head") -> tuple[str | None, str]:
     """Apply what is missing; gives (revision before, revision now). Raises ServerError."""
     engine = create_engine(_driver(url), poolclass=NullPool)
     try:
@@ -30,7 +30,7 @@ def migrate(url: str) -> tuple[str | None, str]:
             before = _revision(connection)
             config = _config()
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
             after = _revision(connection)
     except DBAPIError as error:
         raise ServerError(_cannot("be migrated", error)) from error

@@ -5,12 +5,11 @@ from typing import Any
 
 from psycopg import sql
 
-from dispatcher.domain.account import BY_OPERATOR, AccountState
+from dispatcher.domain.account import AccountState, StopReason
 from dispatcher.domain.campaign import BY_CONFIG, Campaign, CampaignState
-from dispatcher.domain.destination import Tally
+from dispatcher.domain.destination import PERMITTED, Measure, Tally, read_row_label
 from dispatcher.domain.dnc import DncEntry, Scope
 from dispatcher.domain.report import AttemptKey, ExportFormat, LoadLine, Progress, Status, Violation
-from dispatcher.domain.results import Result
 from dispatcher.domain.states import Phase, RetryOwner, State
 from dispatcher.domain.story import AttemptStory, RowStory, Story
 from dispatcher.store.accounts import account_of
@@ -38,7 +37,7 @@ class Reports:
         standings, *answers = await self.db.message(
             [
                 ("reports.standings", {"ids": [campaign.id]}),
-                ("reports.tallies", {"ids": [campaign.id], "measures": ["row", "attempt", "redial", "putback"]}),
+                ("reports.tallies", {"ids": [campaign.id], "measures": list(Measure)}),
                 ("reports.waits", {**mine, "part": campaign.part}),
                 ("accounts.by_id", {"id": campaign.account_id}),
                 ("loads.of_campaign", mine),
@@ -50,7 +49,11 @@ class Reports:
         """How far these campaigns are, in one message."""
         ids = {"ids": list(campaign_ids)}
         campaigns, standings, tallies = await self.db.message(
-            [("campaigns.by_ids", ids), ("reports.standings", ids), ("reports.tallies", {**ids, "measures": ["row"]})]
+            [
+                ("campaigns.by_ids", ids),
+                ("reports.standings", ids),
+                ("reports.tallies", {**ids, "measures": [Measure.ROW]}),
+            ]
         )
         standing = {row["campaign_id"]: row for row in standings}
         return [Progress(**_progress(campaign_of(row), standing[row["id"]], tallies)) for row in campaigns]
@@ -125,10 +128,10 @@ def _export(campaign: Campaign, format_: ExportFormat, columns: Sequence[str]) -
 
 
 def _progress(campaign: Campaign, standing: Row, tallies: Sequence[Row]) -> dict[str, Any]:
-    rows = _tally(tallies, campaign.id, "row")
+    rows = _tally(tallies, campaign.id, Measure.ROW)
     return {
         "campaign": campaign,
-        "tally": Tally({_read_label(label): n for label, n in rows.items()}),
+        "tally": Tally({read_row_label(label): n for label, n in rows.items()}),
         "blocked_by": _blocked_by(standing, campaign) or (None if rows else _nothing_loaded(campaign)),
         "rate": standing["rate"] if _is_fresh(standing) and campaign.state is CampaignState.RUNNING else None,
         "account_name": standing["account_name"],
@@ -143,23 +146,18 @@ def _status(
         **_progress(campaign, standing, tallies),
         **waits[0],
         loads=tuple(LoadLine(**load) for load in loads),
-        permits=_tally(tallies, campaign.id, "attempt").get("permitted", 0),
-        redials=_tally(tallies, campaign.id, "redial"),
-        put_backs=_tally(tallies, campaign.id, "putback"),
+        permits=_tally(tallies, campaign.id, Measure.ATTEMPT).get(PERMITTED, 0),
+        redials=_tally(tallies, campaign.id, Measure.REDIAL),
+        put_backs=_tally(tallies, campaign.id, Measure.PUT_BACK),
         next_due_at=standing["next_due_at"],
         limit=min(account.rate, campaign.policy.cps * account.headroom),
         account_state=account.state,
     )
 
 
-def _tally(tallies: Sequence[Row], campaign_id: int, measure: str) -> dict[str, int]:
+def _tally(tallies: Sequence[Row], campaign_id: int, measure: Measure) -> dict[str, int]:
     mine = [row for row in tallies if (row["campaign_id"], row["measure"]) == (campaign_id, measure)]
     return {row["label"]: row["n"] for row in mine}
-
-
-def _read_label(label: str) -> tuple[State, Result | None]:
-    state, _, result = label.partition(" ")
-    return State(state), Result(result) if result else None
 
 
 def _applies(campaign: Campaign, rows: list[Row]) -> Iterator[DncEntry]:
@@ -187,7 +185,7 @@ def _blocked_by(row: Row, campaign: Campaign) -> str | None:
         return f"REFUSED by the provider, {campaign.reason}; {mend}"
     if campaign.state is CampaignState.RUNNING and row["running_s"] > _STALE_S and row["tick_age_s"] > _STALE_S:
         return "NOTHING_RUNS (no tick of beat and worker-io for a while); start them: dispatcher up, or supervisord"
-    if row["account_state"] == AccountState.STOPPED and row["account_reason"] == BY_OPERATOR:
+    if row["account_state"] == AccountState.STOPPED and row["account_reason"] == StopReason.OPERATOR:
         return f"ACCOUNT_STOPPED by an operator; go on with: dispatcher account resume {row['account_name']}"
     if row["account_state"] == AccountState.STOPPED:
         return f"ACCOUNT_STOPPED ({row['account_reason']}); it is probed and goes on by itself once that is mended"

@@ -13,12 +13,14 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.destination import Measure, row_label
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.postback import PostbackMark
+from dispatcher.domain.reasons import Reason
 from dispatcher.domain.results import Channel, News, Result, Sighting
 from dispatcher.domain.settling import next_step
 from dispatcher.domain.states import FINAL, OPEN, Phase, RetryOwner, State
-from dispatcher.domain.steps import Await, Decision, Ignore, PutBack, Redial, Situation
+from dispatcher.domain.steps import Await, Decision, Ignore, PutBack, Redial, Situation, StepKind
 from dispatcher.domain.steps import Row as After
 from dispatcher.store.campaigns import Policies
 from dispatcher.store.database import PartGone, Row, Step, array
@@ -27,8 +29,8 @@ from dispatcher.store.postbacks import mark_step
 
 _TURNS = 8
 _KNOWN_PARTS = 3
-_ALARMS = frozenset({"IMPOSSIBLE", "CONFLICT"})
-_MEASURES = {Redial: "redial", PutBack: "putback"}
+_ALARMS = frozenset({Reason.IMPOSSIBLE, Reason.CONFLICT})
+_MEASURES = {StepKind.REDIAL: Measure.REDIAL, StepKind.PUT_BACK: Measure.PUT_BACK}
 
 
 Found = tuple[Situation, Row]
@@ -273,7 +275,7 @@ def _columns(decisions: Sequence[Decision], columns: Mapping[str, Column]) -> di
 
 
 def _why(d: Decision, _: After | None) -> str | None:
-    return d.step.why if isinstance(d.step, Ignore) else d.step.reason
+    return d.step.reason
 
 
 def _of_row(name: str) -> Column:
@@ -320,7 +322,7 @@ _MOVE: Mapping[str, Column] = {
     "campaign_state": lambda d, _: d.at.campaign_state,
     "was_label": _was_label,
     "label": _label,
-    "measure": lambda d, _: _MEASURES.get(type(d.step)),
+    "measure": lambda d, _: _MEASURES.get(d.step.kind),
     "state": _of_row("state"),
     "retry_owner": _of_row("retry_owner"),
     "result": _of_row("result"),
@@ -334,18 +336,13 @@ _MOVE: Mapping[str, Column] = {
     "amends": lambda d, _: d.amends,
     "attempt_result": lambda d, _: d.result,
     "disposition": lambda d, _: d.outcome.disposition,
-    "step": lambda d, _: type(d.step).__name__,
-    "detail": lambda d, _: d.outcome.detail,
+    "step": lambda d, _: d.step.kind,
+    "detail": lambda d, _: d.outcome.why,
     "answered_at": lambda d, _: d.outcome.answered_at,
     "duration_s": lambda d, _: d.outcome.duration_s,
     "cost": lambda d, _: d.outcome.cost,
 }
 """The columns of settling.move."""
-
-
-def row_label(state: State, result: Result | None) -> str:
-    """How the counters name a row: its state, and its result once it is final."""
-    return f"{state} {result}" if state in FINAL and result else str(state)
 
 
 def _alarms(decisions: Sequence[Decision]) -> list[Step]:
@@ -355,11 +352,11 @@ def _alarms(decisions: Sequence[Decision]) -> list[Step]:
             "campaigns.audit",
             {
                 "actor": "system",
-                "act": f"news.{d.step.why.lower()}",
+                "act": f"news.{d.step.reason.lower()}",
                 "subject": f"attempt:{d.key}",
                 "detail": Jsonb({"result": d.outcome.result, "phase": d.at.phase}),
             },
         )
         for d in decisions
-        if isinstance(d.step, Ignore) and d.step.why in _ALARMS
+        if isinstance(d.step, Ignore) and d.step.reason in _ALARMS
     ]

@@ -14,7 +14,8 @@ import pytest
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import LookupBy
 from dispatcher.domain.errors import UsageError
-from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Disposition
 from dispatcher.domain.states import Phase
 from dispatcher.providers import registry
 from dispatcher.providers.adapter import Adapter, Opening
@@ -158,7 +159,7 @@ async def test_several_calls_are_asked_for_in_one_request(face: Face) -> None:
 async def test_a_veto_in_the_last_instant_rings_nobody(face: Face, at_once: int) -> None:
     async with opened(face, accepting(face), at_once) as (adapter, seen):
         outcomes = await adapter.submit([call(n) for n in range(at_once)], no)
-        assert {(o.disposition, o.detail) for o in outcomes.values()} == {(D.NOT_SENT, VETOED)}
+        assert {(o.disposition, o.why) for o in outcomes.values()} == {(D.NOT_SENT, Cause.VETO)}
         assert [r for r in seen if TO.encode() in r] == []
 
 
@@ -195,8 +196,8 @@ async def test_every_answer_is_classified_and_nothing_is_sent_twice(face: Face, 
 async def test_nobody_at_the_address_is_not_sent(face: Face) -> None:
     adapter = face.kit.open(opening(face, "http://127.0.0.1:1"))
     (outcome,) = (await adapter.submit([call()], yes)).values()
-    assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, UNREACHABLE)
-    assert await adapter.probe() == UNREACHABLE
+    assert (outcome.disposition, outcome.why) == (D.NOT_SENT, Cause.UNREACHABLE)
+    assert await adapter.probe() == Cause.UNREACHABLE
     await adapter.close()
 
 
@@ -228,7 +229,7 @@ async def test_what_cannot_be_asked_for_says_so(face: Face) -> None:
     async with opened(face, lambda request: http(404)) as (adapter, seen):
         found = await adapter.lookup([open_call(None)])
     if face.kit.capabilities(face.all_options).lookup is LookupBy.THEIR_ID:
-        assert (found[KEY].detail, seen) == ("NO_WAY_TO_ASK", [])
+        assert (found[KEY].why, seen) == ("NO_WAY_TO_ASK", [])
     else:
         assert seen
 

@@ -15,7 +15,8 @@ import pytest
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import Body, BodyKind
-from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome, Result
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Disposition, Outcome, Result
 from dispatcher.domain.states import Phase, State
 from dispatcher.providers.adapter import MaySend, Opening
 from dispatcher.providers.callfire.client import CallFire
@@ -97,7 +98,7 @@ async def test_every_answer_to_a_post_is_classified_and_nothing_is_sent_twice(
 ) -> None:
     async with provider(lambda request: answer) as (client, seen):
         outcome = await submitted(client, may_send)
-        assert (outcome.disposition, outcome.detail) == (disposition, detail)
+        assert (outcome.disposition, outcome.why) == (disposition, detail)
         assert len(seen) == 1
         if disposition is D.THROTTLE:
             assert outcome.retry_after == timedelta(seconds=30)
@@ -133,7 +134,7 @@ async def test_what_is_posted() -> None:
 async def test_a_veto_in_the_last_instant_sends_no_byte() -> None:
     async with provider(lambda request: http(200, {"items": [ACTION]})) as (client, seen):
         outcome = await submitted(client, may_not_send)
-        assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, "VETO")
+        assert (outcome.disposition, outcome.why) == (D.NOT_SENT, "VETO")
         assert seen == []
         assert client.free == 2
 
@@ -141,8 +142,8 @@ async def test_a_veto_in_the_last_instant_sends_no_byte() -> None:
 async def test_nobody_there_is_not_sent() -> None:
     client = opened("http://127.0.0.1:1/v2")
     outcome = await submitted(client, may_send)
-    assert (outcome.disposition, outcome.detail) == (D.NOT_SENT, UNREACHABLE)
-    assert await client.probe() == UNREACHABLE
+    assert (outcome.disposition, outcome.why) == (D.NOT_SENT, Cause.UNREACHABLE)
+    assert await client.probe() == Cause.UNREACHABLE
     with pytest.raises(ServerError, match="did not list /webhooks"):
         await client.subscribe("http://x", "s")
     await client.close()
@@ -197,7 +198,7 @@ async def test_a_lost_call_is_looked_for_on_all_pages_by_number_and_compared_by_
 async def test_not_finding_it_proves_nothing(items: list[Any]) -> None:
     outcome, _ = await looked_up([http(200, {"items": items})])
     assert outcome
-    assert (outcome.disposition, outcome.detail) == (D.RECONCILE, "NOT_FOUND")
+    assert (outcome.disposition, outcome.why) == (D.RECONCILE, "NOT_FOUND")
     gone, _ = await looked_up([http(404, error("no such call"))], "13394")
     assert gone
     assert gone.disposition is D.RECONCILE

@@ -8,6 +8,7 @@ import pytest
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.permitting import Hold, Terms
+from dispatcher.domain.reasons import Reason
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result, Source
 from dispatcher.domain.states import State
@@ -217,7 +218,7 @@ class TestSettle:
         await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA))
         accepted = news(row.key, D.IN_FLIGHT, source=Source.SUBMIT)
         (decision,) = await store.settle([accepted], [0.5], known)
-        assert decision.step == Ignore("LATE")
+        assert decision.step == Ignore(Reason.LATE)
         assert await states(store, campaign) == {"FINISHED LA": 1}
 
     async def test_the_deadline_starts_with_a_dial_that_rang_and_holds_at_the_permit(self, store: Store) -> None:

@@ -14,9 +14,10 @@ from urllib.parse import parse_qsl, urlsplit
 import aiohttp
 import pytest
 
-from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, Outcome
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Disposition, Outcome
 from dispatcher.providers import http
-from dispatcher.providers.http import CLOSED_BEFORE_SENDING, MOST_BYTES, Answer, Lanes
+from dispatcher.providers.http import MOST_BYTES, Answer, Lanes
 from tests.contract.answering import http as answer
 from tests.contract.test_adapters import no
 
@@ -116,7 +117,7 @@ async def answered(lanes: Lanes, method: str = "POST") -> None:
 
 def why(found: Answer | Outcome) -> tuple[Disposition, str | None]:
     assert isinstance(found, Outcome)
-    return found.disposition, found.detail
+    return found.disposition, found.why
 
 
 @pytest.mark.parametrize("used", [True, False])
@@ -127,7 +128,7 @@ async def test_fifty_vetoes_send_no_byte_and_keep_the_connection(used: bool) -> 
             await answered(lanes)
         before = server.heard
         for _ in range(50):
-            assert why(await post(lanes, no)) == (D.NOT_SENT, VETOED)
+            assert why(await post(lanes, no)) == (D.NOT_SENT, Cause.VETO)
         assert (server.heard, len(server.lines)) == (before, 1)
         await answered(lanes)
         assert len(server.lines) == 1
@@ -152,7 +153,7 @@ async def test_a_connection_that_ends_while_we_ask_is_not_written_to(how: React,
                 await asyncio.sleep(wait_s)
             return True
 
-        assert why(await post(lanes, gate)) == (D.NOT_SENT, CLOSED_BEFORE_SENDING)
+        assert why(await post(lanes, gate)) == (D.NOT_SENT, Cause.CLOSED_BEFORE_SENDING)
         assert (server.heard, len(server.lines)) == (before, 1)
         await answered(lanes)
         assert (server.lines[0].heard, len(server.lines)) == (before, 2)
@@ -195,7 +196,7 @@ async def test_a_server_that_cannot_be_reached(listening: bool, monkeypatch: pyt
         lanes = Lanes(f"http://127.0.0.1:{taken.getsockname()[1]}", {}, 1, 5)
         found = await post(lanes)
         await lanes.close()
-    assert found == Outcome(disposition=D.NOT_SENT, detail=UNREACHABLE, retry_after=timedelta(seconds=5))
+    assert found == Outcome(disposition=D.NOT_SENT, cause=Cause.UNREACHABLE, retry_after=timedelta(seconds=5))
 
 
 async def test_reset_before_the_first_byte_is_read() -> None:

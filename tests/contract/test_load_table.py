@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, Listed
 from dispatcher.domain.loading import Deduplicator, LoadReport, LoadTicket
+from dispatcher.domain.reasons import Fault
 from dispatcher.domain.screening import Screened
 from dispatcher.domain.states import State
 from dispatcher.store import PostgresStore, load_table, loads
@@ -77,7 +78,7 @@ class TestTheOrderOfReasons:
     async def test_a_record_that_is_invalid_has_no_duplicates(self, postgres: PostgresStore) -> None:
         ticket = await begin(postgres)
         good, other, third = screened(ticket.campaign, [number(1)] * 3)
-        incomplete = good._replace(reason="MISSING_VARIABLE")
+        incomplete = good._replace(reason=Fault.MISSING_VARIABLE)
         await postgres.stage(ticket, Deduplicator().split([incomplete, other, third]), lease=LEASE)
         assert (await finish(postgres, ticket)).rows == {State.INVALID: 1, State.READY: 1, State.DUP: 1}
 
@@ -103,7 +104,7 @@ class TestTheOrderOfReasons:
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=30), st.integers(1, 7))
 def test_duplicates_are_told_whatever_the_blocks(facts: list[tuple[int, bool]], size: int) -> None:
-    rows = [Screened(i, "", number(n), None if ok else "X", None) for i, (n, ok) in enumerate(facts)]
+    rows = [Screened(i, "", number(n), None if ok else Fault.EMPTY, None) for i, (n, ok) in enumerate(facts)]
     deduplicator = Deduplicator()
     unique: list[Screened] = []
     duplicates: list[Screened] = []

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Disposition, Outcome
 from dispatcher.domain.states import State
 from tests.contract.answering import Answer, http
 from tests.contract.test_adapters import FACES, Face, accepting, body_of, call, no, opened, yes
@@ -114,7 +115,7 @@ async def test_phonon_says_that_it_has_seen_them(answer: bytes, found: str | Non
     assert lost.frozen
     async with opened(face, lambda request: answer) as (adapter, _):
         outcomes: dict[str, Outcome] = await adapter.resend(lost.frozen, [call()], yes)
-    assert [o.detail for o in outcomes.values()] == ([found] if found else [])
+    assert [o.why for o in outcomes.values()] == ([found] if found else [])
 
 
 @pytest.mark.parametrize("code", [202, 205, 206, 210, 211, 212, 303, 400, 401])
@@ -175,11 +176,11 @@ async def test_a_bad_number_is_remembered_when_its_parts_were_vetoed() -> None:
     assert [len(json.loads(body_of(r))["calls"]) for r in seen][:2] == [8, 4]
 
 
-async def test_a_broadcast_that_cannot_be_made_counts_as_nobody_there() -> None:
+async def test_a_broadcast_that_cannot_be_made_rings_nobody() -> None:
     (face,) = [f for f in FACES if f.name == "callfire 1.1"]
     async with opened(face, lambda request: http(500), at_once=2) as (adapter, _):
         outcomes = await adapter.submit([call(0), call(1)], yes)
-    assert {(o.disposition, o.detail) for o in outcomes.values()} == {(D.NOT_SENT, UNREACHABLE)}
+    assert {(o.disposition, o.why) for o in outcomes.values()} == {(D.NOT_SENT, Cause.BROADCAST_NOT_MADE)}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from dispatcher.domain.account import BY_OPERATOR, AccountState
+from dispatcher.domain.account import AccountState, StopReason
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, Scope
 from dispatcher.domain.permitting import Hold
@@ -103,7 +103,7 @@ class TestHeldAccounts:
         assert (await store.upkeep()).accounts_to_probe == ()
         assert not await store.stop_account(campaign.account_id, "HTTP 401")
         account = await store.account(campaign.account_id)
-        assert (account.state, account.reason) == (AccountState.STOPPED, BY_OPERATOR)
+        assert (account.state, account.reason) == (AccountState.STOPPED, StopReason.OPERATOR)
         assert await store.reopen_account(account.id, actor="operator")
         assert (await store.account(account.id)).state is AccountState.OPEN
 
@@ -111,7 +111,7 @@ class TestHeldAccounts:
         account = await make_account(store)
         await store.stop_account(account.id, "HTTP 401")
         assert await store.hold_account(account.id)
-        assert (await store.account(account.id)).reason == BY_OPERATOR
+        assert (await store.account(account.id)).reason == StopReason.OPERATOR
 
     async def test_edits(self, store: Store) -> None:
         account = await make_account(store)

@@ -24,8 +24,9 @@ from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.postback import RawPostback
-from dispatcher.domain.results import VETOED, Outcome, Result
+from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition as D
+from dispatcher.domain.results import Outcome, Result
 from dispatcher.embedded import Servers
 from dispatcher.flow.dial import run_shift
 from dispatcher.store import PostgresStore
@@ -281,7 +282,7 @@ class Dialled:
         (call,) = calls
         if not await may_send():
             say(f"veto {call.key} {time.time()}")
-            return {call.key: Outcome(disposition=D.NOT_SENT, detail=VETOED)}
+            return {call.key: Outcome(disposition=D.NOT_SENT, cause=Cause.VETO)}
         say(f"used {call.key} {time.time()}")
         await asyncio.sleep(0.005)
         return {call.key: Outcome(disposition=D.FINAL_SUCCESS, result=Result.LA)}

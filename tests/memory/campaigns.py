@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dispatcher.domain.account import BY_OPERATOR, Account, AccountState, NewAccount, probe_after, slowed, stops_now
+from dispatcher.domain.account import Account, AccountState, NewAccount, StopReason, probe_after, slowed, stops_now
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, Policy
 from dispatcher.domain.errors import NotAllowed, NotFound
@@ -69,14 +69,14 @@ class Campaigns(Tables):
 
     async def hold_account(self, account_id: int) -> bool:
         account = await self.account(account_id)
-        held = replace(account, state=AccountState.STOPPED, reason=BY_OPERATOR)
+        held = replace(account, state=AccountState.STOPPED, reason=StopReason.OPERATOR)
         self.accounts_[account_id] = held
         self.probe_at[account_id] = datetime.max.replace(tzinfo=UTC)
         return (held.state, held.reason) != (account.state, account.reason)
 
     async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool:
         account = await self.account(account_id)
-        if account.state is AccountState.OPEN or (account.reason == BY_OPERATOR and actor != "operator"):
+        if account.state is AccountState.OPEN or (account.reason == StopReason.OPERATOR and actor != "operator"):
             return False
         self.accounts_[account_id] = replace(account, state=AccountState.OPEN, reason=None)
         return True
@@ -96,7 +96,7 @@ class Campaigns(Tables):
 
     async def put_off_probe(self, account: Account) -> bool:
         held = self.accounts_[account.id]
-        if held.state is AccountState.OPEN or held.reason == BY_OPERATOR:
+        if held.state is AccountState.OPEN or held.reason == StopReason.OPERATOR:
             return False
         self.accounts_[account.id] = replace(account, stops=account.stops + 1)
         self.probe_at[account.id] = self.clock() + probe_after(account.stops + 1)

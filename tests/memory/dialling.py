@@ -85,7 +85,7 @@ class Dialling(Tables):
         campaign = ticket.campaign
         live = {r.e164: r for r in self._mine(campaign.id) if r.state not in (State.DUP, State.INVALID)}
         for screened in sorted(self.staged.pop(ticket.load_id), key=lambda row: row.line):
-            state, reason = State.READY, screened.reason
+            state, reason = State.READY, str(screened.reason) if screened.reason else None
             if screened.reason:
                 state = State.INVALID
             elif first := live.get(screened.e164):

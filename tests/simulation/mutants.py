@@ -16,6 +16,7 @@ from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Call, Shift
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.permitting import Candidate, Gate, Permits, Terms
+from dispatcher.domain.reasons import Reason
 from dispatcher.domain.results import Disposition, News
 from dispatcher.domain.states import Actor, Phase
 from dispatcher.domain.steps import Finish, PutBack, Redial
@@ -150,7 +151,7 @@ def h_window_is_not_asked(patch: Patch) -> None:
 
 
 def i_late_results_are_dropped(patch: Patch) -> None:
-    patch.setattr(settling, "_late", lambda news, at: settling._ignore(news, at, "LATE"))
+    patch.setattr(settling, "_late", lambda news, at: settling._ignore(news, at, Reason.LATE))
 
 
 def j_overdue_is_dialled_again(patch: Patch) -> None:
@@ -175,7 +176,7 @@ def n_stop_is_not_listed(patch: Patch) -> None:
 def o_refusal_is_believed_after_all(patch: Patch) -> None:
     def rejected(news: News, at: Any, draw: float) -> Any:
         due = at.now + (news.outcome.retry_after or settling.THROTTLED_WAIT)
-        return settling._put_back(news, at, due, "broken", Phase.REJECTED)
+        return settling._put_back(news, at, due, Reason.NOT_SENT, Phase.REJECTED)
 
     _handle(D.THROTTLE, rejected)(patch)
 
@@ -223,13 +224,13 @@ def lost_answers_are_dialled_again(patch: Patch) -> None:
 
 def provider_is_dialled_over(patch: Patch) -> None:
     def redial(news: News, at: Any, draw: float) -> Any:
-        return settling._decide(news, at, Redial(at.now, None, "broken"), Phase.RESULT)
+        return settling._decide(news, at, Redial(at.now, None, Reason.TAKEN_OVER), Phase.RESULT)
 
     _handle(D.PROVIDER_RETRY, redial)(patch)
 
 
 def nobody_gives_up(patch: Patch) -> None:
-    _handle(D.OVERDUE, lambda news, at, draw: settling._ignore(news, at, "broken"))(patch)
+    _handle(D.OVERDUE, lambda news, at, draw: settling._ignore(news, at, Reason.CONFLICT))(patch)
 
 
 def marks_are_written_before_news(patch: Patch) -> None:
@@ -276,7 +277,7 @@ def redials_do_not_wait(patch: Patch) -> None:
 
 def lease_is_forgotten(patch: Patch) -> None:
     """Nobody reaps: what a dead worker held stays SENDING."""
-    _handle(D.LEASE_OVER, lambda news, at, draw: settling._ignore(news, at, "broken"))(patch)
+    _handle(D.LEASE_OVER, lambda news, at, draw: settling._ignore(news, at, Reason.CONFLICT))(patch)
 
 
 def recorder_gives_up_at_once(patch: Patch) -> None:
@@ -285,7 +286,7 @@ def recorder_gives_up_at_once(patch: Patch) -> None:
 
 def _put_back(news: News, at: Any, phase: Phase) -> Any:
     """A put-back that looks as if the sender had found that not a byte left."""
-    return replace(settling._decide(news, at, PutBack(at.now, "broken"), phase), actor=Actor.SENDER)
+    return replace(settling._decide(news, at, PutBack(at.now, Reason.NOT_SENT), phase), actor=Actor.SENDER)
 
 
 MUTANTS = tuple(

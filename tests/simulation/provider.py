@@ -12,7 +12,8 @@ from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.postback import RawPostback
 from dispatcher.domain.reading import Body, Event, Reading
-from dispatcher.domain.results import VETOED, Disposition, Frozen, Outcome, Result, Sighting
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Disposition, Frozen, Outcome, Result, Sighting
 from dispatcher.domain.states import State
 from tests.simulation.machinery import Mortal, Worker
 
@@ -199,7 +200,7 @@ class Line:
             return every(calls, Outcome(disposition=D.NOT_SENT, detail="NEVER_TAKEN"))
         await asyncio.sleep(rng.uniform(0, 0.02))
         if not await may_send():
-            return every(calls, Outcome(disposition=D.NOT_SENT, detail=VETOED))
+            return every(calls, Outcome(disposition=D.NOT_SENT, cause=Cause.VETO))
         sent_at = self._left(len(calls))
         fault = rng.random() if world.is_faulty else 1.0
         await asyncio.sleep(rng.uniform(0.01, 0.3))

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.reading import BodyKind, Event, Reading
-from dispatcher.domain.results import UNREACHABLE, Channel, Disposition, Outcome
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Channel, Disposition, Outcome
 from dispatcher.providers.adapter import NOT_FOUND, Adapter, Asked, MaySend, every, seen_outcome
 from dispatcher.providers.http import Answer, Params, always
 
@@ -112,5 +113,5 @@ def nobody_rang(outcome: Outcome) -> Outcome:
     """A broadcast without numbers rings nobody, whatever became of the request that should have made it."""
     if outcome.disposition is not Disposition.RECONCILE:
         return outcome
-    # said as 'nobody is there': again and again, it stops the account
-    return Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE, retry_after=outcome.retry_after or _PAUSE)
+    retry_after = outcome.retry_after or _PAUSE
+    return Outcome(disposition=Disposition.NOT_SENT, cause=Cause.BROADCAST_NOT_MADE, retry_after=retry_after)

@@ -13,7 +13,8 @@ from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import Reading
-from dispatcher.domain.results import VETOED, Channel, Outcome
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Channel, Outcome
 from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options
 from dispatcher.providers.callfire.asking import Asking, lost_in, nobody_rang, reference_of, reference_to
 from dispatcher.providers.callfire.client11 import CallFire11
@@ -94,7 +95,7 @@ class CallFire(Asking):
             self._keep(first.key, broadcast)  # a veto comes back to it
         fill = self._fill_by_batch if self._route == "batch" else self._fill
         reading = lost_in(await fill(broadcast, body, may_send), broadcast)
-        if not isinstance(reading, Outcome) or reading.detail != VETOED:
+        if not isinstance(reading, Outcome) or reading.cause is not Cause.VETO:
             self._made.pop(first.key, None)
         return reading
 
@@ -202,7 +203,7 @@ class CallFire(Asking):
 def _require(answer: Answer | Outcome, wanted: tuple[int, ...], failed: str) -> Answer:
     if isinstance(answer, Answer) and answer.status in wanted:
         return answer
-    said = f"HTTP {answer.status}" if isinstance(answer, Answer) else answer.detail
+    said = f"HTTP {answer.status}" if isinstance(answer, Answer) else answer.why
     raise ServerError(f"CallFire {failed} ({said}); check the account's credentials and address")
 
 

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import PayloadError, ServerError
 from dispatcher.domain.reading import Reading
-from dispatcher.domain.results import VETOED, Channel, Outcome
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Channel, Outcome
 from dispatcher.providers.adapter import MaySend, Opening, Pause
 from dispatcher.providers.callfire.asking import Asking, lost_in, nobody_rang, reference_of
 from dispatcher.providers.callfire.outcomes import TRIGGERS
@@ -67,7 +68,7 @@ class CallFire11(Asking):
             return made  # refused, with the reason
         self._made[first.key] = made  # a veto comes back to it
         batch = await self._post(f"/broadcast/{broadcast}/batch", [*_batch(first), *_to(calls)], may_send)
-        if not isinstance(batch, Outcome) or batch.detail != VETOED:
+        if not isinstance(batch, Outcome) or batch.cause is not Cause.VETO:
             del self._made[first.key]
         return lost_in(batch, broadcast) if isinstance(batch, Outcome) or reference_of(batch) is None else made
 
@@ -151,7 +152,7 @@ class CallFire11(Asking):
         answer = await self._asking.send(method, path, content=body, headers=_FORM if form else None, **named)
         if isinstance(answer, Answer) and answer.status in (200, 201, 204):
             return answer
-        said = f"HTTP {answer.status}" if isinstance(answer, Answer) else answer.detail
+        said = f"HTTP {answer.status}" if isinstance(answer, Answer) else answer.why
         raise ServerError(f"CallFire refused {method} {path} ({said}); check the account's credentials and address")
 
 

@@ -12,10 +12,11 @@ from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Content, Dedupe, LookupBy
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.reading import BodyKind, Reading
+from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition, Outcome, Result
 from dispatcher.domain.states import State
 from dispatcher.providers.adapter import NOT_FOUND, UNREADABLE, Adapter, MaySend, Opening, every, seen_outcome
-from dispatcher.providers.fortytwo.outcomes import LASTING, NO_COVERAGE
+from dispatcher.providers.fortytwo.outcomes import LASTING
 from dispatcher.providers.fortytwo.wire import Reader, job, job_id, most_destinations
 from dispatcher.providers.http import Answer
 from dispatcher.providers.kit import Kit
@@ -24,16 +25,14 @@ MOST_CALLS = 500
 """As long as their answers fit into what we read of one."""
 _NOBODY = "0" * 20
 """A well-formed message id that was never given out."""
-_TOO_MANY = -86
-_HIDES_ONE = frozenset({"CODE -85", NO_COVERAGE})
-"""Said of a whole job because of one of its numbers."""
+_TOO_MANY, _BAD_NUMBER = -86, -85
 
 
 class Fortytwo(Adapter):
     """The Provider port for the Fortytwo Voice API."""
 
     unmentioned = Outcome(
-        disposition=Disposition.SCREENED, state=State.INVALID, result=Result.UNDIALED, detail="DROPPED_BY_PROVIDER"
+        disposition=Disposition.SCREENED, state=State.INVALID, result=Result.UNDIALED, cause=Cause.DROPPED_BY_PROVIDER
     )
     """They leave out what they cannot dial."""
 
@@ -84,7 +83,8 @@ class Fortytwo(Adapter):
         """-86 teaches how many a job may have; -85 and -101 hide one bad number among the good."""
         if n == 1 or reading.verdict is None:
             return None
-        if reading.verdict.detail in _HIDES_ONE:
+        # said of a whole job because of one of its numbers
+        if _code_of(reading) == _BAD_NUMBER or reading.verdict.cause is Cause.NO_COVERAGE:
             return (n + 1) // 2
         if _code_of(reading) != _TOO_MANY:
             return None

@@ -5,7 +5,9 @@ hang-up cause of Q.850 or FreeSWITCH, of which only 4017 is documented (provider
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Outcome
 from dispatcher.domain.results import Result as R
@@ -171,7 +173,6 @@ LASTING: Mapping[int, tuple[int, D]] = {
 }
 """Codes that mean a pause at first, and more when they come so often in a row."""
 
-NO_COVERAGE = "NO_COVERAGE"
 _FUNDS = ("fund", "balance", "credit")
 _COVERAGE = ("coverage", "route")
 
@@ -211,9 +212,9 @@ def of_answer(http: int, code: int | None, description: str) -> Outcome:
     if code == -101 and any(word in text for word in _FUNDS):
         return _outcome(_STOP, "INSUFFICIENT_FUNDS")
     if code == -101 and any(word in text for word in _COVERAGE):
-        return _outcome(_CARRIER, NO_COVERAGE)
+        return replace(_outcome(_CARRIER), cause=Cause.NO_COVERAGE)
     return _outcome(meaning, f"CODE {code}" if code is not None else f"HTTP {http}")
 
 
-def _outcome(meaning: Meaning, detail: str) -> Outcome:
+def _outcome(meaning: Meaning, detail: str | None = None) -> Outcome:
     return Outcome(disposition=meaning.disposition, state=meaning.state, result=meaning.result, detail=detail)

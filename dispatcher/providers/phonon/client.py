@@ -12,8 +12,9 @@ from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Content, Dedupe, LookupBy
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.reading import BodyKind, Reading
+from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition, Frozen, Outcome
-from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options, Pause, frozen_as, seen_outcome
+from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options, Pause, every, frozen_as, seen_outcome
 from dispatcher.providers.http import Answer
 from dispatcher.providers.kit import Kit
 from dispatcher.providers.phonon.sources import checked_sources
@@ -70,7 +71,7 @@ class Phonon(Adapter):
         if isinstance(reading, Outcome):
             return {}
         if _code_of(reading) == _CHECKSUM_REPEATED:  # the first one had arrived: its callbacks will tell
-            return {call.key: Outcome(disposition=Disposition.IN_FLIGHT, detail="CHECKSUM_REPEATED") for call in calls}
+            return every(calls, Outcome(disposition=Disposition.IN_FLIGHT, cause=Cause.CHECKSUM_REPEATED))
         # a refusal may have been said before the checksum was looked at: it proves nothing about the first one
         said = self.spread(reading, calls)
         return {key: outcome for key, outcome in said.items() if outcome.disposition is Disposition.IN_FLIGHT}

@@ -4,16 +4,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.domain.breaker import FAILING, FAILING_AFTER, UNREACHABLE_AFTER, CircuitBreaker
-from dispatcher.domain.results import UNREACHABLE, Disposition, Outcome
+from dispatcher.domain.account import StopReason
+from dispatcher.domain.breaker import FAILING_AFTER, UNREACHABLE_AFTER, CircuitBreaker
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Disposition, Outcome
 
 LOST = Outcome(disposition=Disposition.RECONCILE)
-AWAY = Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE)
+NOT_MADE = Outcome(disposition=Disposition.NOT_SENT, cause=Cause.BROADCAST_NOT_MADE)
+AWAY = Outcome(disposition=Disposition.NOT_SENT, cause=Cause.UNREACHABLE)
+FAILING, AWAY_REASON = StopReason.PROVIDER_FAILING, StopReason.PROVIDER_UNREACHABLE
 GOOD = Outcome(disposition=Disposition.IN_FLIGHT)
 
 
-@pytest.mark.parametrize(("failure", "after", "reason"), [(LOST, 10, FAILING), (AWAY, 3, UNREACHABLE)])
-def test_opens_with_the_last_of_so_many_failures_in_a_row(failure: Outcome, after: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("failure", "after", "reason"),
+    [(LOST, 10, FAILING), (AWAY, 3, AWAY_REASON), (NOT_MADE, 3, AWAY_REASON)],
+)
+def test_opens_with_the_last_of_so_many_failures_in_a_row(failure: Outcome, after: int, reason: StopReason) -> None:
     breaker = CircuitBreaker()
     assert [breaker.record(failure) for _ in range(after)] == [None] * (after - 1) + [reason]
     assert breaker.record(failure) == reason
@@ -42,6 +49,6 @@ def test_it_is_open_exactly_when_the_last_outcomes_are_all_of_one_failure(outcom
     for n, outcome in enumerate(outcomes, 1):
         heard = outcomes[:n]
         reason = breaker.record(outcome)
-        assert (reason == FAILING) == (n >= FAILING_AFTER and set(map(id, heard[-FAILING_AFTER:])) == {id(LOST)})
+        assert (reason is FAILING) == (n >= FAILING_AFTER and set(map(id, heard[-FAILING_AFTER:])) == {id(LOST)})
         away = n >= UNREACHABLE_AFTER and set(map(id, heard[-UNREACHABLE_AFTER:])) == {id(AWAY)}
-        assert (reason == UNREACHABLE) == away
+        assert (reason is AWAY_REASON) == away

@@ -23,6 +23,7 @@ from dispatcher.domain.permitting import (
     refusal,
     room_of,
 )
+from dispatcher.domain.reasons import Reason
 from dispatcher.domain.results import REACHED, Result
 from dispatcher.domain.states import State
 from dispatcher.domain.steps import Finish
@@ -52,11 +53,11 @@ HOLDS: list[tuple[Hold, dict[str, Any]]] = [
     (Hold.IN_FLIGHT_FULL, {"account_room": 0}),
 ]
 REFUSALS: list[tuple[Finish, dict[str, Any]]] = [
-    (Finish(State.DNC, None, "DNC_AT_PERMIT"), {"on_dnc": True}),
-    (Finish(State.FINISHED, Result.LA, "REACHED_BEFORE"), {"reached": Result.LA}),
-    (Finish(State.FINISHED, Result.BUSY, "PUT_BACK_LIMIT"), {"permits": 20}),
-    (Finish(State.FINISHED, Result.BUSY, "MAX_DIALS"), {"charged": 3}),
-    (Finish(State.FINISHED, Result.BUSY, "DEADLINE"), {"first_dialled_at": NOW - 2 * HOUR - timedelta(seconds=1)}),
+    (Finish(State.DNC, None, Reason.DNC_AT_PERMIT), {"on_dnc": True}),
+    (Finish(State.FINISHED, Result.LA, Reason.REACHED_BEFORE), {"reached": Result.LA}),
+    (Finish(State.FINISHED, Result.BUSY, Reason.PUT_BACK_LIMIT), {"permits": 20}),
+    (Finish(State.FINISHED, Result.BUSY, Reason.MAX_DIALS), {"charged": 3}),
+    (Finish(State.FINISHED, Result.BUSY, Reason.DEADLINE), {"first_dialled_at": NOW - 2 * HOUR - timedelta(seconds=1)}),
 ]
 RANG = replace(ROW, last_result=Result.BUSY)
 OPEN_UNTIL_EVENING = replace(TERMS, opens_at=NOW - HOUR, closes_at=NOW + HOUR)
@@ -95,7 +96,9 @@ def test_the_first_of_several_refusals_is_the_reason(i: int) -> None:
 
 
 def test_a_row_that_never_rang_ends_as_undialled() -> None:
-    assert refusal(replace(ROW, permits=20), GATE, TERMS) == Finish(State.FINISHED, Result.UNDIALED, "PUT_BACK_LIMIT")
+    assert refusal(replace(ROW, permits=20), GATE, TERMS) == Finish(
+        State.FINISHED, Result.UNDIALED, Reason.PUT_BACK_LIMIT
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.domain.phone import SUPPORTED_REGIONS, NotAPhone, Phone, mask, normalise
+from dispatcher.domain.reasons import Fault
 
 US = frozenset({"US"})
 VALID_AND_REFUSED = ("PREMIUM", "REGION_NOT_ALLOWED", "SATELLITE_OR_PREMIUM")
@@ -97,7 +98,7 @@ def test_masks_show_no_whole_number() -> None:
 
 @pytest.mark.parametrize("text", ["12025550142.0", "+12025550142.00", "2025550142."])
 def test_a_spreadsheets_number_is_not_completed_to_somebody_elses(text: str) -> None:
-    assert normalise(text, "US", frozenset({"US"})) == NotAPhone("DECIMAL")
+    assert normalise(text, "US", frozenset({"US"})) == NotAPhone(Fault.DECIMAL)
 
 
 def test_dots_between_groups_are_writing() -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.reasons import Fault
 from dispatcher.domain.results import REACHED, Disposition, News, Outcome, Result, Source
 from dispatcher.domain.settling import SHORTEST_LOOK, next_step
 from dispatcher.domain.states import FINAL, LEGAL_MOVES, OPEN, WAITING, Phase, RetryOwner, State
@@ -179,8 +180,8 @@ def test_charges() -> None:
     assert (charged(throttled), throttled.row.state, throttled.row.first_dialled_at) == (-1, State.READY, None)
     listed = decide(replace(SENT, on_dnc=True), D.NOT_SENT, source=Source.SUBMIT)
     assert (named(listed), charged(listed)) == ("DNC None DNC_BEFORE_RETRY", -1)
-    refused = decide(SENT, D.NOT_SENT, source=Source.SUBMIT, state=State.INVALID, detail="TOO_LONG")
-    assert (named(refused), charged(refused), refused.phase) == ("INVALID None TOO_LONG", -1, Phase.NOT_SENT)
+    refused = decide(SENT, D.NOT_SENT, source=Source.SUBMIT, state=State.INVALID, cause=Fault.PREMIUM)
+    assert (named(refused), charged(refused), refused.phase) == ("INVALID None PREMIUM", -1, Phase.NOT_SENT)
     assert charged(decide(ACCEPTED, D.RETRYABLE, Result.BUSY)) == 0
     rejected = replace(SENT, phase=Phase.REJECTED, state=State.READY, charged=0, first_dialled_at=None)
     late = decide(rejected, D.FINAL_SUCCESS, Result.LA)

@@ -10,7 +10,8 @@ import pytest
 
 from dispatcher.domain.attempt import Call
 from dispatcher.domain.permitting import Permitted
-from dispatcher.domain.results import UNREACHABLE, VETOED, Disposition, News, Outcome, Source
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Disposition, News, Outcome, Source
 from dispatcher.domain.steps import Situation
 from dispatcher.flow.send_queue import SendQueue
 from dispatcher.flow.sender import Permit, Sender
@@ -19,7 +20,7 @@ from tests.factories import make_policy
 from tests.unit.flow.virtual import ACCEPTED, EPOCH, LOST, VETO, Clock, Line, now, permitted, play, services
 
 NEAR_S = 1e-4
-AWAY = Outcome(disposition=Disposition.NOT_SENT, detail=UNREACHABLE)
+AWAY = Outcome(disposition=Disposition.NOT_SENT, cause=Cause.UNREACHABLE)
 MaySend = Callable[[], Awaitable[bool]]
 
 
@@ -183,7 +184,7 @@ def test_calls_of_a_request_that_were_not_vetoed_are_recorded_and_the_others_sen
         ([LOST] * 10, ["PROVIDER_FAILING"]),
         ([LOST] * 9 + [ACCEPTED] + [LOST] * 9, []),
         ([AWAY] * 2, []),
-        ([AWAY] * 3, [UNREACHABLE]),
+        ([AWAY] * 3, [Cause.UNREACHABLE]),
         ([AWAY, AWAY, ACCEPTED, AWAY, AWAY], []),
     ],
 )
@@ -314,6 +315,6 @@ def test_the_text_is_made_for_each_row() -> None:
             ("Hello Ada", permitted(1).key),
             ("Hello Bob", permitted(2).key),
         ]
-        assert VETOED not in {outcome.detail for _, outcome in desk.outcomes}
+        assert Cause.VETO not in {outcome.why for _, outcome in desk.outcomes}
 
     play(story())

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, cast
 
 from dispatcher.domain.attempt import Call, write_key
 from dispatcher.domain.permitting import Permitted
-from dispatcher.domain.results import VETOED, Disposition, Outcome
+from dispatcher.domain.reasons import Cause
+from dispatcher.domain.results import Disposition, Outcome
 from dispatcher.ports import Services, ShiftSettings
 from tests.factories import number
 from tests.simulation.machinery import VirtualLoop
@@ -19,7 +20,7 @@ EPOCH = datetime(2026, 1, 5, 15, tzinfo=UTC)
 TINY_S = 1e-6
 ACCEPTED = Outcome(disposition=Disposition.IN_FLIGHT)
 LOST = Outcome(disposition=Disposition.RECONCILE)
-VETO = Outcome(disposition=Disposition.NOT_SENT, detail=VETOED)
+VETO = Outcome(disposition=Disposition.NOT_SENT, cause=Cause.VETO)
 
 
 def play(story: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,93 @@
+"""Why something is as it is, in words that are stored, counted, exported and shown.
+
+Rows keep these words, and services compare them: a word never changes, and what replaces it is a new one.
+"""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a destination or an attempt is where it is."""
+
+    ANSWERED = "ANSWERED"
+    """The provider's last word was no final result, but somebody had picked up the phone."""
+    MAX_DIALS = "MAX_DIALS"
+    DEADLINE = "DEADLINE"
+    NOT_RETRIED = "NOT_RETRIED"
+    RETRIES_OF_RESULT_USED_UP = "RETRIES_OF_RESULT_USED_UP"
+    PUT_BACK_LIMIT = "PUT_BACK_LIMIT"
+    ABORTED = "ABORTED"
+    DNC_ADDED = "DNC_ADDED"
+    DNC_AT_PERMIT = "DNC_AT_PERMIT"
+    DNC_BEFORE_RETRY = "DNC_BEFORE_RETRY"
+    REACHED_BEFORE = "REACHED_BEFORE"
+    PERSON_BUSY = "PERSON_BUSY"
+    """Another campaign has a call out to this person."""
+    PROVIDER_SCREENED = "PROVIDER_SCREENED"
+    PROVIDER_TIMEOUT = "PROVIDER_TIMEOUT"
+    PROVIDER_RETRY = "PROVIDER_RETRY"
+    TAKE_OVER_LATER = "TAKE_OVER_LATER"
+    TAKEN_OVER = "TAKEN_OVER"
+    NO_NEWS = "NO_NEWS"
+    UNKNOWN_WORD = "UNKNOWN_WORD"
+    WORKER_LOST = "WORKER_LOST"
+    UNDIALED = "UNDIALED"
+    NOT_SENT = "NOT_SENT"
+    THROTTLE = "THROTTLE"
+    ACCOUNT_STOP = "ACCOUNT_STOP"
+    CONFIG_STOP = "CONFIG_STOP"
+    LATE_RESULT = "LATE_RESULT"
+    RECORDED = "RECORDED"
+    """A late result that changes the attempt's history only."""
+    LATE = "LATE"
+    DUPLICATE = "DUPLICATE"
+    CONFLICT = "CONFLICT"
+    """The provider contradicts itself."""
+    IMPOSSIBLE = "IMPOSSIBLE"
+    """A result of a call that was never sent."""
+    LEASE_ALIVE = "LEASE_ALIVE"
+    NOT_OVERDUE = "NOT_OVERDUE"
+
+
+class Fault(StrEnum):
+    """Why a record, or a number, is INVALID."""
+
+    EMPTY = "EMPTY"
+    BAD_CHARACTERS = "BAD_CHARACTERS"
+    DECIMAL = "DECIMAL"
+    """A spreadsheet's idea of a number, such as 12025550142.0."""
+    EMERGENCY = "EMERGENCY"
+    NOT_A_NUMBER = "NOT_A_NUMBER"
+    IMPOSSIBLE = "IMPOSSIBLE"
+    PREMIUM = "PREMIUM"
+    SATELLITE_OR_PREMIUM = "SATELLITE_OR_PREMIUM"
+    REGION_NOT_ALLOWED = "REGION_NOT_ALLOWED"
+    PREFIX_TOO_SHORT = "PREFIX_TOO_SHORT"
+    MISSING_VARIABLE = "MISSING_VARIABLE"
+    TOO_MANY_FIELDS = "TOO_MANY_FIELDS"
+    DOUBLE_KEY = "DOUBLE_KEY"
+    NOT_FLAT = "NOT_FLAT"
+
+
+class Cause(StrEnum):
+    """Why an outcome is what it is, where something is decided by it."""
+
+    VETO = "VETO"
+    """We stopped the request ourselves, in the instant before bytes left."""
+    UNREACHABLE = "PROVIDER_UNREACHABLE"
+    """Nothing answers at the provider's address."""
+    BROADCAST_NOT_MADE = "BROADCAST_NOT_MADE"
+    """The provider did not make the broadcast that the calls were to be put into."""
+    CLOSED_BEFORE_SENDING = "CLOSED_BEFORE_SENDING"
+    """The connection was closed while we asked whether the request may be sent."""
+    PERMIT_LOST = "PERMIT_LOST"
+    NO_TIME = "NO_TIME"
+    NOT_FOUND = "NOT_FOUND"
+    NO_WAY_TO_ASK = "NO_WAY_TO_ASK"
+    """The provider's id stood in the answer that was lost: only a postback can tell."""
+    NOT_ASKED = "NOT_ASKED"
+    UNREADABLE_ANSWER = "UNREADABLE_ANSWER"
+    CHECKSUM_REPEATED = "CHECKSUM_REPEATED"
+    """The provider has seen these bytes before."""
+    DROPPED_BY_PROVIDER = "DROPPED_BY_PROVIDER"
+    NO_COVERAGE = "NO_COVERAGE"
