@@ -1,6 +1,5 @@
 """dispatcher explain: why a number is where it is."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ from dispatcher.cli.session import call
 from dispatcher.cli.show import as_json, out
 from dispatcher.domain.errors import NotFound
 from dispatcher.domain.phone import mask
-from dispatcher.domain.story import Story, tell
+from dispatcher.domain.story import Story, attempt_document, row_document, tell
 from dispatcher.flow.lists import read_numbers
 from dispatcher.ports import Services
 
@@ -35,7 +34,7 @@ def explain(campaign_id: Id, number: str, json: Json = False) -> None:
     lines = tell(story)
     if json:
         told = [{"at": at, "what": what} for at, what in lines]
-        rows, attempts = [asdict(r) for r in story.rows], [asdict(a) for a in story.attempts]
+        rows, attempts = [row_document(r) for r in story.rows], [attempt_document(a) for a in story.attempts]
         as_json({"state": story.row.state, "rows": rows, "attempts": attempts, "story": told})
         return
     for at, what in lines:

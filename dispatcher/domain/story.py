@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
@@ -84,6 +85,56 @@ class Story:
     def row(self) -> RowStory:
         """The row that counts."""
         return next((r for r in self.rows if r.state not in (State.DUP, State.INVALID)), self.rows[0])
+
+
+def row_document(row: RowStory) -> dict[str, Any]:
+    """What programs are told of a row."""
+    return {
+        "load_id": row.load_id,
+        "source": row.source,
+        "line": row.line,
+        "raw": row.raw,
+        "loaded_at": row.loaded_at,
+        "state": row.state,
+        "reason": row.reason,
+        "result": row.result,
+        "moved_by": row.moved_by,
+        "permits": row.permits,
+        "charged": row.charged,
+        "due_at": row.due_at,
+        "retry_owner": row.retry_owner,
+        "first_dialled_at": row.first_dialled_at,
+        "finished_at": row.finished_at,
+    }
+
+
+def attempt_document(attempt: AttemptStory) -> dict[str, Any]:
+    """What programs are told of an attempt."""
+    return {
+        "key": attempt.key,
+        "fence": attempt.fence,
+        "phase": attempt.phase,
+        "caller_id": attempt.caller_id,
+        "policy_version": attempt.policy_version,
+        "created_at": attempt.created_at,
+        "permit_at": attempt.permit_at,
+        "closed_at": attempt.closed_at,
+        "provider_call_id": attempt.provider_call_id,
+        "disposition": attempt.disposition,
+        "result": attempt.result,
+        "raw_state": attempt.raw_state,
+        "raw_result": attempt.raw_result,
+        "detail": attempt.detail,
+        "step": attempt.step,
+        "reason": attempt.reason,
+        "look_at": attempt.look_at,
+        "resolve_by": attempt.resolve_by,
+        "lease_until": attempt.lease_until,
+        "cancel_why": attempt.cancel_why,
+        "cancel_noted_at": attempt.cancel_noted_at,
+        "cancel_ask_at": attempt.cancel_ask_at,
+        "cancel_asked_at": attempt.cancel_asked_at,
+    }
 
 
 Line = tuple[datetime | None, str]
