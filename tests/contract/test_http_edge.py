@@ -33,9 +33,7 @@ class Line(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self, server: "Server") -> None:
-        self._server = server
-        self._unread = b""
-        self.heard = 0
+        self._server, self._unread, self.heard = server, b"", 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)

@@ -93,8 +93,7 @@ async def test_a_result_comes_in_and_finishes_its_row(
     (row,) = await dial(services.store, campaign)
     await hear(services.store, news(row.key, Disposition.IN_FLIGHT, source=Source.SUBMIT, provider_call_id="13394"))
     body = json.dumps(webhook(toNumber=number(170))).encode()
-    assert await post(web, account, body) == 200
-    assert await post(web, account, body) == 200
+    assert [await post(web, account, body) for _ in range(2)] == [200, 200]
     assert await states(services.store, campaign) == {"SELECTED": 1}  # stored, not yet believed
     assert await settle_postbacks(services) == 1
     assert await states(services.store, campaign) == {"FINISHED AM": 1}
@@ -120,8 +119,7 @@ async def test_who_may_not_come_in(
 
 async def test_a_wrong_token_is_told_nothing(web: httpx.AsyncClient, account: Account) -> None:
     told = [await web.post(f"/hooks/callfire/{name}/{'0' * 40}", content=b"{}") for name in (account.name, "none")]
-    assert [(t.status_code, t.content) for t in told] == [(404, b"")] * 2
-    assert told[0].headers == told[1].headers
+    assert [(t.status_code, t.content, t.headers) for t in told] == [(404, b"", told[0].headers)] * 2
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
