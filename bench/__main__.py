@@ -52,7 +52,7 @@ def measure_dispatch(
     try:
         for n in range(runs):
             _one_round(measured, calls, f"{n + 1} of {runs}")
-        _say(f"at {' and '.join(map(str, PACES))} calls a second")
+        _respond(f"at {' and '.join(map(str, PACES))} calls a second")
         measured.paced = paced(PACES)
     except Void as void:
         out.print(f"VOID: {void}")
@@ -69,11 +69,11 @@ def measure_dispatch(
 
 def _one_round(measured: Measured, calls: int, name: str) -> None:
     """All contestants in turn: what else the machine does meets each of them."""
-    _say(f"round {name}: the limit")
+    _respond(f"round {name}: the limit")
     measured.limit.append(limit(calls))
-    _say(f"round {name}: dispatch")
+    _respond(f"round {name}: dispatch")
     measured.dispatch.append(dispatch(calls, measured.limit[-1].rate * _OVER_LIMIT))
-    _say(f"round {name}: the obvious implementation")
+    _respond(f"round {name}: the obvious implementation")
     measured.obvious.append(obvious(_OBVIOUS_S if calls >= LEAST_CALLS else _OBVIOUS_S / 4))
 
 
@@ -93,7 +93,7 @@ def _tell(title: str, figures: Sequence[Figure], json: Path, raw: dict[str, Sequ
         raise typer.Exit(1)
 
 
-def _say(what: str) -> None:
+def _respond(what: str) -> None:
     typer.echo(f"{what} ...", err=True)
 
 
@@ -105,11 +105,11 @@ def measure_loads(
     json: Annotated[Path, typer.Option(help="Where the figures are written.")] = _RESULTS / "loading.json",
 ) -> None:
     """Loads, imports and exports, against a pure COPY. Exits 1 when a gate is missed."""
-    _say(f"{runs} times: an import, a load, a COPY, exports")
+    _respond(f"{runs} times: an import, a load, a COPY, exports")
     with servers() as ground:
         found = loads.measure_loading(ground, runs, records, listed)
     for n in range(runs):
-        _say(f"{n + 1} of {runs}: the first dial after a load")
+        _respond(f"{n + 1} of {runs}: the first dial after a load")
         with servers() as ground:
             found.first_dial_s.append(first_dial(ground, records))
     figures = found.figures()
@@ -123,13 +123,13 @@ def measure_peers(
 ) -> None:
     """The same work on other queues: calls a CPU second of all processes. Exits 1 when a gate is missed."""
     with _void_ends():
-        _say("dispatch")
+        _respond("dispatch")
         ours = [dispatch(LEAST_CALLS, _FASTER_THAN_ANY)]
         found = []
         for name, at_once in product(PEERS, AT_ONCE):
-            _say(f"{name}, {at_once} at once")
+            _respond(f"{name}, {at_once} at once")
             found.append(run(name, at_once, rows))
-        _say("dispatch again")
+        _respond("dispatch again")
         ours.append(dispatch(LEAST_CALLS, _FASTER_THAN_ANY))
     figures = peer_figures([1000 / run.installation_ms for run in ours], found)
     _tell(f"peers, the best of {len(AT_ONCE)} settings", figures, json, {"peers": found, "dispatch": ours})
@@ -143,7 +143,7 @@ def measure_workers(
     found = {}
     with _void_ends():
         for n in _DIAL_WORKERS:
-            _say(f"{n} dial workers")
+            _respond(f"{n} dial workers")
             found[n] = dispatch(LEAST_CALLS, _FASTER_THAN_ANY, n)
     figures = worker_figures(found)
     _tell("dial workers", figures, json, {"workers": list(found.values())})
@@ -157,9 +157,9 @@ def measure_at_scale(
 ) -> None:
     """Each step among 10,000 campaigns and in one of many rows, against 10,000 rows. Exits 1 when a gate is missed."""
     with servers() as small, servers() as large:
-        found = measure_scale(small, large, rows, listed, _say)
+        found = measure_scale(small, large, rows, listed, _respond)
     with servers() as ground:
-        life = measure_lifetime(ground, min(rows, _LIFETIME_ROWS), _say)
+        life = measure_lifetime(ground, min(rows, _LIFETIME_ROWS), _respond)
     figures = [*found.figures(), *life.figures()]
     _tell("scale", figures, json, {"scale": [found], "lifetime": [life]})
 

@@ -11,7 +11,7 @@ import psycopg
 
 from bench import measure
 from bench.rig import PATIENCE_S, WORKERS, Ground, Peer, Void, calls_for, numbers, peer, servers, settings_of
-from config.settings import Dial, Flower, Settings, Web
+from config.settings import DialSettings, FlowerSettings, Settings, WebSettings
 from dispatcher.bootstrap import open_services
 from dispatcher.cli.accounts import subscribe_account
 from dispatcher.cli.demo import free_port
@@ -94,8 +94,8 @@ class Installation:
 @contextmanager
 def installation(ground: Ground, workers: int = WORKERS) -> Iterator[Installation]:
     """Everything up and idle."""
-    ports = {"web": Web(port=free_port()), "flower": Flower(port=free_port())}
-    settings = settings_of(ground, dial=Dial(workers=workers), **ports)
+    ports = {"web": WebSettings(port=free_port()), "flower": FlowerSettings(port=free_port())}
+    settings = settings_of(ground, dial=DialSettings(workers=workers), **ports)
     stack = start_stack(settings, ground.urls, None)
     try:
         measure.wait_until_quiet(stack.supervisor_pid)

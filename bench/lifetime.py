@@ -67,7 +67,7 @@ def measure_lifetime(ground: Ground, rows: int, say: Callable[[str], None]) -> L
 
 async def _live(ground: Ground, campaign_id: int) -> Lifetime:
     async with opened(ground, campaign_id, campaign_id) as site:
-        ready = (await site.store.status(site.campaign)).tally.rows[State.READY, None]
+        ready = (await site.store.status(site.campaign)).state_counts.rows[State.READY, None]
         found = Lifetime(ready, await _sizes(site))
         for _ in range(ready // GROUP):
             began = time.perf_counter()

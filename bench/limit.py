@@ -9,7 +9,7 @@ from multiprocessing import get_context
 from bench.rig import PATIENCE_S, WORKERS, Peer, Void, calls_for, numbers, peer
 from bench.sink import is_busy
 from dispatcher.domain.attempt import Call
-from dispatcher.providers.adapter import Opening
+from dispatcher.providers.adapter import AdapterConfig
 from dispatcher.providers.callfire.client import CallFire
 
 CONNECTIONS = 64
@@ -68,7 +68,7 @@ async def _at_once() -> bool:
 
 async def _call_all(address: str, wanted: list[int]) -> None:
     client = CallFire(
-        Opening(base_url=address, secret="bench:bench", options={}, callback_url=str, connections=CONNECTIONS)
+        AdapterConfig(base_url=address, secret="bench:bench", options={}, callback_url=str, connections=CONNECTIONS)
     )
     # a number is BUSY by what it is, so the redials need nobody to hear of them
     calls = iter([*wanted, *filter(is_busy, wanted)])

@@ -12,7 +12,7 @@ from bench.loading import MEGABYTES, import_list, load_apart, nth_number, prepar
 from bench.rig import Ground, settings_of
 from bench.steps import ABORT, LEASE, MIXED, STEPS, Site, opened, permit, settle
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.dnc import DncImport, Listed
+from dispatcher.domain.dnc import DncImport, ListedNumbers
 from dispatcher.store import PostgresStore
 
 ROUNDS, WARM = 60, 10
@@ -151,7 +151,7 @@ async def _bring_into_force(store: PostgresStore, name: str) -> None:
     """Import a list with the same numbers as each other one; destinations that wait are not screened again."""
     new = DncImport(list=name, source="bench", identity=name)
     ticket = await store.dnc_begin_import(new, owner=name, lease=LEASE)
-    listed = Listed()
+    listed = ListedNumbers()
     listed.update([nth_number(n * 100) for n in range(_LIST_OF)])
     await store.dnc_stage(ticket, listed, lease=LEASE)
     await store.dnc_activate(ticket)

@@ -11,11 +11,11 @@ from bench.rig import Ground, settings_of
 from dispatcher.bootstrap import open_services
 from dispatcher.domain.attempt import Shift, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncAdd, DncPlace, Waiting
+from dispatcher.domain.dnc import DncAdd, DncListRef, ScreeningCursor
 from dispatcher.domain.permitting import PermitRequest, Permitted, Terms
-from dispatcher.domain.report import LiveRow
-from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
-from dispatcher.domain.tick import DueWork, Moved
+from dispatcher.domain.report import ProgressRow
+from dispatcher.domain.results import AttemptUpdate, Disposition, Outcome, Result, UpdateSource
+from dispatcher.domain.tick import CampaignRef, DueWork
 from dispatcher.flow.tick import tick
 from dispatcher.ports import Services
 from dispatcher.store import PostgresStore
@@ -23,7 +23,7 @@ from dispatcher.store import PostgresStore
 GROUP = 20
 """Rows of a step."""
 LEASE = timedelta(hours=2)
-_PLACE = DncPlace(list="by hand")
+_PLACE = DncListRef(list="by hand")
 _keys = count(1)
 
 
@@ -34,7 +34,7 @@ class Silent:
     async def settle_postbacks(self) -> None: ...
     async def reconcile(self, account_id: int) -> None: ...
     async def probe(self, account_id: int) -> None: ...
-    async def show(self, rows: Sequence[LiveRow]) -> None: ...
+    async def publish_progress(self, rows: Sequence[ProgressRow]) -> None: ...
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Site:
     campaign: Campaign
     aborted: Campaign
     shift: Shift
-    waiting: Waiting | None = None
+    waiting: ScreeningCursor | None = None
     called: list[Permitted] = field(default_factory=list)
 
     @property
@@ -80,9 +80,11 @@ async def permit(site: Site) -> None:
 
 
 async def accept(site: Site) -> None:
-    known = {row.key: row.situation(site.campaign.policy, row.permit_at) for row in site.called}
+    known = {row.key: row.context(site.campaign.policy, row.permit_at) for row in site.called}
     taken = [
-        News(row.key, Outcome(disposition=Disposition.IN_FLIGHT, provider_call_id=f"call-{row.key}"), Source.SUBMIT)
+        AttemptUpdate(
+            row.key, Outcome(disposition=Disposition.IN_FLIGHT, provider_call_id=f"call-{row.key}"), UpdateSource.SUBMIT
+        )
         for row in site.called
     ]
     await site.store.settle(taken, [0.5] * len(taken), known)
@@ -90,7 +92,7 @@ async def accept(site: Site) -> None:
 
 async def settle(site: Site) -> None:
     outcome = Outcome(disposition=Disposition.FINAL_SUCCESS, result=Result.LA)
-    news = [News(row.key, outcome, Source.POSTBACK) for row in site.called]
+    news = [AttemptUpdate(row.key, outcome, UpdateSource.POSTBACK) for row in site.called]
     await site.store.settle(news, [0.5] * len(news))
 
 
@@ -103,7 +105,7 @@ async def status(site: Site) -> None:
 
 
 async def explain(site: Site) -> None:
-    assert await site.store.story(site.campaign, site.called[0].e164)
+    assert await site.store.history(site.campaign, site.called[0].e164)
 
 
 async def newest(site: Site) -> None:
@@ -111,7 +113,7 @@ async def newest(site: Site) -> None:
 
 
 async def abort(site: Site) -> None:
-    moved = Moved(site.aborted.id, site.aborted.part, CampaignState.ABORTED)
+    moved = CampaignRef(site.aborted.id, site.aborted.part, CampaignState.ABORTED)
     assert await site.store.abort_waiting(moved, GROUP) == GROUP
 
 

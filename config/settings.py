@@ -27,7 +27,7 @@ def _at_least(characters: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Web(BaseModel):
+class WebSettings(BaseModel):
     """The process that receives postbacks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class Web(BaseModel):
     """Open at once; fewer when the limit of open files is lower."""
 
 
-class Flower(BaseModel):
+class FlowerSettings(BaseModel):
     """Where people look on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +60,7 @@ class Flower(BaseModel):
     """Of the user `operator`; without it one is made in the data folder."""
 
 
-class Dial(BaseModel):
+class DialSettings(BaseModel):
     """How a shift dials. The defaults keep each other's order: permit age < deadline < lease."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,13 +79,13 @@ class Dial(BaseModel):
     """Share of a claim that is kept for people who are to be dialled again."""
 
     @model_validator(mode="after")
-    def _rows_outlive_the_shift(self) -> "Dial":
+    def _rows_outlive_the_shift(self) -> "DialSettings":
         if self.lease_s < self.shift_s + 5:
             raise ValueError("dial.lease_s must be at least 5 s more than dial.shift_s")
         return self
 
 
-class Retention(BaseModel):
+class RetentionSettings(BaseModel):
     """How long what is no longer needed is kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -122,10 +122,10 @@ class Settings(BaseSettings):
     """The only folder that loads asked for by Celery may read; default: `spool` in the data folder."""
     alive: Path | None = None
     """Folder where each worker and beat leave a sign of life; default: `alive` in the data folder."""
-    web: Web = Web()
-    flower: Flower = Flower()
-    dial: Dial = Dial()
-    retention: Retention = Retention()
+    web: WebSettings = WebSettings()
+    flower: FlowerSettings = FlowerSettings()
+    dial: DialSettings = DialSettings()
+    retention: RetentionSettings = RetentionSettings()
     simulator_port: int = Field(default=8460, ge=1, le=65535)
     """Of the provider that `dispatcher up --simulator` plays."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -23,13 +23,13 @@ from dispatcher.broker import CeleryBroker
 from dispatcher.domain.account import Account
 from dispatcher.domain.attempt import write_key
 from dispatcher.domain.errors import ServerError, UsageError
-from dispatcher.domain.hooks import request_url
-from dispatcher.domain.reading import Body, Reading
+from dispatcher.domain.postback_address import request_url
+from dispatcher.domain.provider_body import Body, ParsedBody
 from dispatcher.embedded import Embedded
 from dispatcher.limits import RedisLimiter
 from dispatcher.ports import Services, ShiftSettings
 from dispatcher.providers import Registry
-from dispatcher.providers.registry import KITS, check_options, default_base_url, kit_of, read_credentials
+from dispatcher.providers.registry import SPECS, check_options, default_base_url, read_credentials, spec_of
 from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, Queue, TaskName
 from dispatcher.sources import Files
 from dispatcher.store import PostgresStore
@@ -37,7 +37,7 @@ from dispatcher.store import migrate as schema
 
 _SHORTEST_SECRET = 32
 _REDIS = ("redis", "rediss", "unix")
-PROVIDERS = tuple(KITS)
+PROVIDERS = tuple(SPECS)
 """The known providers."""
 
 
@@ -98,21 +98,21 @@ def require_schema(urls: Urls) -> None:
 
 def check_credentials(provider: str, reference: str) -> None:
     """Raises UsageError when 'env:NAME' or 'file:PATH' does not hold what the provider needs."""
-    read_credentials(reference, kit_of(provider).secret_form)
+    read_credentials(reference, spec_of(provider).secret_form)
 
 
 def check_account(provider: str, options: Mapping[str, str], calls_per_request: int) -> str:
     """The provider's own address. Raises UsageError for what the provider cannot do."""
     check_options(provider, options)
-    most = kit_of(provider).capabilities(options).most_calls
+    most = spec_of(provider).capabilities(options).most_calls
     if not 1 <= calls_per_request <= most:
         raise UsageError(f"--calls-per-request must be between 1 and {most} with {provider}")
     return default_base_url(provider, options)
 
 
-def read_body(provider: str, body: Body) -> Reading:
+def read_body(provider: str, body: Body) -> ParsedBody:
     """What a provider's body says by its words, whatever an account's options. Raises UsageError, PayloadError."""
-    return kit_of(provider).reader({}).read(body)
+    return spec_of(provider).parser({}).read(body)
 
 
 def make_celery(urls: Urls) -> Celery:
@@ -150,7 +150,7 @@ class RandomIds:
 class SystemRng:
     """The Rng port."""
 
-    def draw(self) -> float:
+    def random(self) -> float:
         return random.random()
 
 

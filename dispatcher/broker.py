@@ -45,42 +45,42 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Room:
+class _QueueCapacity:
     """What a queue was found to have room for, less what was sent since; None: it could not be asked."""
 
     asked_at: float
     left: int | None
 
 
-class _Rooms:
+class _QueueCapacities:
     """Says whether a queue may be given one more hint. Each queue is asked once a second at most."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._rooms: dict[Queue, _Room] = {}
+        self._capacities: dict[Queue, _QueueCapacity] = {}
         self._lock = threading.Lock()
 
     def take(self, queue: Queue) -> bool:
         """Is there room for one? Yes when the queue cannot be asked: then sending says what is wrong."""
         with self._lock:
-            room = self._rooms.get(queue)
-            if room is None or time.monotonic() - room.asked_at >= _ASKED_EVERY_S:
-                room = self._rooms[queue] = self._ask(queue, room)
-            if room.left is None:
+            capacity = self._capacities.get(queue)
+            if capacity is None or time.monotonic() - capacity.asked_at >= _ASKED_EVERY_S:
+                capacity = self._capacities[queue] = self._ask(queue, capacity)
+            if capacity.left is None:
                 return True
             # random early drop: were the last places given to who comes first, it would be the same account each second
-            if random.random() * MOST_WAITING >= 2 * room.left:
+            if random.random() * MOST_WAITING >= 2 * capacity.left:
                 return False
-            room.left -= 1
+            capacity.left -= 1
             return True
 
-    def _ask(self, queue: Queue, before: _Room | None) -> _Room:
+    def _ask(self, queue: Queue, before: _QueueCapacity | None) -> _QueueCapacity:
         found = self._waiting(queue)
         left = None if found is None else max(0, MOST_WAITING - found)
         was_full = before is not None and before.left == 0
         if left == 0 and not was_full:
             log.warning("hints are held back: nobody takes them", extra={"queue": queue, "waiting": found})
-        return _Room(time.monotonic(), left)
+        return _QueueCapacity(time.monotonic(), left)
 
     def _waiting(self, queue: Queue) -> int | None:
         with self._app.pool.acquire(block=True) as connection:
@@ -104,7 +104,7 @@ class CeleryBroker:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._rooms = _Rooms(app)
+        self._capacities = _QueueCapacities(app)
 
     async def start_shift(self, account_id: int) -> None:
         """An account has work and a free shift."""
@@ -122,14 +122,14 @@ class CeleryBroker:
         """It is time to ask whether a stopped account works again."""
         await self._hint(TaskName.PROBE, account_id)
 
-    async def show(self, rows: Sequence[Row]) -> None:
+    async def publish_progress(self, rows: Sequence[Row]) -> None:
         """One live row for each campaign in flower: made of events, no task, no message."""
         try:
-            await asyncio.wait_for(asyncio.to_thread(self._show, rows), _LONGEST_HINT_S)
+            await asyncio.wait_for(asyncio.to_thread(self._publish_progress, rows), _LONGEST_HINT_S)
         except (OperationalError, OSError) as error:
             log.warning("progress not shown", extra={"error": type(error).__name__})
 
-    def _show(self, rows: Sequence[Row]) -> None:
+    def _publish_progress(self, rows: Sequence[Row]) -> None:
         with self._app.pool.acquire(block=True) as connection:
             events = self._app.events.Dispatcher(connection, hostname=_LOOKER, enabled=True)
             active = sum(not row.is_over for row in rows)
@@ -152,5 +152,5 @@ class CeleryBroker:
             log.warning("hint not sent", extra={"task": task, "error": type(error).__name__})
 
     def _send(self, task: TaskName, args: tuple[int, ...]) -> None:
-        if self._rooms.take(QUEUE_OF[task]):
+        if self._capacities.take(QUEUE_OF[task]):
             self._app.send_task(task, args=args, queue=QUEUE_OF[task], expires=HINT_LIVES_S, ignore_result=True)

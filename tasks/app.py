@@ -37,10 +37,10 @@ def run(work: Callable[[Services], Awaitable[T]]) -> T:
 @setup_logging.connect
 def _log(**_: Any) -> None:
     configure(settings.log_level)
-    logging.getLogger("celery.app.trace").addFilter(_is_news)
+    logging.getLogger("celery.app.trace").addFilter(_is_update)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_update(record: logging.LogRecord) -> bool:
     """What succeeds several times a second is none."""
     task = getattr(record, "data", {}).get("name")
     return record.levelno > logging.INFO or task not in (TaskName.TICK, TaskName.SETTLE_POSTBACKS)

@@ -15,7 +15,7 @@ from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_pol
 from dispatcher.domain.loading import Deduplicated, Deduplicator, LoadReport
 from dispatcher.domain.permitting import PermitRequest, Permits, Permitted, Terms
 from dispatcher.domain.report import ExportFormat
-from dispatcher.domain.results import Disposition, News, Outcome, Result, Source
+from dispatcher.domain.results import AttemptUpdate, Disposition, Outcome, Result, UpdateSource
 from dispatcher.domain.screening import Record, Screened, make_screen
 from dispatcher.domain.steps import Ignore
 from dispatcher.domain.tick import DueWork, mark_due
@@ -153,10 +153,10 @@ async def dial(store: Store, campaign: Campaign, n: int = 10, **changes: Any) ->
     return granted
 
 
-async def expired(store: Store) -> list[News]:
+async def expired(store: Store) -> list[AttemptUpdate]:
     """News for the reaper."""
     gone = Outcome(disposition=Disposition.LEASE_OVER)
-    return [News(key, gone, Source.REAPER) for key in (await store.upkeep()).expired]
+    return [AttemptUpdate(key, gone, UpdateSource.REAPER) for key in (await store.upkeep()).expired]
 
 
 async def accounts_to_ask(store: Store) -> tuple[int, ...]:
@@ -164,17 +164,17 @@ async def accounts_to_ask(store: Store) -> tuple[int, ...]:
     return (await store.upkeep()).accounts_to_ask
 
 
-def news(
+def update(
     key: str,
     disposition: Disposition,
     result: Result | None = None,
-    source: Source = Source.POSTBACK,
+    source: UpdateSource = UpdateSource.POSTBACK,
     **details: Any,
-) -> News:
-    return News(key, Outcome(disposition=disposition, result=result, **details), source)
+) -> AttemptUpdate:
+    return AttemptUpdate(key, Outcome(disposition=disposition, result=result, **details), source)
 
 
-async def hear(store: Store, *items: News, draw: float = 0.5) -> list[str]:
+async def apply(store: Store, *items: AttemptUpdate, draw: float = 0.5) -> list[str]:
     """Settle; gives the names of the steps (an ignored one by its reason)."""
     decisions = await store.settle(items, [draw] * len(items))
     return [str(d.step.reason if isinstance(d.step, Ignore) else d.step.kind) for d in decisions]
@@ -182,8 +182,8 @@ async def hear(store: Store, *items: News, draw: float = 0.5) -> list[str]:
 
 async def states(store: Store, campaign: Campaign) -> dict[str, int]:
     """Rows by 'STATE' or 'STATE RESULT'."""
-    tally = (await store.status(campaign)).tally
-    return {f"{state} {result or ''}".strip(): n for (state, result), n in tally.rows.items() if n}
+    state_counts = (await store.status(campaign)).state_counts
+    return {f"{state} {result or ''}".strip(): n for (state, result), n in state_counts.rows.items() if n}
 
 
 async def wait(store: Store, seconds: float) -> None:

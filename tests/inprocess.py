@@ -13,16 +13,16 @@ from typing import Any
 
 import uvicorn
 
-from config.settings import Settings, Web
+from config.settings import Settings, WebSettings
 from dispatcher.bootstrap import Urls, open_services
-from dispatcher.cli.accounts import hook_address, subscribe_account
+from dispatcher.cli.accounts import postback_address, subscribe_account
 from dispatcher.cli.demo import free_port
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
 from dispatcher.domain.postback import Postback
-from dispatcher.domain.report import LiveRow
+from dispatcher.domain.report import ProgressRow
 from dispatcher.flow.dial import run_shift
 from dispatcher.flow.postback import settle_group, settle_postbacks
 from dispatcher.flow.reconcile import probe, reconcile
@@ -91,7 +91,7 @@ class Here:
     async def probe(self, account_id: int) -> None:
         self._once(f"probe {account_id}", lambda: probe(account_id, self._services()))
 
-    async def show(self, rows: Sequence[LiveRow]) -> None: ...
+    async def publish_progress(self, rows: Sequence[ProgressRow]) -> None: ...
 
 
 @dataclass
@@ -180,7 +180,7 @@ class Journey:
 
     async def tell_portal(self, played: Played, account: Account) -> None:
         """Phonon's portal: where a flow posts."""
-        url = hook_address(self.settings, account)
+        url = postback_address(self.settings, account)
         body = json.dumps({"flow": account.options.get("flow", ""), "url": url}).encode()
         reader, writer = await asyncio.open_connection("127.0.0.1", played.port)
         head = f"POST /portal/callback HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -222,7 +222,7 @@ class Journey:
         attempts = await self.services.store.attempt_keys(campaign)
         return [a.key for a in attempts if a.fate in ("unknown", "accepted")]
 
-    async def hear(self, account: Account, body: bytes, tries: int = 1) -> None:
+    async def apply(self, account: Account, body: bytes, tries: int = 1) -> None:
         """Settle a postback of JSON, as a worker that took it for the n-th time."""
         taken = Postback(id=0, account_id=account.id, content_type="application/json", body=body, tries=tries)
         await settle_group(account, [taken], self.services)
@@ -250,7 +250,7 @@ async def tick_for_ever(services: Services) -> None:
 @asynccontextmanager
 async def journey(urls: Urls, folder: Path) -> AsyncIterator[Journey]:
     """Web, and everything that workers do."""
-    settings = Settings(data=folder, web=Web(port=free_port()))
+    settings = Settings(data=folder, web=WebSettings(port=free_port()))
     web = uvicorn.Server(uvicorn.Config(make_app(settings, urls), port=settings.web.port, log_config=None))
     serving = asyncio.create_task(web.serve())
     try:

@@ -16,14 +16,14 @@ from dispatcher.cli.show import account_document, as_json, err, listing, out
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.campaign import read_span
 from dispatcher.domain.errors import UsageError
-from dispatcher.domain.hooks import hook_secret, hook_url
+from dispatcher.domain.postback_address import postback_secret, postback_url
 from dispatcher.ports import Services
 
 MOST_CPS = 10_000
 Option = Annotated[
     list[str] | None, typer.Option("--option", help="NAME=VALUE, what only this provider needs; see docs/providers.md.")
 ]
-AtOnce = Annotated[
+PerRequest = Annotated[
     int | None, typer.Option(help="Calls in one request; more than 1 makes all of them doubtful at once.")
 ]
 app = typer.Typer(no_args_is_help=True, help="Provider accounts.")
@@ -40,13 +40,13 @@ def add(
     in_flight: Annotated[int, typer.Option(help="Calls without a result at the same time.")] = 500,
     in_flight_ttl: Annotated[str, typer.Option(help="How long one call counts as in flight.")] = "2m",
     shifts: Annotated[int, typer.Option(help="Shifts that dial for it at once.")] = 2,
-    calls_per_request: AtOnce = 1,
+    calls_per_request: PerRequest = 1,
     option: Option = None,
 ) -> None:
     """Add an account."""
     options = _options(option)
-    at_once = 1 if calls_per_request is None else calls_per_request
-    default_url = check_account(provider, options, at_once)
+    per_request = 1 if calls_per_request is None else calls_per_request
+    default_url = check_account(provider, options, per_request)
     named = re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name)
     _check(f"'{name[:70]}'", named, "cannot name an account: use up to 63 lower-case letters, digits and hyphens")
     _check_limits(cps, headroom, in_flight, shifts, base_url)
@@ -62,11 +62,13 @@ def add(
         in_flight=in_flight,
         in_flight_ttl=_span(in_flight_ttl),
         shifts=shifts,
-        calls_per_request=at_once,
+        calls_per_request=per_request,
         options=options,
     )
     account = call(lambda services: services.store.add_account(new))
-    out.print(f"account {account.id} '{account.name}' added; its postback address: {hook_address(settings(), account)}")
+    out.print(
+        f"account {account.id} '{account.name}' added; its postback address: {postback_address(settings(), account)}"
+    )
 
 
 @app.command()
@@ -79,7 +81,7 @@ def edit(
     in_flight: Annotated[int | None, typer.Option(help="Calls without a result at the same time.")] = None,
     in_flight_ttl: Annotated[str | None, typer.Option(help="How long one call counts as in flight.")] = None,
     shifts: Annotated[int | None, typer.Option(help="Shifts that dial for it at once.")] = None,
-    calls_per_request: AtOnce = None,
+    calls_per_request: PerRequest = None,
     option: Option = None,
 ) -> None:
     """Change an account; its campaigns go on with the new values at once."""
@@ -153,7 +155,7 @@ def list_accounts(json: Annotated[bool, typer.Option("--json")] = False) -> None
 def show(name: str) -> None:
     """Show one account: its limits, its options and where the provider posts to."""
     account = call(lambda services: services.store.account_named(name))
-    document = {**account_document(account), "postback_address": hook_address(settings(), account)}
+    document = {**account_document(account), "postback_address": postback_address(settings(), account)}
     out.print(listing(["what", "value"], [[what, str(value)] for what, value in document.items()]))
 
 
@@ -169,7 +171,7 @@ def subscribe(name: str) -> None:
         return account
 
     account = call(verb)
-    out.print(f"account {account.id} '{account.name}' posts to {hook_address(chosen, account)}")
+    out.print(f"account {account.id} '{account.name}' posts to {postback_address(chosen, account)}")
 
 
 @app.command()
@@ -179,20 +181,20 @@ def unsubscribe(name: str) -> None:
 
     async def verb(services: Services) -> int:
         account = await services.store.account_named(name)
-        return await services.providers.of(account).unsubscribe(hook_address(chosen, account))
+        return await services.providers.of(account).unsubscribe(postback_address(chosen, account))
 
     out.print(f"{call(verb)} subscriptions of account '{name}' taken back")
 
 
-def hook_address(chosen: Settings, account: Account) -> str:
+def postback_address(chosen: Settings, account: Account) -> str:
     """Where the provider posts an account's results."""
-    return hook_url(public_url(chosen), secret_key(chosen), account)
+    return postback_url(public_url(chosen), secret_key(chosen), account)
 
 
 async def subscribe_account(services: Services, chosen: Settings, account: Account) -> None:
     """Ask the provider to post an account's results to us."""
-    secret = hook_secret(secret_key(chosen), account.name)
-    await services.providers.of(account).subscribe(hook_address(chosen, account), secret)
+    secret = postback_secret(secret_key(chosen), account.name)
+    await services.providers.of(account).subscribe(postback_address(chosen, account), secret)
 
 
 def _check_limits(

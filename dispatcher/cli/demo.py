@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from rich.live import Live
 
 import dispatcher
-from config.settings import Flower, Settings, Web
+from config.settings import FlowerSettings, Settings, WebSettings
 from dispatcher.bootstrap import Urls, migrate
 from dispatcher.cli.campaigns import read_campaign_file
 from dispatcher.cli.load import load_file
@@ -63,8 +63,8 @@ def _installation(keep: Path | None) -> Iterator[tuple[Settings, Urls, int]]:
                 data=folder,
                 database_url=SecretStr(urls.database),
                 redis_url=SecretStr(urls.redis),
-                web=Web(port=free_port()),
-                flower=Flower(port=free_port()),
+                web=WebSettings(port=free_port()),
+                flower=FlowerSettings(port=free_port()),
             )
             arguments = simulator_arguments(chosen, port, ring=0.3, lag=1, throttle=1, reattempt=2)
             call_on(chosen, urls, lambda services: services.store.ping())  # the limiter's memory begins here
@@ -135,15 +135,15 @@ def _ledger(port: int) -> list[str]:
 
 
 def _report(status: Status, check: LedgerCheck, found: list[Violation], seconds: float) -> None:
-    tally = status.tally
+    state_counts = status.state_counts
     out.rule("report")
-    out.print(counts("rows by state", {str(s): n for s, n in tally.by_state().items()}, total=True))
-    final = {f"{state} {result or ''}".strip(): n for (state, result), n in tally.rows.items()}
+    out.print(counts("rows by state", {str(s): n for s, n in state_counts.by_state().items()}, total=True))
+    final = {f"{state} {result or ''}".strip(): n for (state, result), n in state_counts.rows.items()}
     out.print(counts("rows by state and result", final, total=True))
     out.print(counts("dialled again, by reason", status.redials, total=True))
     for result, (n, shortest, longest) in check.waits.items():
         out.print(f"{n} dials followed a {result}, {shortest:.1f} to {longest:.1f} s after it", highlight=False)
-    out.print(counts("put back uncharged, by reason", status.put_backs, total=True))
+    out.print(counts("put back uncharged, by reason", status.requeues, total=True))
     undialled = {f"permits without a dial: {fate}": n for fate, n in check.undialled.items()}
     out.print(counts("permits", {"dials in the ledger": check.dials, **undialled}, total=True))
     out.print(
@@ -161,4 +161,4 @@ def _report(status: Status, check: LedgerCheck, found: list[Violation], seconds:
         )
     )
     out.print(violations(found) if found else "every invariant holds")
-    out.print(f"{tally.total} rows final in {seconds:.0f} s, {check.dials / seconds:.0f} dials a second")
+    out.print(f"{state_counts.total} rows final in {seconds:.0f} s, {check.dials / seconds:.0f} dials a second")

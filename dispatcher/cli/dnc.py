@@ -12,7 +12,7 @@ import typer
 from dispatcher.cli.session import call
 from dispatcher.cli.show import as_json, entry_document, err, listing, out
 from dispatcher.domain.campaign import read_span
-from dispatcher.domain.dnc import DncAdd, DncImport, DncList, DncPlace, Scope
+from dispatcher.domain.dnc import DncAdd, DncImport, DncList, DncListRef, Scope
 from dispatcher.domain.errors import NotFound, UsageError
 from dispatcher.flow import lists
 from dispatcher.ports import Services
@@ -45,8 +45,8 @@ def add(
     until = _read_expiry(expires)
 
     async def verb(services: Services) -> Any:
-        place = await _place(services, list_name, account, campaign, channel)
-        new = DncAdd(**_values(place), numbers=tuple(numbers), source=source, expires_at=until)
+        ref = await _list_ref(services, list_name, account, campaign, channel)
+        new = DncAdd(**_values(ref), numbers=tuple(numbers), source=source, expires_at=until)
         return await lists.add(new, region, services)
 
     report = call(verb)
@@ -70,8 +70,8 @@ def remove(
     """Take numbers off a list; what the list held before stays on record."""
 
     async def verb(services: Services) -> tuple[int, list[str]]:
-        place = await _place(services, list_name, account, campaign, channel)
-        removed = await lists.remove(numbers, region, place, services)
+        ref = await _list_ref(services, list_name, account, campaign, channel)
+        removed = await lists.remove(numbers, region, ref, services)
         entries = [e for n in lists.read_numbers(numbers, region) for e in await services.store.dnc_check(n)]
         return removed, sorted({f"'{e.list}' for {_holds_for(e)}, {e.channel}" for e in entries})
 
@@ -104,9 +104,9 @@ def import_(
         identity = f"{content_digest(readable)} {region}{' skipping' if skip else ''}"
 
         async def verb(services: Services) -> tuple[int, int] | None:
-            place = await _place(services, list_name, account, campaign, channel)
+            ref = await _list_ref(services, list_name, account, campaign, channel)
             new = DncImport(
-                **_values(place), source=source or file.name, identity=identity, expires_at=until, replaces=replaces
+                **_values(ref), source=source or file.name, identity=identity, expires_at=until, replaces=replaces
             )
             with open_numbers(readable) as lines, err.status("importing …") as shown:
                 return await lists.import_list(
@@ -223,24 +223,24 @@ def check(number: str, region: Region = "US", json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-async def _place(
+async def _list_ref(
     services: Services, list_name: str, account: str | None, campaign: int | None, channel: str
-) -> DncPlace:
+) -> DncListRef:
     if channel not in ("all", "voice", "text"):
         raise UsageError("--channel must be voice, text or all")
     if account and campaign:
         raise UsageError("choose --account or --campaign; without both the list holds everywhere")
     if account:
         found = await services.store.account_named(account)
-        return DncPlace(list=list_name, scope=Scope.ACCOUNT, scope_id=found.id, channel=channel)
+        return DncListRef(list=list_name, scope=Scope.ACCOUNT, scope_id=found.id, channel=channel)
     if campaign:
         await services.store.campaign(campaign)
-        return DncPlace(list=list_name, scope=Scope.CAMPAIGN, scope_id=campaign, channel=channel)
-    return DncPlace(list=list_name, channel=channel)
+        return DncListRef(list=list_name, scope=Scope.CAMPAIGN, scope_id=campaign, channel=channel)
+    return DncListRef(list=list_name, channel=channel)
 
 
-def _values(place: DncPlace) -> dict[str, Any]:
-    return {name: getattr(place, name) for name in DncPlace.__slots__}
+def _values(ref: DncListRef) -> dict[str, Any]:
+    return {name: getattr(ref, name) for name in DncListRef.__slots__}
 
 
 def _read_expiry(text: str | None) -> datetime | None:
@@ -257,8 +257,8 @@ def _read_expiry(text: str | None) -> datetime | None:
     return until
 
 
-def _holds_for(place: DncPlace) -> str:
-    return "everybody" if place.scope is Scope.GLOBAL else f"{place.scope} {place.scope_id}"
+def _holds_for(ref: DncListRef) -> str:
+    return "everybody" if ref.scope is Scope.GLOBAL else f"{ref.scope} {ref.scope_id}"
 
 
 def _instant(at: datetime | None) -> str:

@@ -7,8 +7,8 @@ import typer
 from dispatcher.cli.session import call
 from dispatcher.cli.show import as_json, out
 from dispatcher.domain.errors import NotFound
+from dispatcher.domain.history import DestinationHistory, attempt_document, explain_history, row_document
 from dispatcher.domain.phone import mask
-from dispatcher.domain.story import Story, attempt_document, row_document, tell
 from dispatcher.flow.lists import read_numbers
 from dispatcher.ports import Services
 
@@ -19,23 +19,23 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def explain(campaign_id: Id, number: str, json: Json = False) -> None:
     """Tell the whole story of one number in a campaign: what happened, why, what comes next."""
 
-    async def verb(services: Services) -> Story:
+    async def verb(services: Services) -> DestinationHistory:
         campaign = await services.store.campaign(campaign_id)
         (e164,) = read_numbers([number], campaign.policy.region)
-        story = await services.store.story(campaign, e164)
-        if story is None:
+        history = await services.store.history(campaign, e164)
+        if history is None:
             raise NotFound(
                 f"campaign {campaign_id} has no destination with that number ({mask(e164)}); a number that could not "
                 "be read stands in the reject file of its load"
             )
-        return story
+        return history
 
-    story = call(verb)
-    lines = tell(story)
+    history = call(verb)
+    lines = explain_history(history)
     if json:
         told = [{"at": at, "what": what} for at, what in lines]
-        rows, attempts = [row_document(r) for r in story.rows], [attempt_document(a) for a in story.attempts]
-        as_json({"state": story.row.state, "rows": rows, "attempts": attempts, "story": told})
+        rows, attempts = [row_document(r) for r in history.rows], [attempt_document(a) for a in history.attempts]
+        as_json({"state": history.row.state, "rows": rows, "attempts": attempts, "story": told})
         return
     for at, what in lines:
         out.print(f"{at:%Y-%m-%d %H:%M:%S %Z}  {what}" if at else what, soft_wrap=True, markup=False)

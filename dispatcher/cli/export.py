@@ -21,7 +21,7 @@ from dispatcher.domain.report import EXPORT_COLUMNS, ExportFormat, safe_cell
 from dispatcher.ports import Services
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """How an export is written."""
 
     CSV = "csv"
@@ -31,7 +31,9 @@ class Format(StrEnum):
 
 def export(
     campaign_id: Annotated[int, typer.Argument(metavar="ID")],
-    format_: Annotated[Format, typer.Option("--format", help="Parquet needs the extra 'parquet'.")] = Format.CSV,
+    format_: Annotated[
+        OutputFormat, typer.Option("--format", help="Parquet needs the extra 'parquet'.")
+    ] = OutputFormat.CSV,
     target: Annotated[Path | None, typer.Option("--out", help="Default: stdout.")] = None,
 ) -> None:
     """Write every destination of a campaign with its state and result, in the order it was loaded."""
@@ -41,7 +43,7 @@ def export(
         extra = sorted({*campaign.policy.content.variables, *campaign.policy.columns.keep})
         written = 0
         with _target(target) as file, _writer(format_, file, extra) as write:
-            stored = ExportFormat.CSV if format_ is Format.CSV else ExportFormat.JSONL
+            stored = ExportFormat.CSV if format_ is OutputFormat.CSV else ExportFormat.JSONL
             async with aclosing(services.store.export(campaign, stored, extra)) as blocks:
                 async for n, lines in blocks:
                     write(lines)
@@ -91,13 +93,13 @@ def _replaced(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _writer(format_: Format, file: IO[bytes], extra: list[str]) -> Iterator[Callable[[bytes], object]]:
+def _writer(format_: OutputFormat, file: IO[bytes], extra: list[str]) -> Iterator[Callable[[bytes], object]]:
     """Writes lines as the store gives them."""
-    if format_ is Format.PARQUET:
+    if format_ is OutputFormat.PARQUET:
         with parquet_writer(file, extra) as write:
             yield write
         return
-    if format_ is Format.CSV:
+    if format_ is OutputFormat.CSV:
         header = io.StringIO()
         csv.writer(header, lineterminator="\n").writerow([*EXPORT_COLUMNS, *map(safe_cell, extra)])
         file.write(header.getvalue().encode())

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from dispatcher.cli.session import call
 from dispatcher.cli.show import as_json, err, load_lines, out
 from dispatcher.domain.errors import ServerError, UsageError
-from dispatcher.domain.loading import Format, LoadReport, Reject
+from dispatcher.domain.loading import FileFormat, LoadReport, Reject
 from dispatcher.domain.report import REJECT_COLUMNS, reject_cells
 from dispatcher.flow import load as flow
 from dispatcher.ports import Services
@@ -27,7 +27,7 @@ def load(
     campaign_id: Annotated[int, typer.Argument(metavar="ID")],
     file: Annotated[Path, typer.Argument(help="CSV (comma, semicolon, tab) or JSON Lines, UTF-8; '-' is stdin.")],
     rejects: Annotated[Path | None, typer.Option(help="Where to write the records that are not dialled.")] = None,
-    format_: Annotated[Format | None, typer.Option("--format", help="Default: guessed.")] = None,
+    format_: Annotated[FileFormat | None, typer.Option("--format", help="Default: guessed.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write the report and the reject file, nothing else.")
     ] = False,
@@ -37,7 +37,7 @@ def load(
     with regular_file(file) as readable:
         target = _reject_file(file, campaign_id, rejects, "dry-run" if dry_run else "rejects")
         if dry_run:
-            report = call(lambda services: rehearse_file(services, campaign_id, readable, target, format_))
+            report = call(lambda services: dry_run_file(services, campaign_id, readable, target, format_))
         else:
             name = file.name if readable == file else _PIPE
             report = call(lambda services: load_file(services, campaign_id, readable, target, format_, name))
@@ -64,7 +64,7 @@ async def load_file(
     campaign_id: int,
     file: Path,
     target: Path,
-    format_: Format | None = None,
+    format_: FileFormat | None = None,
     name: str | None = None,
 ) -> LoadReport:
     """Load one file and write its reject file."""
@@ -79,13 +79,13 @@ async def load_file(
     return report
 
 
-async def rehearse_file(
-    services: Services, campaign_id: int, file: Path, target: Path, format_: Format | None = None
+async def dry_run_file(
+    services: Services, campaign_id: int, file: Path, target: Path, format_: FileFormat | None = None
 ) -> LoadReport:
     """What a load of the file would do."""
     campaign = await services.store.campaign(campaign_id)
     with _written(target, "") as write:
-        return await flow.rehearse_file(campaign, file, services, format_=format_, rejected=write)
+        return await flow.dry_run_file(campaign, file, services, format_=format_, rejected=write)
 
 
 @contextmanager

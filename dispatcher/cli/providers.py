@@ -9,19 +9,19 @@ from urllib.parse import urlsplit
 import typer
 
 from dispatcher.bootstrap import PROVIDERS, read_body
-from dispatcher.cli.accounts import hook_address
+from dispatcher.cli.accounts import postback_address
 from dispatcher.cli.local import reach
 from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import as_json, err, listing, out
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import read_span
-from dispatcher.domain.capability import Capabilities, Examination
+from dispatcher.domain.capability import AccountVerification, Capabilities
 from dispatcher.domain.errors import PayloadError, UsageError
 from dispatcher.domain.phone import is_e164
-from dispatcher.domain.reading import Body, BodyKind, Event, Reading
-from dispatcher.domain.results import Disposition, Sighting
+from dispatcher.domain.provider_body import Body, BodyKind, ParsedBody, ProviderNotice
+from dispatcher.domain.results import CallReport, Disposition
 from dispatcher.domain.states import RetryOwner
-from dispatcher.flow.examine import examine
+from dispatcher.flow.verify_account import verify_account
 from dispatcher.ports import Services
 
 MOST_BYTES = 1 << 20
@@ -40,17 +40,17 @@ def read(
 ) -> None:
     """Say what the dispatcher makes of a body; exits 1 when it cannot be read. Nothing is stored or changed."""
     body = Body(kind=kind, data=_bytes(file), content_type=content_type, status=http_status)
-    reading, error = Reading(), None
+    parsed, error = ParsedBody(), None
     try:
-        reading = read_body(provider, body)
+        parsed = read_body(provider, body)
     except PayloadError as failed:
         error = str(failed)
     if json:
-        as_json(document(reading, error))
+        as_json(document(parsed, error))
     elif error:
         out.print(f"cannot be read: {error}", markup=False)
     else:
-        _show(reading)
+        _show(parsed)
     if error:
         raise typer.Exit(1)
 
@@ -75,8 +75,8 @@ def probe(
     async def verb(services: Services) -> dict[str, Any]:
         known = await services.store.account_named(account)
         wait = read_span(window)
-        found = await examine(known, number if _is_played(known) or live else None, wait, services)
-        address = hook_address(chosen, known)
+        found = await verify_account(known, number if _is_played(known) or live else None, wait, services)
+        address = postback_address(chosen, known)
         return report(known, services.providers.capabilities(known), found, address, reach(_health(address), 5))
 
     try:
@@ -114,7 +114,7 @@ def _health(address: str) -> str:
 
 
 def report(
-    account: Account, declared: Capabilities, found: Examination, address: str, unreachable: str | None
+    account: Account, declared: Capabilities, found: AccountVerification, address: str, unreachable: str | None
 ) -> dict[str, Any]:
     """What is known of an account, as the capability file holds it."""
     host = urlsplit(address).hostname
@@ -153,17 +153,17 @@ def _bytes(file: Path) -> bytes:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def document(reading: Reading, error: str | None) -> dict[str, Any]:
+def document(parsed: ParsedBody, error: str | None) -> dict[str, Any]:
     """What a body says, as JSON."""
     return {
         "ok": error is None,
         "error": error,
-        "outcomes": [_outcome(s) for s in reading.sightings],
-        "events": [_event(e) for e in reading.events],
+        "outcomes": [_outcome(s) for s in parsed.reports],
+        "events": [_notice(e) for e in parsed.notices],
     }
 
 
-def _outcome(seen: Sighting) -> dict[str, Any]:
+def _outcome(seen: CallReport) -> dict[str, Any]:
     outcome = seen.outcome
     return {
         "provider_call_id": outcome.provider_call_id,
@@ -189,13 +189,13 @@ def _instant(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None
 
 
-def _event(event: Event) -> dict[str, Any]:
-    outcome = event.outcome
+def _notice(notice: ProviderNotice) -> dict[str, Any]:
+    outcome = notice.outcome
     meant = {"disposition": outcome.disposition, "reason": outcome.why} if outcome else {"disposition": None}
-    return {"type": event.type, **meant, **event.detail}
+    return {"type": notice.type, **meant, **notice.detail}
 
 
-def _show(reading: Reading) -> None:
+def _show(parsed: ParsedBody) -> None:
     columns = ["call", "our key", "to", "state", "result", "disposition", "their words"]
     rows = [
         [
@@ -207,12 +207,12 @@ def _show(reading: Reading) -> None:
             f"{s.outcome.disposition}{' (inbound)' if s.inbound else ''}",
             " ".join(w for w in (s.outcome.raw_state, s.outcome.raw_result) if w),
         ]
-        for s in reading.sightings
+        for s in parsed.reports
     ]
     if rows:
         out.print(listing(columns, rows))
-    for event in reading.events:
-        told = ", ".join(f"{name} {value}" for name, value in _event(event).items() if name != "type" and value)
-        out.print(f"{event.type}: {told}", markup=False)
-    if not rows and not reading.events:
+    for notice in parsed.notices:
+        told = ", ".join(f"{name} {value}" for name, value in _notice(notice).items() if name != "type" and value)
+        out.print(f"{notice.type}: {told}", markup=False)
+    if not rows and not parsed.notices:
         out.print("it says nothing")

@@ -51,19 +51,19 @@ def account_document(account: Account) -> dict[str, Any]:
 
 def status_table(status: Status) -> Group:
     """Progress for a person."""
-    tally, campaign = status.tally, status.campaign
-    share = f"{100 * tally.final / tally.total:.1f} %" if tally.total else "-"
+    state_counts, campaign = status.state_counts, status.campaign
+    share = f"{100 * state_counts.final / state_counts.total:.1f} %" if state_counts.total else "-"
     head = f"campaign {campaign.id} '{campaign.policy.name}': {campaign.state}"
     head += f" by {campaign.reason}" if campaign.reason else ""
-    lines = [f"{head}, {tally.final} of {tally.total} rows final ({share}), {status.permits} permits"]
+    lines = [f"{head}, {state_counts.final} of {state_counts.total} rows final ({share}), {status.permits} permits"]
     if status.blocked_by:
         lines.append(f"blocked: {status.blocked_by}")
-    if campaign.state is CampaignState.RUNNING and tally.final < tally.total:
+    if campaign.state is CampaignState.RUNNING and state_counts.final < state_counts.total:
         lines += _running_lines(status)
     lines += [f"load {x.id} of {x.source}: {x.state}, {x.error}" for x in status.loads if x.state == LoadState.FAILED]
     if any(x.state == LoadState.OPEN for x in status.loads):
         lines.append("a load is under way")
-    tables = [counts("rows by state", tally.by_state()), counts("by result", tally.by_result())]
+    tables = [counts("rows by state", state_counts.by_state()), counts("by result", state_counts.by_result())]
     return Group(*lines, *[t for t in tables if t.row_count])
 
 

@@ -50,14 +50,14 @@ def simulator(
     words += ["--callback", callback] if callback else []
     try:
         written.parent.mkdir(parents=True, exist_ok=True)
-        asyncio.run(run(read_arguments(words), lambda: _say(provider, port, written)))
+        asyncio.run(run(read_arguments(words), lambda: _respond(provider, port, written)))
     except ValueError as error:
         raise UsageError(str(error)) from None
     except OSError as error:
         raise ServerError(f"the simulator cannot start: {error.strerror}; choose another --port or --ledger") from None
 
 
-def _say(provider: Played, port: int, written: Path) -> None:
+def _respond(provider: Played, port: int, written: Path) -> None:
     for path in _ADDRESSES[provider]:
         out.print(f"{provider} is played at http://127.0.0.1:{port}{path}", soft_wrap=True)
     out.print(f"what it dials is written to {written} and shown at http://127.0.0.1:{port}/ledger", soft_wrap=True)

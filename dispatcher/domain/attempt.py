@@ -63,16 +63,16 @@ class OpenCall:
     """The provider said that it rings again by itself."""
     flow: str | None = None
     """The flow of the provider's that its campaign names, if it does."""
-    resolve_by: datetime
+    result_deadline: datetime
     as_of: datetime
     """PostgreSQL's clock when this was read."""
 
     @property
     def is_overdue(self) -> bool:
         """Has it waited long enough to end as TIMEOUT, once the provider was asked a last time?"""
-        return self.as_of >= self.resolve_by
+        return self.as_of >= self.result_deadline
 
     @property
-    def is_hopeless(self) -> bool:
+    def is_long_overdue(self) -> bool:
         """Has it waited so long that it ends as TIMEOUT even when the provider cannot be asked?"""
-        return self.as_of >= self.resolve_by + (self.resolve_by - self.permit_at)
+        return self.as_of >= self.result_deadline + (self.result_deadline - self.permit_at)

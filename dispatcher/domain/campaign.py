@@ -82,11 +82,11 @@ CAMPAIGN_MOVES: Mapping[CampaignState, frozenset[CampaignState]] = {
 """Which states a campaign may come from, by the state it goes to."""
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Columns(_Part):
+class Columns(_Section):
     """Which column of the file holds what. What is not said is guessed from the columns' names."""
 
     number: str | None = None
@@ -96,7 +96,7 @@ class Columns(_Part):
     """Columns that the text does not need, kept for exports."""
 
 
-class Content(_Part):
+class Message(_Section):
     """What the called person hears or reads: a text, a recording, or what a flow at the provider says."""
 
     text: str | None = Field(default=None, min_length=1, max_length=2000)
@@ -153,7 +153,7 @@ def _write_time(at: time) -> str:
 TimeOfDay = Annotated[time, BeforeValidator(_read_time), PlainSerializer(_write_time)]
 
 
-class WindowPart(_Part):
+class WindowSettings(_Section):
     """[window]: when the campaign may ring."""
 
     timezone: str
@@ -188,20 +188,20 @@ class WindowPart(_Part):
         return Window(self.timezone, read_days(self.days), self.open, self.close)
 
 
-class RetryRulePart(_Part):
+class RetryRuleSettings(_Section):
     """[retry.BUSY] and its like."""
 
     delays: tuple[Span, ...] = Field(min_length=1)
     at_most: int | None = Field(default=None, ge=0)
 
 
-class RetryPart(_Part):
+class RetrySettings(_Section):
     """[retry]: `max_dials`, `deadline`, `jitter` and one table for each result that is dialled again."""
 
     max_dials: int = Field(default=3, ge=1, le=20)
     deadline: Span = timedelta(hours=48)
     jitter: float = Field(default=0.2, ge=0, le=0.5)
-    rules: Mapping[Result, RetryRulePart] = Field(default_factory=dict)
+    rules: Mapping[Result, RetryRuleSettings] = Field(default_factory=dict)
 
     @field_validator("rules", mode="before")
     @classmethod
@@ -221,7 +221,7 @@ class RetryPart(_Part):
         return RetryPolicy(self.max_dials, self.deadline, self.jitter, {**DEFAULT_RULES, **own})
 
 
-class Timeouts(_Part):
+class Timeouts(_Section):
     """[timeouts]: how long we wait for news before a destination ends as TIMEOUT."""
 
     unknown: Span = timedelta(minutes=30)
@@ -249,7 +249,7 @@ def _caller_id(number: str) -> str:
     return number
 
 
-class Policy(_Part):
+class Policy(_Section):
     """A campaign file. Every key has a default unless the design marks it as required."""
 
     name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
@@ -262,9 +262,9 @@ class Policy(_Part):
     in_flight: int = Field(default=200, ge=1)
     weight: int = Field(default=1, ge=1, le=100)
     columns: Columns = Columns()
-    content: Content
-    window: WindowPart | None = None
-    retry: RetryPart = RetryPart()
+    content: Message
+    window: WindowSettings | None = None
+    retry: RetrySettings = RetrySettings()
     timeouts: Timeouts = Timeouts()
 
     @model_validator(mode="after")

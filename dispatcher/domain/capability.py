@@ -34,7 +34,7 @@ class CallbackAuth(StrEnum):
     ADDRESS = "secret address"
 
 
-class Content(StrEnum):
+class ContentKind(StrEnum):
     """What a call may say; the words are those of [content] in a campaign file."""
 
     TEXT = "text"
@@ -54,8 +54,8 @@ class Capabilities:
     most_calls: int
     """Calls that one request may carry."""
     channels: frozenset[Channel] = frozenset({Channel.VOICE})
-    contents: frozenset[Content] = frozenset({Content.TEXT})
-    alike: bool = False
+    contents: frozenset[ContentKind] = frozenset({ContentKind.TEXT})
+    single_text: bool = False
     """Must all calls of one request say the same?"""
     cancel: bool = False
     """Can an accepted call be stopped?"""
@@ -64,7 +64,7 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Examination:
+class AccountVerification:
     """What probing an account showed."""
 
     objection: str | None

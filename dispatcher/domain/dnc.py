@@ -29,7 +29,7 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DncPlace:
+class DncListRef:
     """Where numbers are listed."""
 
     list: str
@@ -40,7 +40,7 @@ class DncPlace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DncAdd(DncPlace):
+class DncAdd(DncListRef):
     """Numbers to put on a list."""
 
     numbers: tuple[str, ...] = field(repr=False)
@@ -60,7 +60,7 @@ class DncReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class ScreeningCursor:
     """A place among a campaign's waiting rows, in the order in which they are screened."""
 
     state: State
@@ -69,7 +69,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DncImport(DncPlace):
+class DncImport(DncListRef):
     """A file of numbers that is to become part of a list, as one."""
 
     source: str
@@ -91,7 +91,7 @@ class ImportTicket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DncEntry(DncPlace):
+class DncEntry(DncListRef):
     """An entry that applies now."""
 
     number: str = field(repr=False)
@@ -101,7 +101,7 @@ class DncEntry(DncPlace):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DncList(DncPlace):
+class DncList(DncListRef):
     """A list as it stands now."""
 
     numbers: int
@@ -124,7 +124,7 @@ class Page:
 
 
 @dataclass(slots=True)
-class Listed:
+class ListedNumbers:
     """The numbers of an import: a bitmap of some bytes for each (roaringbitmap.org), and the prefixes."""
 
     prefixes: set[str] = field(default_factory=set)
@@ -132,7 +132,7 @@ class Listed:
     _numbers: BitMap64 = field(default_factory=BitMap64)
 
     @classmethod
-    def of(cls, numbers: Iterable[str]) -> "Listed":
+    def of(cls, numbers: Iterable[str]) -> "ListedNumbers":
         """Of numbers and prefixes as `read_listed` gives them."""
         made = cls()
         made.update(numbers)

@@ -13,7 +13,7 @@ from dispatcher.domain.screening import Record, Screened
 from dispatcher.domain.states import State
 
 
-class Format(StrEnum):
+class FileFormat(StrEnum):
     """How a file holds its records."""
 
     CSV = "csv"
@@ -31,11 +31,11 @@ class LoadState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RecordFile:
     """An open file of destinations."""
 
     name: str
-    format_: Format
+    format_: FileFormat
     columns: list[str]
     """Of CSV: its header. Of JSON Lines: the keys of the first object."""
     records: Iterator[Record]

@@ -16,14 +16,14 @@ GAP_S = 0.020
 LATE_ANSWER_S = 0.100
 """A booking whose answer took longer is forfeited: its instants count from when the limiter booked, which is not known
 any more, and would be moved into those of others."""
-LONGEST_BOOKING_S = 3.0
+LONGEST_RESERVATION_S = 3.0
 """Nothing is booked further ahead: so long after a loss of memory, every slot that was given out before is over."""
-FIRST_AFTER_LOSS_S = LONGEST_BOOKING_S + LATE_S
+FIRST_AFTER_LOSS_S = LONGEST_RESERVATION_S + LATE_S
 """Nothing is booked sooner after the limiter lost its memory, so that no instant is given out twice."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class RateLimit:
     """One limit: its name, the seconds between two calls, and the next free instant (None: none is remembered)."""
 
     name: str
@@ -31,9 +31,9 @@ class Limit:
     next_at: float | None = None
 
 
-def account_limit(account_id: int, rate: float, calls: float = 1) -> Limit:
+def account_limit(account_id: int, rate: float, calls: float = 1) -> RateLimit:
     """The account's limit for requests of so many calls, at `rate` calls a second. All of its requests share it."""
-    return Limit(f"account:{account_id}", calls / rate)
+    return RateLimit(f"account:{account_id}", calls / rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def relied_on(memory: Memory | None, run: str, now: float) -> Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Booking:
+class Reservation:
     """What was booked: delays in seconds from now, ascending; or none, which limit said so, and for how long."""
 
     delays_s: tuple[float, ...] = ()
@@ -61,24 +61,24 @@ class Booking:
     wait_s: float = 0.0
 
 
-def slots_of(booking: Booking, asked_at: float, now: float) -> list[float]:
+def slots_of(reservation: Reservation, asked_at: float, now: float) -> list[float]:
     """The instants that a booking gives, by our clock; none when its answer came too late."""
-    return [] if now - asked_at > LATE_ANSWER_S else [now + delay for delay in booking.delays_s]
+    return [] if now - asked_at > LATE_ANSWER_S else [now + delay for delay in reservation.delays_s]
 
 
 def reserve(
-    limits: list[Limit], n: int, horizon_s: float, now: float, lead_s: float = 0, since: float = -math.inf
-) -> tuple[Booking, list[Limit]]:
+    limits: list[RateLimit], n: int, horizon_s: float, now: float, lead_s: float = 0, since: float = -math.inf
+) -> tuple[Reservation, list[RateLimit]]:
     """Book up to `n` instants within the horizon, none before `lead_s` from now; if the first lies beyond, none.
 
     This is GCRA with bookings. The first limit is the one that is shared by most: it never waits for another one.
     `since` is when the memory began that `limits` were read from.
     """
     free = {x.name: _next_free(x, now, since) for x in limits}
-    latest = now + min(horizon_s, LONGEST_BOOKING_S)
+    latest = now + min(horizon_s, LONGEST_RESERVATION_S)
     last = max(limits, key=lambda x: free[x.name])
     if free[last.name] > max(now + lead_s, free[limits[0].name]) + GAP_S:
-        return Booking(blocked_by=last.name, wait_s=free[last.name] - now), limits
+        return Reservation(blocked_by=last.name, wait_s=free[last.name] - now), limits
     delays: list[float] = []
     for _ in range(n):
         at = max(now + lead_s, *free.values())
@@ -88,11 +88,11 @@ def reserve(
         for limit in limits:
             free[limit.name] = at + limit.interval_s
     if delays:
-        return Booking(tuple(delays)), [replace(x, next_at=free[x.name]) for x in limits]
-    return Booking(blocked_by=last.name, wait_s=free[last.name] - now), limits
+        return Reservation(tuple(delays)), [replace(x, next_at=free[x.name]) for x in limits]
+    return Reservation(blocked_by=last.name, wait_s=free[last.name] - now), limits
 
 
-def _next_free(limit: Limit, now: float, since: float) -> float:
+def _next_free(limit: RateLimit, now: float, since: float) -> float:
     """Of a memory that is old enough, no word means that the limit was not used; in a young one it may be forgotten.
 
     What a young memory does remember may be older than what was given out before it was lost.
@@ -101,7 +101,7 @@ def _next_free(limit: Limit, now: float, since: float) -> float:
     return max(known, since + FIRST_AFTER_LOSS_S + limit.interval_s)
 
 
-def calls_at_once(most: int, rate: float, cps: float) -> int:
+def max_calls_per_request(most: int, rate: float, cps: float) -> int:
     """How many calls one request may carry so that requests at their slots keep the limit in every second.
 
     A request of k calls takes one slot, and slots are k / rate apart: in any second there are ceil(rate / k) of them.
@@ -120,7 +120,7 @@ ROUND_S = 1.0
 """Longest time in which everybody who has work gets a turn, as long as a slot for each comes by."""
 
 
-def slots_to_book(rate: float, window_s: float = GROUP_S) -> int:
+def slots_to_reserve(rate: float, window_s: float = GROUP_S) -> int:
     """How many slots to book at once."""
     return max(1, int(rate * window_s))
 

@@ -17,7 +17,7 @@ from dispatcher.domain.reasons import Fault, Reason
 from dispatcher.domain.results import REACHED, Result
 from dispatcher.domain.settling import MAX_PERMITS
 from dispatcher.domain.states import Phase, RetryOwner, State
-from dispatcher.domain.steps import Finish, Situation
+from dispatcher.domain.steps import AttemptContext, Finish
 from dispatcher.domain.tick import DueWork
 
 REACHED_EARLIER = REACHED - {Result.AM}
@@ -68,7 +68,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class PermitContext:
     """What holds for the whole group, read after the locks."""
 
     now: datetime
@@ -77,7 +77,7 @@ class Gate:
     throttled_until: datetime | None
     campaign_state: CampaignState
     policy_version: int
-    account_room: int
+    account_capacity: int
     """Places left among the calls in flight of the account."""
     campaign_busy: int
 
@@ -90,7 +90,7 @@ class Candidate:
     reached: Result | None
     """An earlier attempt's result, if it says that the person was reached."""
     permits: int
-    charged: int
+    dials: int
     first_dialled_at: datetime | None
     last_result: Result | None
 
@@ -102,27 +102,27 @@ class Held:
     why: Hold
 
 
-def room_of(gate: Gate, terms: Terms) -> int:
+def capacity_of(context: PermitContext, terms: Terms) -> int:
     """How many calls the caps in flight still allow."""
-    return max(0, min(gate.account_room, terms.in_flight - gate.campaign_busy))
+    return max(0, min(context.account_capacity, terms.in_flight - context.campaign_busy))
 
 
-def may_dial(row: Candidate, gate: Gate, terms: Terms) -> Finish | Held | None:
+def may_dial(row: Candidate, context: PermitContext, terms: Terms) -> Finish | Held | None:
     """None when the call may be placed now; else what becomes of the row, or what holds the campaign."""
-    why = held_by(gate, terms)
-    return Held(why) if why else refusal(row, gate, terms)
+    why = held_by(context, terms)
+    return Held(why) if why else refusal(row, context, terms)
 
 
-def held_by(gate: Gate, terms: Terms) -> Hold | None:
+def held_by(context: PermitContext, terms: Terms) -> Hold | None:
     """What forbids every row of the campaign now."""
     checks: Mapping[Hold, bool] = {
-        Hold.SHIFT_VOID: not gate.shift_is_live,
-        Hold.CAMPAIGN_NOT_RUNNING: gate.campaign_state is not CampaignState.RUNNING,
-        Hold.POLICY_CHANGED: gate.policy_version != terms.policy_version,
-        Hold.ACCOUNT_STOPPED: gate.account_state is not AccountState.OPEN,
-        Hold.THROTTLED: gate.throttled_until is not None and gate.now < gate.throttled_until,
-        Hold.WINDOW_CLOSED: not _is_open(gate.now, terms),
-        Hold.IN_FLIGHT_FULL: room_of(gate, terms) == 0,
+        Hold.SHIFT_VOID: not context.shift_is_live,
+        Hold.CAMPAIGN_NOT_RUNNING: context.campaign_state is not CampaignState.RUNNING,
+        Hold.POLICY_CHANGED: context.policy_version != terms.policy_version,
+        Hold.ACCOUNT_STOPPED: context.account_state is not AccountState.OPEN,
+        Hold.THROTTLED: context.throttled_until is not None and context.now < context.throttled_until,
+        Hold.WINDOW_CLOSED: not _is_open(context.now, terms),
+        Hold.IN_FLIGHT_FULL: capacity_of(context, terms) == 0,
     }
     return next((why for why, holds in checks.items() if holds), None)
 
@@ -133,7 +133,7 @@ def _is_open(now: datetime, terms: Terms) -> bool:
     return terms.opens_at <= now < terms.closes_at
 
 
-def refusal(row: Candidate, gate: Gate, terms: Terms) -> Finish | None:
+def refusal(row: Candidate, context: PermitContext, terms: Terms) -> Finish | None:
     """What ends a due row instead of a dial."""
     last = row.last_result or Result.UNDIALED
     if row.on_dnc:
@@ -142,9 +142,9 @@ def refusal(row: Candidate, gate: Gate, terms: Terms) -> Finish | None:
         return Finish(State.FINISHED, row.reached, Reason.REACHED_BEFORE)
     if row.permits >= terms.max_permits:
         return Finish(State.FINISHED, last, Reason.PUT_BACK_LIMIT)
-    if row.charged >= terms.max_dials:
+    if row.dials >= terms.max_dials:
         return Finish(State.FINISHED, last, Reason.MAX_DIALS)
-    if row.first_dialled_at and gate.now > row.first_dialled_at + terms.deadline:
+    if row.first_dialled_at and context.now > row.first_dialled_at + terms.deadline:
         return Finish(State.FINISHED, last, Reason.DEADLINE)
     return None
 
@@ -185,16 +185,16 @@ class Permitted:
     variables: Mapping[str, str] = field(repr=False)
     permit_at: datetime
     permits: int
-    charged: int
+    dials: int
     due_at: datetime
     first_dialled_at: datetime
     last_result: Result | None
     version: str
     """Of both of its rows: the transaction that wrote them."""
 
-    def situation(self, policy: Policy, now: datetime) -> Situation:
+    def context(self, policy: Policy, now: datetime) -> AttemptContext:
         """What an outcome is decided on, as long as nothing else has moved the rows."""
-        return Situation(
+        return AttemptContext(
             key=self.key,
             part=self.part,
             destination_id=self.destination_id,
@@ -204,13 +204,13 @@ class Permitted:
             is_latest=True,
             permit_at=self.permit_at,
             lease_over=False,
-            looks=0,
-            resolve_by=None,
+            lookups=0,
+            result_deadline=None,
             attempt_result=None,
             state=State.SELECTED,
             retry_owner=RetryOwner.US,
             permits=self.permits,
-            charged=self.charged,
+            dials=self.dials,
             due_at=self.due_at,
             first_dialled_at=self.first_dialled_at,
             last_result=self.last_result,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dispatcher.domain.attempt import KEY_LENGTH
-from dispatcher.domain.results import Sighting
+from dispatcher.domain.results import CallReport
 
 
 class PostbackState(StrEnum):
@@ -70,7 +70,7 @@ def unmatched(postback: Postback) -> PostbackMark:
     return PostbackMark(postback.id, PostbackState.UNMATCHED, "matches no call of ours yet", wait)
 
 
-def is_of_request(sighting: Sighting, request: str | None) -> bool:
+def is_of_request(report: CallReport, request: str | None) -> bool:
     """May a body that came to a request's own address say this? A request of one call bears that call's key.
 
     The name of a request of several is a digest of all their keys, which one key cannot be compared with: its address
@@ -78,4 +78,4 @@ def is_of_request(sighting: Sighting, request: str | None) -> bool:
     """
     if request is None or len(request) != KEY_LENGTH:
         return True
-    return sighting.key == request
+    return report.key == request

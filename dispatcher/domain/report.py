@@ -8,12 +8,12 @@ from enum import StrEnum
 from typing import Any
 
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.destination import Tally
+from dispatcher.domain.counters import StateCounts
 from dispatcher.domain.loading import LoadState, Reject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadLine:
+class LoadSummary:
     """A load as status shows it."""
 
     id: int
@@ -30,7 +30,7 @@ class Progress:
     """How far a campaign is: read from counters, never by counting rows."""
 
     campaign: Campaign
-    tally: Tally
+    state_counts: StateCounts
     blocked_by: str | None
     rate: float | None = None
     """Permits a second over the last seconds; None when nobody measured."""
@@ -44,7 +44,7 @@ class Status(Progress):
     permits: int
     redials: Mapping[str, int]
     """How often destinations were scheduled to be dialled again, by the result that caused it."""
-    put_backs: Mapping[str, int]
+    requeues: Mapping[str, int]
     """How often destinations were put back without being charged, by reason."""
     next_due_at: datetime | None
     limit: float | None = None
@@ -57,13 +57,13 @@ class Status(Progress):
     """When the first redial of ours is due."""
     person_busy: int = 0
     """Waiting rows whose person another campaign is calling."""
-    loads: tuple[LoadLine, ...] = ()
+    loads: tuple[LoadSummary, ...] = ()
     """The newest first, twenty at most."""
     account_state: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LiveRow:
+class ProgressRow:
     """A campaign as flower shows it: one row, updated in place."""
 
     campaign_id: int
@@ -75,19 +75,19 @@ class LiveRow:
     """Since it was created."""
 
 
-def live_row(found: Progress, now: datetime) -> LiveRow:
+def progress_row(found: Progress, now: datetime) -> ProgressRow:
     """Progress in one line; digits of a name that could be a number are not shown."""
-    campaign, tally = found.campaign, found.tally
-    share = f"{100 * tally.final / tally.total:.0f} %" if tally.total else "-"
-    results = " ".join(f"{result} {n}" for result, n in tally.by_result().items())
+    campaign, state_counts = found.campaign, found.state_counts
+    share = f"{100 * state_counts.final / state_counts.total:.0f} %" if state_counts.total else "-"
+    results = " ".join(f"{result} {n}" for result, n in state_counts.by_result().items())
     pace = f"{found.rate:.1f}/s" if found.rate is not None else campaign.state.lower()
     said = [
-        f"{tally.final}/{tally.total} {share}",
+        f"{state_counts.final}/{state_counts.total} {share}",
         pace,
         results,
         f"blocked: {found.blocked_by}" * bool(found.blocked_by),
     ]
-    return LiveRow(
+    return ProgressRow(
         campaign_id=campaign.id,
         about=f"{campaign.id} '{re.sub(r'[0-9]{7,}', '***', campaign.policy.name)}' on {found.account_name}",
         progress=" | ".join(part for part in said if part),
@@ -149,13 +149,13 @@ def status_document(status: Status) -> dict[str, Any]:
     """Counts that add up: `rows` is the number of records that were loaded."""
     return {
         **campaign_document(status.campaign),
-        "rows": status.tally.total,
-        "final": status.tally.final,
-        "by_state": status.tally.by_state(),
-        "by_result": status.tally.by_result(),
+        "rows": status.state_counts.total,
+        "final": status.state_counts.final,
+        "by_state": status.state_counts.by_state(),
+        "by_result": status.state_counts.by_result(),
         "permits": status.permits,
         "redials": dict(status.redials),
-        "put_backs": dict(status.put_backs),
+        "put_backs": dict(status.requeues),
         "rate": status.rate,
         "limit": status.limit,
         "in_flight": status.in_flight,

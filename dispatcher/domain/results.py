@@ -93,7 +93,7 @@ class Disposition(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frozen:
+class LostRequest:
     """A request whose answer was lost, kept byte for byte but for the secret in it."""
 
     digest: str
@@ -125,7 +125,7 @@ class Outcome:
     cost: float | None = None
     redials: int | None = None
     """Redial for this at most so often, whatever the policy says."""
-    frozen: Frozen | None = None
+    frozen: LostRequest | None = None
     """The request whose answer was lost, where the provider would recognise it if it came again."""
     congested: bool = False
     """The provider or a carrier was out of lines: the account goes on slower."""
@@ -136,7 +136,7 @@ class Outcome:
         return self.cause or self.detail
 
 
-class Source(StrEnum):
+class UpdateSource(StrEnum):
     """Where news came from."""
 
     SUBMIT = "submit"
@@ -151,25 +151,25 @@ class Source(StrEnum):
 
 
 _ACTORS = {
-    Source.SUBMIT: Actor.SENDER,
-    Source.POSTBACK: Actor.RESULT,
-    Source.LOOKUP: Actor.RESULT,
-    Source.REAPER: Actor.REAPER,
-    Source.RESOLVER: Actor.RESOLVER,
+    UpdateSource.SUBMIT: Actor.SENDER,
+    UpdateSource.POSTBACK: Actor.RESULT,
+    UpdateSource.LOOKUP: Actor.RESULT,
+    UpdateSource.REAPER: Actor.REAPER,
+    UpdateSource.RESOLVER: Actor.RESOLVER,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class AttemptUpdate:
     """An outcome, the attempt it is about (its correlation key) and where it came from."""
 
     key: str
     outcome: Outcome
-    source: Source
+    source: UpdateSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class CallReport:
     """A provider's report about a call, before it is matched to an attempt."""
 
     outcome: Outcome

@@ -42,7 +42,7 @@ class RetryPolicy:
         return result is not None and result in self.rules and (result not in REACHED or result is Result.AM)
 
     def due_after(
-        self, result: Result | None, *, charged: int, first_dialled_at: datetime, now: datetime, draw: float
+        self, result: Result | None, *, dials: int, first_dialled_at: datetime, now: datetime, fraction: float
     ) -> datetime | Reason:
         """When to dial again after `charged` dials, or the reason why not.
 
@@ -52,10 +52,10 @@ class RetryPolicy:
             return Reason.NOT_RETRIED
         assert result is not None
         rule = self.rules[result]
-        if charged >= self.max_dials:
+        if dials >= self.max_dials:
             return Reason.MAX_DIALS
-        if rule.at_most is not None and charged > rule.at_most:
+        if rule.at_most is not None and dials > rule.at_most:
             return Reason.RETRIES_OF_RESULT_USED_UP
-        delay = rule.delays[min(charged, len(rule.delays)) - 1]
-        due = now + delay * (1 + self.jitter * (2 * draw - 1))
+        delay = rule.delays[min(dials, len(rule.delays)) - 1]
+        due = now + delay * (1 + self.jitter * (2 * fraction - 1))
         return due if due <= first_dialled_at + self.deadline else Reason.DEADLINE

@@ -12,7 +12,7 @@ from dispatcher.domain.states import OPEN, Actor, Phase, RetryOwner, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class AttemptContext:
     """Everything about an attempt that a decision needs; it is written only if the rows are still as they were read."""
 
     key: str
@@ -24,13 +24,13 @@ class Situation:
     is_latest: bool
     permit_at: datetime | None
     lease_over: bool
-    looks: int
-    resolve_by: datetime | None
+    lookups: int
+    result_deadline: datetime | None
     attempt_result: Result | None
     state: State
     retry_owner: RetryOwner
     permits: int
-    charged: int
+    dials: int
     due_at: datetime
     first_dialled_at: datetime | None
     last_result: Result | None
@@ -48,8 +48,8 @@ class StepKind(StrEnum):
 
     FINISH = "Finish"
     REDIAL = "Redial"
-    PUT_BACK = "PutBack"
-    AWAIT = "Await"
+    REQUEUE = "PutBack"
+    KEEP_OPEN = "Await"
     IGNORE = "Ignore"
 
 
@@ -61,7 +61,7 @@ class Finish:
     state: State
     result: Result | None
     reason: Reason | Cause | Fault | None = None
-    charge: int = 0
+    dial_correction: int = 0
     """-1: nothing rang, so the charge for this attempt is taken back; +1: it rang after all."""
 
 
@@ -76,23 +76,23 @@ class Redial:
 
 
 @dataclass(frozen=True, slots=True)
-class PutBack:
+class Requeue:
     """Nothing rang: to READY, or to CALLBACK if it rang before; a charge for this attempt is taken back."""
 
-    kind: ClassVar = StepKind.PUT_BACK
+    kind: ClassVar = StepKind.REQUEUE
     due_at: datetime
     reason: Reason | Cause | Fault
 
 
 @dataclass(frozen=True, slots=True)
-class Await:
+class KeepOpen:
     """The attempt stays open: wait for news, ask at `look_at`, give up after `resolve_by`."""
 
-    kind: ClassVar = StepKind.AWAIT
+    kind: ClassVar = StepKind.KEEP_OPEN
     owner: RetryOwner
-    look_at: datetime
-    resolve_by: datetime
-    looks: int
+    next_lookup_at: datetime
+    result_deadline: datetime
+    lookups: int
     """How often the provider was asked in this wait."""
     reason: str | None = None
 
@@ -105,11 +105,11 @@ class Ignore:
     reason: Reason
 
 
-Step = Finish | Redial | PutBack | Await | Ignore
+Step = Finish | Redial | Requeue | KeepOpen | Ignore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class RowValues:
     """What a destination's row holds after a step."""
 
     state: State
@@ -117,7 +117,7 @@ class Row:
     result: Result | None
     reason: str | None
     due_at: datetime
-    charged: int
+    dials: int
     first_dialled_at: datetime | None
 
 
@@ -125,7 +125,7 @@ class Row:
 class Decision:
     """A step, the phase that the attempt goes to, and who moved it."""
 
-    at: Situation
+    context: AttemptContext
     step: Step
     phase: Phase
     actor: Actor
@@ -135,42 +135,50 @@ class Decision:
 
     @property
     def key(self) -> str:
-        return self.at.key
+        return self.context.key
 
     @property
     def campaign_id(self) -> int:
-        return self.at.campaign_id
+        return self.context.campaign_id
 
     @property
     def closes(self) -> bool:
         """Does the attempt become history?"""
-        return self.at.phase in OPEN and self.phase not in OPEN
+        return self.context.phase in OPEN and self.phase not in OPEN
 
     @property
     def amends(self) -> bool:
         """Does a late result change the history of a closed attempt?"""
         late = isinstance(self.step, Finish) or (isinstance(self.step, Ignore) and self.step.reason is Reason.RECORDED)
-        return self.at.phase not in OPEN and late
+        return self.context.phase not in OPEN and late
 
     @property
-    def row(self) -> Row | None:
+    def row(self) -> RowValues | None:
         """The destination's row after it; None when it stays as it is."""
-        at = self.at
+        context = self.context
         match self.step:
-            case Finish(state=state, result=result, reason=reason, charge=charge):
-                first = at.first_dialled_at or (at.permit_at if charge > 0 else None)
-                return _row(at, state, result, reason, charged=at.charged + charge, first_dialled_at=first)
+            case Finish(state=state, result=result, reason=reason, dial_correction=dial_correction):
+                first = context.first_dialled_at or (context.permit_at if dial_correction > 0 else None)
+                return _row(
+                    context, state, result, reason, dials=context.dials + dial_correction, first_dialled_at=first
+                )
             case Redial(due_at=due_at, result=result, reason=reason):
-                return _row(at, State.CALLBACK, result, reason, due_at=due_at)
-            case PutBack(due_at=due_at, reason=reason):
-                charged = at.charged - 1
-                state, first = (State.CALLBACK, at.first_dialled_at) if charged else (State.READY, None)
-                return _row(at, state, at.last_result, reason, due_at=due_at, charged=charged, first_dialled_at=first)
-            case Await(owner=RetryOwner.PROVIDER, reason=reason) if at.state is State.SELECTED:
-                return _row(at, State.CALLBACK, self.outcome.result, reason, retry_owner=RetryOwner.PROVIDER)
+                return _row(context, State.CALLBACK, result, reason, due_at=due_at)
+            case Requeue(due_at=due_at, reason=reason):
+                dials = context.dials - 1
+                state, first = (State.CALLBACK, context.first_dialled_at) if dials else (State.READY, None)
+                return _row(
+                    context, state, context.last_result, reason, due_at=due_at, dials=dials, first_dialled_at=first
+                )
+            case KeepOpen(owner=RetryOwner.PROVIDER, reason=reason) if context.state is State.SELECTED:
+                return _row(context, State.CALLBACK, self.outcome.result, reason, retry_owner=RetryOwner.PROVIDER)
         return None
 
 
-def _row(at: Situation, state: State, result: Result | None, reason: str | None, **changes: Any) -> Row:
-    kept: dict[str, Any] = {"due_at": at.due_at, "charged": at.charged, "first_dialled_at": at.first_dialled_at}
-    return Row(state=state, result=result, reason=reason, **(kept | changes))
+def _row(context: AttemptContext, state: State, result: Result | None, reason: str | None, **changes: Any) -> RowValues:
+    kept: dict[str, Any] = {
+        "due_at": context.due_at,
+        "dials": context.dials,
+        "first_dialled_at": context.first_dialled_at,
+    }
+    return RowValues(state=state, result=result, reason=reason, **(kept | changes))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from dispatcher.domain.campaign import CampaignState, Policy, WindowPart
+from dispatcher.domain.campaign import CampaignState, Policy, WindowSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class DueHead:
 
     campaign_id: int
     account_id: int
-    window: WindowPart | None
+    window: WindowSettings | None
     due_at: datetime | None
     is_idle: bool
     """No open attempt and no open load, and at least one load is done."""
@@ -30,15 +30,15 @@ class DueMark:
     account_id: int
     next_due_at: datetime | None
     blocked_by: str | None
-    look_at: datetime | None
+    check_at: datetime | None
     """When the tick should look at it although nothing has moved in it."""
     version: str
-    look_again: bool = False
+    check_again: bool = False
     """It seemed to be over: to be looked at until it is DONE."""
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class CampaignRef:
     """A campaign that the tick looks at: something has moved in it, or it is time to."""
 
     campaign_id: int
@@ -50,7 +50,7 @@ class Moved:
 class Upkeep:
     """What the tick found to do."""
 
-    moved: tuple[Moved, ...] = ()
+    moved: tuple[CampaignRef, ...] = ()
     expired: tuple[str, ...] = ()
     """Attempts whose worker did not come back in time."""
     has_dead_loads: bool = False
@@ -85,9 +85,9 @@ _UNMOVED = timedelta(minutes=1)
 def mark_due(head: DueHead) -> DueMark:
     """A closed window holds a campaign back as a whole, so that no slot is booked in vain."""
 
-    def mark(next_due_at: datetime | None, blocked_by: str | None, look_at: datetime | None) -> DueMark:
+    def mark(next_due_at: datetime | None, blocked_by: str | None, check_at: datetime | None) -> DueMark:
         is_over = next_due_at is None and head.is_idle
-        return DueMark(head.campaign_id, head.account_id, next_due_at, blocked_by, look_at, head.version, is_over)
+        return DueMark(head.campaign_id, head.account_id, next_due_at, blocked_by, check_at, head.version, is_over)
 
     if head.due_at is None:
         return mark(None, None, None)

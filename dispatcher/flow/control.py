@@ -3,9 +3,9 @@
 import logging
 
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
-from dispatcher.domain.capability import Content
+from dispatcher.domain.capability import ContentKind
 from dispatcher.domain.errors import NotAllowed, ServerError, UsageError
-from dispatcher.domain.tick import Moved
+from dispatcher.domain.tick import CampaignRef
 from dispatcher.flow.tick import mark_campaigns
 from dispatcher.ports import Services
 
@@ -18,9 +18,9 @@ async def create(policy: Policy, services: Services, request_id: str | None = No
     able = services.providers.capabilities(account)
     if policy.channel not in able.channels:
         raise NotAllowed(f"the provider of account '{account.name}' has no channel '{policy.channel}'")
-    if Content.FLOW in able.contents and not (policy.content.flow or account.options.get("flow")):
+    if ContentKind.FLOW in able.contents and not (policy.content.flow or account.options.get("flow")):
         raise NotAllowed(f"account '{account.name}' dials flows: name one in [content] flow, or with --option flow=…")
-    for kind in Content:
+    for kind in ContentKind:
         if getattr(policy.content, kind) and kind not in able.contents:
             raise NotAllowed(f"the provider of account '{account.name}' cannot say [content] {kind}; leave it out")
     campaign = await services.store.create_campaign(account.id, policy, request_id)
@@ -44,7 +44,7 @@ async def _run(campaign_id: int, from_: CampaignState, services: Services, reque
         campaign_id, CampaignState.RUNNING, actor="operator", request_id=request_id, from_=from_
     )
     try:  # what the next tick would do
-        await mark_campaigns([Moved(campaign.id, campaign.part, campaign.state)], services)
+        await mark_campaigns([CampaignRef(campaign.id, campaign.part, campaign.state)], services)
         await services.broker.start_shift(campaign.account_id)
     except ServerError:
         log.warning("the next tick starts to dial", extra={"campaign_id": campaign_id}, exc_info=True)

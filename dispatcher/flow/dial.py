@@ -7,16 +7,16 @@ from datetime import timedelta
 
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.results import Disposition
-from dispatcher.flow.lane import AccountLane
+from dispatcher.flow.account_dialer import AccountDialer
 from dispatcher.flow.settle import Recorder
 from dispatcher.ports import Services, Task
 
 log = logging.getLogger(__name__)
 
 MOST_ACCOUNTS = 50
-_ADOPT_AFTER_S = 0.2
+_OTHERS_AFTER_S = 0.2
 """Workers that are idle have taken what they can by then; when there are none, nobody else comes."""
-_ADOPT_EVERY_S = 2.0
+_OTHERS_EVERY_S = 2.0
 _LOOK_EVERY_S = 0.1
 _WORTH_S = 3.0
 """With less time left it is not worth taking a place of another account."""
@@ -40,16 +40,16 @@ async def run_shift(account_id: int, services: Services) -> ShiftSummary:
     clock = services.clock
     end = clock.now() + services.shift.length_s
     summary = ShiftSummary()
-    crew: dict[int, Task] = {account_id: services.tasks.spawn(_serve(account_id, end, summary, services))}
-    next_look = clock.now() + _ADOPT_AFTER_S
-    while crew:
+    serving: dict[int, Task] = {account_id: services.tasks.spawn(_serve(account_id, end, summary, services))}
+    next_look = clock.now() + _OTHERS_AFTER_S
+    while serving:
         await clock.sleep(_LOOK_EVERY_S)
-        crew = {i: task for i, task in crew.items() if not task.done()}
-        if crew and clock.now() >= next_look and clock.now() < end - _WORTH_S and not services.stopping():
-            next_look = clock.now() + _ADOPT_EVERY_S
+        serving = {i: task for i, task in serving.items() if not task.done()}
+        if serving and clock.now() >= next_look and clock.now() < end - _WORTH_S and not services.stopping():
+            next_look = clock.now() + _OTHERS_EVERY_S
             for other in await _waiting(services):
-                if other not in crew and len(crew) < MOST_ACCOUNTS:
-                    crew[other] = services.tasks.spawn(_serve(other, end, summary, services))
+                if other not in serving and len(serving) < MOST_ACCOUNTS:
+                    serving[other] = services.tasks.spawn(_serve(other, end, summary, services))
     return summary
 
 
@@ -78,15 +78,15 @@ async def _hold_slot(account_id: int, end: float, summary: ShiftSummary, service
     summary.accounts.append(account_id)
     recorder = Recorder(account_id, services)
     writing = services.tasks.spawn(recorder.run())
-    lane = AccountLane(shift, end, recorder, services)
+    dialer = AccountDialer(shift, end, recorder, services)
     try:
-        has_work = await lane.run()
+        has_work = await dialer.run()
         # before what is on the wire is waited for: the next shift need not wait for it
         await services.store.leave_shift(shift)
         if has_work:
             await services.broker.start_shift(account_id)
     finally:
-        await lane.drain()
+        await dialer.drain()
         recorder.close()
         await writing
         summary.outcomes.update(recorder.outcomes)

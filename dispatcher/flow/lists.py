@@ -9,7 +9,16 @@ from itertools import islice
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign
-from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, DncReport, Listed, Scope, Waiting, read_listed
+from dispatcher.domain.dnc import (
+    DncAdd,
+    DncImport,
+    DncListRef,
+    DncReport,
+    ListedNumbers,
+    Scope,
+    ScreeningCursor,
+    read_listed,
+)
 from dispatcher.domain.errors import NotFound, ServerError, SourceError, UsageError
 from dispatcher.domain.phone import SUPPORTED_REGIONS, NotAPhone
 from dispatcher.ports import Services
@@ -21,7 +30,7 @@ _PAGE = 5000
 
 async def add(new: DncAdd, region: str, services: Services) -> DncReport:
     """Put numbers, as a person writes them, on a list. Raises UsageError for one that cannot be read: none is added."""
-    check_place(new)
+    check_list_ref(new)
     numbers = tuple(read_numbers(new.numbers, region))
     report = await services.store.dnc_add(replace(new, numbers=numbers))
     if any(number.endswith("*") for number in numbers):
@@ -29,9 +38,9 @@ async def add(new: DncAdd, region: str, services: Services) -> DncReport:
     return report
 
 
-async def remove(texts: Iterable[str], region: str, place: DncPlace, services: Services) -> int:
+async def remove(texts: Iterable[str], region: str, ref: DncListRef, services: Services) -> int:
     """End the entries of a list for these numbers; how many there were. Raises UsageError."""
-    return await services.store.dnc_remove(read_numbers(texts, region), place)
+    return await services.store.dnc_remove(read_numbers(texts, region), ref)
 
 
 async def import_list(
@@ -52,13 +61,13 @@ async def import_list(
     list with holes would be believed. `in_force` hears of the numbers before waiting rows are moved. Raises
     SourceError, NotAllowed, ServerError.
     """
-    check_place(new)
+    check_list_ref(new)
     check_region(region)
     ticket = await services.store.dnc_begin_import(new, owner=services.ids.owner(), lease=LEASE)
     if ticket.is_active:
         return None
     try:
-        listed, bad = Listed(), 0
+        listed, bad = ListedNumbers(), 0
         rest = iter(lines)
         while chunk := list(islice(rest, CHUNK)):
             bad += _add(listed, chunk, region, unreadable)
@@ -75,7 +84,9 @@ async def import_list(
     return active, await screen_waiting(services)
 
 
-def _add(listed: Listed, lines: Iterable[tuple[int, str]], region: str, unreadable: Callable[[int, str], None]) -> int:
+def _add(
+    listed: ListedNumbers, lines: Iterable[tuple[int, str]], region: str, unreadable: Callable[[int, str], None]
+) -> int:
     """Read these lines; how many cannot be read."""
     numbers, bad = [], 0
     for line, text in lines:
@@ -89,7 +100,7 @@ def _add(listed: Listed, lines: Iterable[tuple[int, str]], region: str, unreadab
     return bad
 
 
-def _require_whole(listed: Listed, bad: int, *, may_be_empty: bool) -> None:
+def _require_whole(listed: ListedNumbers, bad: int, *, may_be_empty: bool) -> None:
     if bad:
         raise SourceError(
             f"{bad} line{'s hold' if bad > 1 else ' holds'} no number that can be read; nothing was imported. Mend "
@@ -145,7 +156,7 @@ async def screen_waiting(services: Services) -> int:
 async def screen_campaign(campaign: Campaign, services: Services) -> int:
     """As `screen_waiting`, for one campaign."""
     moved = 0
-    last: Waiting | None = None
+    last: ScreeningCursor | None = None
     while True:
         last, n = await services.store.dnc_screen_waiting(campaign, last, _PAGE)
         moved += n
@@ -153,9 +164,9 @@ async def screen_campaign(campaign: Campaign, services: Services) -> int:
             return moved
 
 
-def check_place(place: DncPlace) -> None:
+def check_list_ref(ref: DncListRef) -> None:
     """Raises UsageError for a list without a name."""
-    if not place.list.strip():
+    if not ref.list.strip():
         raise UsageError("a list needs a name")
 
 
@@ -169,11 +180,11 @@ def read_numbers(texts: Iterable[str], region: str) -> list[str]:
     """Numbers and prefixes as lists hold them. Raises UsageError."""
     check_region(region)
     numbers = []
-    for place, text in enumerate(texts, 1):
+    for ref, text in enumerate(texts, 1):
         number = read_listed(text, region)
         if isinstance(number, NotAPhone):
             raise UsageError(
-                f"number {place} cannot be read ({number.reason}); write it like +12025550142, or a prefix like +1900*"
+                f"number {ref} cannot be read ({number.reason}); write it like +12025550142, or a prefix like +1900*"
             )
         numbers.append(number)
     return numbers

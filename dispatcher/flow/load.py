@@ -11,7 +11,7 @@ from dispatcher.domain.loading import (
     Block,
     Deduplicated,
     Deduplicator,
-    Format,
+    FileFormat,
     LoadReport,
     LoadTicket,
     Reject,
@@ -34,7 +34,7 @@ async def load_file(
     path: Path,
     services: Services,
     *,
-    format_: Format | None = None,
+    format_: FileFormat | None = None,
     name: str | None = None,
     progress: Progress = _no_progress,
 ) -> tuple[LoadTicket, LoadReport]:
@@ -88,18 +88,18 @@ async def load_spooled(campaign_id: int, name: str, find: Callable[[], Path], se
         raise
 
 
-async def rehearse_file(
+async def dry_run_file(
     campaign: Campaign,
     path: Path,
     services: Services,
     *,
-    format_: Format | None = None,
+    format_: FileFormat | None = None,
     rejected: Callable[[Reject], None],
 ) -> LoadReport:
     """What a load would make of a file: nothing is kept. Raises as `load_file` does."""
     async with services.sources.blocks(path, format_, campaign.policy) as blocks:
         identity = load_identity(await services.sources.digest(path), campaign.policy)
-        report = await services.store.rehearse_load(campaign, identity, _deduplicated(blocks), rejected)
+        report = await services.store.dry_run_load(campaign, identity, _deduplicated(blocks), rejected)
     if report.total == 0:
         raise SourceError(_EMPTY.format(name=path.name))
     return report

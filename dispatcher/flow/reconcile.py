@@ -8,14 +8,14 @@ from functools import partial
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import OpenCall
 from dispatcher.domain.errors import UsageError
-from dispatcher.domain.pacing import Limit, account_limit
+from dispatcher.domain.pacing import RateLimit, account_limit
 from dispatcher.domain.reasons import Cause
-from dispatcher.domain.results import Disposition, News, Outcome, Source
+from dispatcher.domain.results import AttemptUpdate, Disposition, Outcome, UpdateSource
 from dispatcher.domain.states import Phase, State
 from dispatcher.flow.cancel import SHARE_OF_PACE as SHARE_OF_CANCELS
 from dispatcher.flow.cancel import cancel
+from dispatcher.flow.request_slots import RequestSlots
 from dispatcher.flow.settle import settle
-from dispatcher.flow.turns import Turns
 from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
@@ -26,14 +26,14 @@ MOST_LOOKUPS = 100
 MOST_RESENDS = 10
 ROUND_S = 1.0
 """So many calls are taken as there are slots in this time."""
-MOST_HOPELESS, MOST_TAKES = 500, 10
+MOST_LONG_OVERDUE, MOST_TAKES = 500, 10
 
 
 async def reap(keys: Sequence[str], services: Services) -> None:
     """Attempts whose worker is gone become UNKNOWN: asked about, never sent again."""
     if keys:
         gone = Outcome(disposition=Disposition.LEASE_OVER)
-        await settle(None, [News(key, gone, Source.REAPER) for key in keys], services)
+        await settle(None, [AttemptUpdate(key, gone, UpdateSource.REAPER) for key in keys], services)
         log.warning("leases over", extra={"n": len(keys)})
 
 
@@ -44,31 +44,31 @@ async def reconcile(account_id: int, services: Services) -> int:
     """
     account = await services.store.account(account_id)
     share = _share(account, "cancel", SHARE_OF_CANCELS)
-    await cancel(account, lambda wanted: Turns(_pace(account), share, wanted, services).take, services)
+    await cancel(account, lambda wanted: RequestSlots(_pace(account), share, wanted, services).take, services)
     try:
         await _resend(account, services)
     except UsageError as error:  # what is overdue must end all the same
         _no_credentials(account, error)
-    await _end_hopeless(account, services)
+    await _end_long_overdue(account, services)
     n = min(MOST_LOOKUPS, math.ceil(account.rate * SHARE_OF_PACE * ROUND_S))
     calls = await services.store.take_lookups(account.id, n)
     if not calls:
         return 0
-    turns = Turns(_pace(account), _share(account, "lookup", SHARE_OF_PACE), len(calls), services)
-    answers = await _ask(account, calls, turns, services)
+    slots = RequestSlots(_pace(account), _share(account, "lookup", SHARE_OF_PACE), len(calls), services)
+    answers = await _ask(account, calls, slots, services)
     # what found no slot was not asked about: it comes again soon, when its half minute is over
-    asked = [call for call in calls if call.key in answers or not turns.are_over]
-    await settle(account.id, [news_of(call, answers.get(call.key)) for call in asked], services)
+    asked = [call for call in calls if call.key in answers or not slots.are_over]
+    await settle(account.id, [update_of(call, answers.get(call.key)) for call in asked], services)
     return len(asked)
 
 
-async def _end_hopeless(account: Account, services: Services) -> None:
+async def _end_long_overdue(account: Account, services: Services) -> None:
     """What has waited for too long ends: that needs no request, and so no slot."""
     for _ in range(MOST_TAKES):
-        news = await services.store.hopeless(account.id, MOST_HOPELESS)
-        if news:
-            await settle(account.id, news, services)
-        if len(news) < MOST_HOPELESS:
+        updates = await services.store.long_overdue(account.id, MOST_LONG_OVERDUE)
+        if updates:
+            await settle(account.id, updates, services)
+        if len(updates) < MOST_LONG_OVERDUE:
             break
 
 
@@ -77,21 +77,25 @@ async def _resend(account: Account, services: Services) -> None:
 
     Each one needs a new permit: nobody who was listed, paused or settled since is asked for again.
     """
-    for request in await services.store.take_frozen(account.id, MOST_RESENDS):
+    for request in await services.store.take_lost_requests(account.id, MOST_RESENDS):
         pace = account_limit(account.id, account.rate, len(request.keys))
-        if not await Turns(pace, None, 1, services).take():
+        if not await RequestSlots(pace, None, 1, services).take():
             return  # they are taken again later
         permitted_at = services.clock.now()
         calls = await services.store.may_resend(account.id, request)
         if calls is None:
-            await services.store.end_frozen([request])
+            await services.store.end_lost_requests([request])
             continue
         outcomes = await services.providers.of(account).resend(
             request, calls, partial(_is_fresh, permitted_at, services)
         )
-        await settle(account.id, [News(key, outcome, Source.LOOKUP) for key, outcome in outcomes.items()], services)
+        await settle(
+            account.id,
+            [AttemptUpdate(key, outcome, UpdateSource.LOOKUP) for key, outcome in outcomes.items()],
+            services,
+        )
         if outcomes:
-            await services.store.end_frozen([request])
+            await services.store.end_lost_requests([request])
             log.warning("lost request sent again", extra={"account_id": account.id, "calls": len(calls)})
 
 
@@ -99,10 +103,12 @@ async def _is_fresh(permitted_at: float, services: Services) -> bool:
     return not services.stopping() and services.clock.now() - permitted_at < services.shift.permit_age_s
 
 
-async def _ask(account: Account, calls: list[OpenCall], turns: "Turns", services: Services) -> dict[str, Outcome]:
+async def _ask(
+    account: Account, calls: list[OpenCall], slots: "RequestSlots", services: Services
+) -> dict[str, Outcome]:
     """What the provider knows; nothing when its credentials are gone: what is overdue must end all the same."""
     try:
-        return await services.providers.of(account).lookup(calls, turns.take)
+        return await services.providers.of(account).lookup(calls, slots.take)
     except UsageError as error:
         _no_credentials(account, error)
         return {}
@@ -112,26 +118,26 @@ def _no_credentials(account: Account, error: UsageError) -> None:
     log.warning("account without credentials", extra={"account_id": account.id, "error": str(error)})
 
 
-def _pace(account: Account) -> Limit:
+def _pace(account: Account) -> RateLimit:
     """Look-ups and cancels count against the account's limit as calls do."""
     return account_limit(account.id, account.rate)
 
 
-def _share(account: Account, kind: str, share: float) -> Limit:
-    return Limit(f"{kind}:{account.id}", 1 / (account.rate * share))
+def _share(account: Account, kind: str, share: float) -> RateLimit:
+    return RateLimit(f"{kind}:{account.id}", 1 / (account.rate * share))
 
 
-def news_of(call: OpenCall, answer: Outcome | None) -> News:
+def update_of(call: OpenCall, answer: Outcome | None) -> AttemptUpdate:
     """What an answer means for a call that has waited: at the deadline only a result counts."""
-    asked_in_vain = answer is not None or call.is_hopeless
+    asked_in_vain = answer is not None or call.is_long_overdue
     if call.is_overdue and asked_in_vain and not (answer and _is_new(call, answer)):
-        return News(call.key, Outcome(disposition=Disposition.OVERDUE), Source.RESOLVER)
+        return AttemptUpdate(call.key, Outcome(disposition=Disposition.OVERDUE), UpdateSource.RESOLVER)
     if call.provider_owned and answer and answer.disposition in _ABOUT_THE_ACCOUNT:
         # it rang before: their own retry goes on or ends, whatever they say about the account
         answer = Outcome(disposition=Disposition.RECONCILE, cause=answer.cause, detail=answer.detail)
     if answer is None:
         answer = Outcome(disposition=Disposition.RECONCILE, cause=Cause.NOT_ASKED)
-    return News(call.key, answer, Source.LOOKUP)
+    return AttemptUpdate(call.key, answer, UpdateSource.LOOKUP)
 
 
 _ABOUT_THE_ACCOUNT = frozenset({Disposition.THROTTLE, Disposition.ACCOUNT_STOP, Disposition.CONFIG_STOP})
@@ -158,7 +164,7 @@ async def probe(account_id: int, services: Services) -> bool:
     account = await services.store.account(account_id)
     if account.state is AccountState.OPEN:
         return True
-    if not await Turns(_pace(account), None, 1, services).take():
+    if not await RequestSlots(_pace(account), None, 1, services).take():
         return False  # it is due all the same, and comes again
     if not await services.store.put_off_probe(account):  # first: nobody else asks meanwhile
         return False

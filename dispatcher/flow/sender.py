@@ -9,7 +9,7 @@ from dispatcher.domain.breaker import CircuitBreaker
 from dispatcher.domain.campaign import Policy
 from dispatcher.domain.permitting import Permitted
 from dispatcher.domain.reasons import Cause
-from dispatcher.domain.results import News, Outcome, Source
+from dispatcher.domain.results import AttemptUpdate, Outcome, UpdateSource
 from dispatcher.flow.send_queue import SendQueue
 from dispatcher.flow.settle import Recorder
 from dispatcher.ports import Provider, Services
@@ -44,7 +44,7 @@ class Sender:
     async def send(self, rows: Sequence[Permitted], slot: float, permit: Permit) -> None:
         """Send one request with these calls; its outcomes go to the recorder. It is pending in the queue already."""
         dies_at = permit.asked_at + self._services.shift.permit_age_s
-        gate = _Gate(permit.queue, dies_at, permit.provider.requests_per_submit, self._clock.now)
+        gate = _SlotGate(permit.queue, dies_at, permit.provider.requests_per_submit, self._clock.now)
         try:
             outcomes = await self._send(rows, slot, permit, gate)
         finally:
@@ -52,7 +52,7 @@ class Sender:
         if outcomes and (reason := self._breaker.record(outcomes[-1])):
             await self._stop(reason)
 
-    async def _send(self, rows: Sequence[Permitted], slot: float, permit: Permit, gate: "_Gate") -> list[Outcome]:
+    async def _send(self, rows: Sequence[Permitted], slot: float, permit: Permit, gate: "_SlotGate") -> list[Outcome]:
         """The outcomes in the order in which they came; a veto that finds no later slot is one."""
         by_key = {row.key: row for row in rows}
         waiting = {row.key: call_for(row, permit.policy) for row in rows}
@@ -76,7 +76,7 @@ class Sender:
         finally:
             self.waiting -= 1
 
-    async def _later_slot(self, queue: SendQueue, gate: "_Gate") -> float:
+    async def _later_slot(self, queue: SendQueue, gate: "_SlotGate") -> float:
         """The next slot, if one comes before the permit is too old; else 0."""
         gate.need()
         while not self._services.stopping() and self._clock.now() < gate.dies_at:
@@ -87,11 +87,11 @@ class Sender:
 
     def _record(self, row: Permitted, outcome: Outcome, permit: Permit) -> None:
         age = timedelta(seconds=self._clock.now() - permit.asked_at)
-        known = row.situation(permit.policy, row.permit_at + age)
-        self._recorder.add(News(row.key, outcome, Source.SUBMIT), known)
+        known = row.context(permit.policy, row.permit_at + age)
+        self._recorder.add(AttemptUpdate(row.key, outcome, UpdateSource.SUBMIT), known)
 
 
-class _Gate:
+class _SlotGate:
     """Asked in the instant before the bytes of a request leave; keeps count of the slots that it still needs."""
 
     def __init__(self, queue: SendQueue, dies_at: float, needs: int, now: Callable[[], float]) -> None:

@@ -11,9 +11,9 @@ from dispatcher.domain.campaign import BY_CONFIG, CampaignState
 from dispatcher.domain.dnc import PROVIDER_LIST, DncAdd
 from dispatcher.domain.errors import NotAllowed, ServerError
 from dispatcher.domain.postback import PostbackMark, PostbackState
-from dispatcher.domain.results import Disposition, News, Result
+from dispatcher.domain.results import AttemptUpdate, Disposition, Result
 from dispatcher.domain.states import State
-from dispatcher.domain.steps import Decision, PutBack, Situation
+from dispatcher.domain.steps import AttemptContext, Decision, Requeue
 from dispatcher.ports import Services
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,10 @@ _LONGEST_WORD = 64
 
 async def settle(
     account_id: int | None,
-    news: Sequence[News],
+    updates: Sequence[AttemptUpdate],
     services: Services,
     *,
-    known: Mapping[str, Situation] | None = None,
+    known: Mapping[str, AttemptContext] | None = None,
     marks: Sequence[PostbackMark] = (),
 ) -> list[Decision]:
     """Write what news mean. Idempotent and free of order. Raises ServerError; then nothing of a group was written.
@@ -44,11 +44,11 @@ async def settle(
     are over when all of it is written.
     """
     if account_id is not None:
-        await _tell_account(account_id, news, services)
-        if frozen := {r.digest: r for n in news if (r := n.outcome.frozen)}:
-            await services.store.freeze(account_id, list(frozen.values()))
-        await _list_screened(account_id, news, services)
-    groups = [news[i : i + GROUP] for i in range(0, len(news), GROUP)] or [()]
+        await _tell_account(account_id, updates, services)
+        if frozen := {r.digest: r for n in updates if (r := n.outcome.frozen)}:
+            await services.store.keep_lost_requests(account_id, list(frozen.values()))
+        await _list_screened(account_id, updates, services)
+    groups = [updates[i : i + GROUP] for i in range(0, len(updates), GROUP)] or [()]
     decisions: list[Decision] = []
     failed: set[str] = set()
     for group in groups[:-1]:
@@ -61,24 +61,26 @@ async def settle(
     return decisions
 
 
-async def _list_screened(account_id: int, news: Sequence[News], services: Services) -> None:
+async def _list_screened(account_id: int, updates: Sequence[AttemptUpdate], services: Services) -> None:
     """The provider, or the person, says that the number is not to be called: it goes on our global list."""
-    screened = [n.key for n in news if n.outcome.disposition is Disposition.SCREENED and n.outcome.state is State.DNC]
+    screened = [
+        n.key for n in updates if n.outcome.disposition is Disposition.SCREENED and n.outcome.state is State.DNC
+    ]
     if numbers := await services.store.numbers_of(screened) if screened else []:
         new = DncAdd(numbers=tuple(sorted(set(numbers))), list=PROVIDER_LIST, source=f"account:{account_id}")
         await services.store.dnc_add(new, screened)
 
 
 async def _settle_group(
-    group: Sequence[News],
-    known: Mapping[str, Situation] | None,
+    group: Sequence[AttemptUpdate],
+    known: Mapping[str, AttemptContext] | None,
     marks: Sequence[PostbackMark],
     failed: set[str],
     services: Services,
 ) -> list[Decision]:
     """One message. If it cannot be written as it is, its parts are, so that a bad one does not block the others."""
     try:
-        return await services.store.settle(group, [services.rng.draw() for _ in group], known, marks)
+        return await services.store.settle(group, [services.rng.random() for _ in group], known, marks)
     except ServerError:
         raise
     except Exception:
@@ -89,9 +91,9 @@ async def _settle_group(
     return decisions
 
 
-async def _settle_halves(group: Sequence[News], failed: set[str], services: Services) -> list[Decision]:
+async def _settle_halves(group: Sequence[AttemptUpdate], failed: set[str], services: Services) -> list[Decision]:
     try:
-        return await services.store.settle(group, [services.rng.draw() for _ in group]) if group else []
+        return await services.store.settle(group, [services.rng.random() for _ in group]) if group else []
     except ServerError:
         raise
     except Exception:
@@ -110,8 +112,8 @@ def _after_all(mark: PostbackMark, failed: set[str], to_come: Collection[str] = 
     return PostbackMark(mark.id, PostbackState.QUARANTINED, "what it tells cannot be written; see the log")
 
 
-async def _tell_account(account_id: int, news: Sequence[News], services: Services) -> None:
-    for item in news:
+async def _tell_account(account_id: int, updates: Sequence[AttemptUpdate], services: Services) -> None:
+    for item in updates:
         outcome = item.outcome
         if outcome.disposition is Disposition.ACCOUNT_STOP:
             await stop_account(account_id, outcome.why or StopReason.REFUSED, services)
@@ -123,7 +125,7 @@ async def _tell_account(account_id: int, news: Sequence[News], services: Service
             "provider.text_too_big", f"account:{account_id}", {}
         ):
             log.error("the provider finds a text too big: it is so for everybody", extra={"account_id": account_id})
-    throttles = [n.outcome for n in news if n.outcome.disposition is Disposition.THROTTLE or n.outcome.congested]
+    throttles = [n.outcome for n in updates if n.outcome.disposition is Disposition.THROTTLE or n.outcome.congested]
     if throttles:
         longest = max(o.retry_after or DEFAULT_SLOWDOWN for o in throttles)
         await services.store.slow_account(account_id, longest)
@@ -139,7 +141,7 @@ async def _pause_misconfigured(decisions: Sequence[Decision], services: Services
     refused = {
         d.campaign_id: f"{BY_CONFIG} ({(d.outcome.why or d.outcome.disposition)[:_LONGEST_WORD]})"
         for d in decisions
-        if d.outcome.disposition is Disposition.CONFIG_STOP and isinstance(d.step, PutBack)
+        if d.outcome.disposition is Disposition.CONFIG_STOP and isinstance(d.step, Requeue)
     }
     for campaign_id, reason in sorted(refused.items()):
         try:
@@ -156,17 +158,17 @@ class Recorder:
     def __init__(self, account_id: int, services: Services) -> None:
         self._account_id = account_id
         self._services = services
-        self._news: list[News] = []
-        self._known: dict[str, Situation] = {}
+        self._updates: list[AttemptUpdate] = []
+        self._known: dict[str, AttemptContext] = {}
         self._closing = False
         self.outcomes: Counter[Disposition] = Counter()
 
-    def add(self, news: News, known: Situation | None = None) -> None:
+    def add(self, updates: AttemptUpdate, known: AttemptContext | None = None) -> None:
         """`known`: the attempt as it stands if nothing else has moved it."""
-        self.outcomes[news.outcome.disposition] += 1
-        self._news.append(news)
+        self.outcomes[updates.outcome.disposition] += 1
+        self._updates.append(updates)
         if known:
-            self._known[news.key] = known
+            self._known[updates.key] = known
 
     def close(self) -> None:
         """End `run` once everything is written."""
@@ -175,9 +177,9 @@ class Recorder:
     async def run(self) -> None:
         clock = self._services.clock
         failing_since: float | None = None
-        while self._news or not self._closing:
-            group, self._news = self._news[:GROUP], self._news[GROUP:]
-            is_all = not self._news
+        while self._updates or not self._closing:
+            group, self._updates = self._updates[:GROUP], self._updates[GROUP:]
+            is_all = not self._updates
             if not group:
                 await clock.sleep(FLUSH_S)
                 continue
@@ -194,5 +196,5 @@ class Recorder:
                     log.exception("news given up", extra={"n": len(group)})
                     continue
                 log.warning("news not written yet", exc_info=True)
-                self._news = group + self._news
+                self._updates = group + self._updates
                 await clock.sleep(_RETRY_S)

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.report import live_row
-from dispatcher.domain.tick import DueMark, Moved, Upkeep, mark_due
+from dispatcher.domain.report import progress_row
+from dispatcher.domain.tick import CampaignRef, DueMark, Upkeep, mark_due
 from dispatcher.flow.reconcile import reap
 from dispatcher.ports import Services
 
@@ -46,11 +46,11 @@ async def _reap(found: Upkeep, services: Services) -> None:
 async def _mark_campaigns(found: Upkeep, services: Services) -> None:
     running = [c for c in found.moved if c.state is CampaignState.RUNNING]
     for mark in await mark_campaigns(running, services):
-        if mark.look_again:
+        if mark.check_again:
             await services.store.finish_campaign(mark.campaign_id)
 
 
-async def mark_campaigns(running: Sequence[Moved], services: Services) -> list[DueMark]:
+async def mark_campaigns(running: Sequence[CampaignRef], services: Services) -> list[DueMark]:
     """When shifts should look at these campaigns next."""
     heads = await services.store.due_heads(running) if running else []
     marks = [mark_due(head) for head in heads]
@@ -96,11 +96,11 @@ async def _empty_postbacks(found: Upkeep, services: Services) -> None:
         await services.store.empty_postbacks(services.bodies_kept)
 
 
-async def _show(found: Upkeep, services: Services) -> None:
+async def _publish_progress(found: Upkeep, services: Services) -> None:
     """The live row of each campaign for those who look on."""
     if found.measured:
         progress = await services.store.progress(list(found.measured))
-        await services.broker.show([live_row(p, found.measured[p.campaign.id]) for p in progress])
+        await services.broker.publish_progress([progress_row(p, found.measured[p.campaign.id]) for p in progress])
 
 
 DUTIES: tuple[Callable[[Upkeep, Services], Awaitable[None]], ...] = (
@@ -112,5 +112,5 @@ DUTIES: tuple[Callable[[Upkeep, Services], Awaitable[None]], ...] = (
     _fail_dead_loads,
     _tidy_lists,
     _empty_postbacks,
-    _show,
+    _publish_progress,
 )

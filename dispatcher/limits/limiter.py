@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from dispatcher.domain.errors import ServerError
-from dispatcher.domain.pacing import FIRST_AFTER_LOSS_S, GAP_S, LATE_S, LONGEST_BOOKING_S, Booking, Limit
+from dispatcher.domain.pacing import FIRST_AFTER_LOSS_S, GAP_S, LATE_S, LONGEST_RESERVATION_S, RateLimit, Reservation
 
 T = TypeVar("T")
 _SCRIPT = (Path(__file__).parent / "reserve.lua").read_text()
@@ -51,22 +51,22 @@ class RedisLimiter:
         except RedisError as error:
             raise ServerError(f"Redis cannot be used: {error}") from error
 
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
+    async def reserve(self, limits: list[RateLimit], n: int, horizon_s: float, lead_s: float = 0) -> Reservation:
         """Book up to `n` instants that are free in every limit; delays are relative, so clocks need not agree."""
         try:
-            answer = await self._ask(limits, n, min(horizon_s, LONGEST_BOOKING_S), lead_s)
+            answer = await self._ask(limits, n, min(horizon_s, LONGEST_RESERVATION_S), lead_s)
         except RedisError:
-            return Booking(blocked_by="REDIS_AWAY", wait_s=_AWAY_WAIT_S)
+            return Reservation(blocked_by="REDIS_AWAY", wait_s=_AWAY_WAIT_S)
         server_now, since, blocked_by, *instants = answer
         now, offset = self._learn_offset(server_now, since)
         delays = [int(x) / 1e6 + offset - now for x in instants]
         if blocked_by:
-            return Booking(blocked_by=blocked_by.removeprefix(PREFIX), wait_s=max(0.0, delays[0]))
+            return Reservation(blocked_by=blocked_by.removeprefix(PREFIX), wait_s=max(0.0, delays[0]))
         # what passed while the answer was on its way is forfeited: sent now, it would be a burst
         in_time = tuple(max(0.0, x) for x in delays if x >= -LATE_S)
-        return Booking(in_time) if in_time else Booking(blocked_by="REDIS_SLOW")
+        return Reservation(in_time) if in_time else Reservation(blocked_by="REDIS_SLOW")
 
-    async def _ask(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float) -> list[str]:
+    async def _ask(self, limits: list[RateLimit], n: int, horizon_s: float, lead_s: float) -> list[str]:
         answer = await self._reserve(
             keys=[MEMORY, *[PREFIX + x.name for x in limits]],
             args=[n, *map(_us, (horizon_s, FIRST_AFTER_LOSS_S, lead_s, GAP_S)), *[_us(x.interval_s) for x in limits]],

@@ -11,11 +11,11 @@ from dispatcher.domain.account import Account
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.campaign import Policy
 from dispatcher.domain.capability import Capabilities
-from dispatcher.domain.loading import Block, Format
-from dispatcher.domain.pacing import Booking, Limit
-from dispatcher.domain.reading import Body, Reading
-from dispatcher.domain.report import LiveRow
-from dispatcher.domain.results import Frozen, Outcome
+from dispatcher.domain.loading import Block, FileFormat
+from dispatcher.domain.pacing import RateLimit, Reservation
+from dispatcher.domain.provider_body import Body, ParsedBody
+from dispatcher.domain.report import ProgressRow
+from dispatcher.domain.results import LostRequest, Outcome
 from dispatcher.ports.store import Store
 
 __all__ = [
@@ -40,15 +40,15 @@ class Sources(Protocol):
     """Files of destinations. Raise SourceError."""
 
     def blocks(
-        self, path: Path, format_: Format | None, policy: Policy
+        self, path: Path, format_: FileFormat | None, policy: Policy
     ) -> AbstractAsyncContextManager[AsyncIterator[Block]]: ...
     async def digest(self, path: Path) -> str: ...
 
 
-class Reader(Protocol):
+class PayloadParser(Protocol):
     """Reads what a provider answers, and posts to us."""
 
-    def read(self, body: Body) -> Reading:
+    def read(self, body: Body) -> ParsedBody:
         """What a body says. Raises PayloadError."""
         ...
 
@@ -83,7 +83,7 @@ class Provider(Protocol):
         ...
 
     async def resend(
-        self, frozen: Frozen, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]
+        self, frozen: LostRequest, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]
     ) -> dict[str, Outcome]:
         """Send the very same request again; what it says of each call. Empty when it says nothing new."""
         ...
@@ -105,7 +105,7 @@ class Provider(Protocol):
         """How far the provider's clock is ahead of ours, by the last thing that it was asked."""
         ...
 
-    async def repeats(self, call: Call, pause: Callable[[], Awaitable[None]]) -> bool:
+    async def detects_duplicate(self, call: Call, pause: Callable[[], Awaitable[None]]) -> bool:
         """Dial once, wait, ask for the very same again: was it recognised?"""
         ...
 
@@ -143,13 +143,13 @@ class Providers(Protocol):
         ...
 
     def capabilities(self, account: Account) -> Capabilities: ...
-    def reader(self, account: Account) -> Reader: ...
+    def parser(self, account: Account) -> PayloadParser: ...
 
 
 class Limiter(Protocol):
     """The pace over all workers."""
 
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking: ...
+    async def reserve(self, limits: list[RateLimit], n: int, horizon_s: float, lead_s: float = 0) -> Reservation: ...
     async def ping(self) -> None: ...
     async def close(self) -> None: ...
 
@@ -161,7 +161,7 @@ class Broker(Protocol):
     async def settle_postbacks(self) -> None: ...
     async def reconcile(self, account_id: int) -> None: ...
     async def probe(self, account_id: int) -> None: ...
-    async def show(self, rows: Sequence[LiveRow]) -> None: ...
+    async def publish_progress(self, rows: Sequence[ProgressRow]) -> None: ...
 
 
 class Clock(Protocol):
@@ -186,7 +186,7 @@ class Ids(Protocol):
 class Rng(Protocol):
     """Chance."""
 
-    def draw(self) -> float:
+    def random(self) -> float:
         """In [0, 1)."""
         ...
 

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import NotAllowed, PayloadError
-from dispatcher.domain.reading import Body, BodyKind, Reading
+from dispatcher.domain.provider_body import Body, BodyKind, ParsedBody
 from dispatcher.domain.reasons import Cause
-from dispatcher.domain.results import Disposition, Frozen, Outcome, Sighting
-from dispatcher.providers.http import Answer, Lanes, always, by_status
+from dispatcher.domain.results import CallReport, Disposition, LostRequest, Outcome
+from dispatcher.providers.http import Answer, ConnectionPool, always, by_status
 
 LOOKUP_BUDGET_S = 10
 """One round of lookups takes no longer, however slow the provider is: others wait for the worker."""
@@ -28,10 +28,10 @@ UNREADABLE = Outcome(disposition=Disposition.RECONCILE, cause=Cause.UNREADABLE_A
 Options = Mapping[str, str]
 
 
-class Reader(Protocol):
+class PayloadParser(Protocol):
     """Reads what a provider answers and posts."""
 
-    def read(self, body: Body) -> Reading:
+    def read(self, body: Body) -> ParsedBody:
         """Raises PayloadError."""
         ...
 
@@ -39,7 +39,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Opening:
+class AdapterConfig:
     """Everything that an adapter of one account is opened with."""
 
     base_url: str
@@ -53,34 +53,34 @@ class Opening:
     deadline_s: float = 12
 
 
-class Asked:
+class SlotGate:
     """Asks for a slot before each request, and for no more once there was none."""
 
     def __init__(self, may_ask: MaySend) -> None:
         self._may_ask = may_ask
-        self.in_vain = False
+        self.is_exhausted = False
 
     async def __call__(self) -> bool:
-        self.in_vain = self.in_vain or not await self._may_ask()
-        return not self.in_vain
+        self.is_exhausted = self.is_exhausted or not await self._may_ask()
+        return not self.is_exhausted
 
 
 class Adapter(ABC):
     """One account at one provider. Trouble is an Outcome, never an exception."""
 
-    def __init__(self, opening: Opening, headers: Mapping[str, str], reader: Reader) -> None:
-        self._lanes = Lanes(opening.base_url, headers, opening.connections, opening.deadline_s)
-        self._asking = Lanes(opening.base_url, headers, 2, opening.deadline_s)
-        self._reader = reader
-        self._most = opening.calls_per_request
+    def __init__(self, config: AdapterConfig, headers: Mapping[str, str], parser: PayloadParser) -> None:
+        self._pool = ConnectionPool(config.base_url, headers, config.connections, config.deadline_s)
+        self._question_pool = ConnectionPool(config.base_url, headers, 2, config.deadline_s)
+        self._parser = parser
+        self._most = config.calls_per_request
         self._sizes: dict[str, int] = {}
         """By number: how many calls the next request with it may have, since one was refused. Keys would not last."""
-        self._deadline_s = opening.deadline_s
+        self._deadline_s = config.deadline_s
 
     @property
     def free(self) -> int:
         """Requests that may be put on the wire now."""
-        return self._lanes.free
+        return self._pool.free
 
     @property
     def calls_per_request(self) -> int:
@@ -102,14 +102,14 @@ class Adapter(ABC):
             if found and asyncio.get_running_loop().time() > until:
                 found |= every(group, Outcome(disposition=Disposition.NOT_SENT, cause=Cause.NO_TIME))
                 continue
-            reading = await self.post(group, may_send)
-            if isinstance(reading, Outcome):
-                found |= every(group, reading)
-            elif size := self.split(reading, len(group)):
+            parsed = await self.post(group, may_send)
+            if isinstance(parsed, Outcome):
+                found |= every(group, parsed)
+            elif size := self.split(parsed, len(group)):
                 self._suspect(group, size)
                 waiting = self._parts(group) + waiting
             else:
-                found |= self.spread(reading, group)
+                found |= self.spread(parsed, group)
         for call in calls:
             if found[call.key].disposition is not Disposition.NOT_SENT:  # what was vetoed comes again, in smaller parts
                 self._sizes.pop(call.to, None)
@@ -130,18 +130,18 @@ class Adapter(ABC):
         return [calls]
 
     @abstractmethod
-    async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
+    async def post(self, calls: Sequence[Call], may_send: MaySend) -> ParsedBody | Outcome:
         """Ask for these calls in one request, once."""
 
-    def split(self, reading: Reading, n: int) -> int | None:
+    def split(self, parsed: ParsedBody, n: int) -> int | None:
         """How many calls the parts may have that a refused request is sent again in; None when it is not."""
         return None
 
-    def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
+    def spread(self, parsed: ParsedBody, calls: Sequence[Call]) -> dict[str, Outcome]:
         """The outcome of each call: what the answer says of it, else of the whole request."""
-        by_key = {s.key: s for s in reading.sightings if s.key}
-        by_number: dict[str | None, Sighting] = {s.to: s for s in reading.sightings if s.to}
-        verdict = reading.verdict
+        by_key = {s.key: s for s in parsed.reports if s.key}
+        by_number: dict[str | None, CallReport] = {s.to: s for s in parsed.reports if s.to}
+        verdict = parsed.verdict
         found = {}
         for call in calls:
             seen = by_key.get(call.key) or by_number.get(call.to)
@@ -153,13 +153,13 @@ class Adapter(ABC):
 
     async def lookup(self, calls: Sequence[OpenCall], may_ask: MaySend = always) -> dict[str, Outcome]:
         """What the provider knows of each call, by our key. A key that is missing could not be asked."""
-        questions, asked = self.questions_of(calls), Asked(may_ask)
+        questions, asked = self.questions_of(calls), SlotGate(may_ask)
         askable = {call.key for group in questions for call in group}
         found = {call.key: NO_WAY for call in calls if call.key not in askable}
         with suppress(TimeoutError):  # what there was no time for could not be asked, and is asked again
             async with asyncio.timeout(LOOKUP_BUDGET_S):
                 for group in questions:
-                    if not asked.in_vain:
+                    if not asked.is_exhausted:
                         found |= await self.ask(group, asked)
         return found
 
@@ -173,39 +173,39 @@ class Adapter(ABC):
 
     async def probe(self) -> str | None:
         """Ask something harmless: what the provider objects to, None when the account works."""
-        answer = await self.knock()
-        if isinstance(answer, Answer) and self.lets_in(answer):
+        answer = await self.probe_request()
+        if isinstance(answer, Answer) and self.is_authorized(answer):
             return None
         return self._objection(answer)
 
     @abstractmethod
-    async def knock(self) -> Answer | Outcome:
+    async def probe_request(self) -> Answer | Outcome:
         """A request that rings nobody, and is answered only to who may use the account."""
 
-    def lets_in(self, answer: Answer) -> bool:
+    def is_authorized(self, answer: Answer) -> bool:
         """Is this how a knock is answered to who may use the account?"""
         return answer.status == 200
 
     def _objection(self, answer: Answer | Outcome) -> str:
-        reading = self.read_answer(answer, BodyKind.LOOKUP)
-        outcome = reading if isinstance(reading, Outcome) else reading.verdict
+        parsed = self.read_answer(answer, BodyKind.LOOKUP)
+        outcome = parsed if isinstance(parsed, Outcome) else parsed.verdict
         words = [f"HTTP {answer.status}"] if isinstance(answer, Answer) else []
         if outcome and outcome.why and outcome.why not in words:
             words.append(outcome.why)
         return ", ".join(words) or "NO_ANSWER"
 
-    async def resend(self, frozen: Frozen, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
+    async def resend(self, frozen: LostRequest, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
         """Send the very same request again, where the provider refuses what it has seen; what it said, by our key."""
         return {}
 
-    async def repeats(self, call: Call, pause: Pause) -> bool:
+    async def detects_duplicate(self, call: Call, pause: Pause) -> bool:
         """Dial once, wait, ask for the very same again: was it recognised? False where nothing is recognised."""
         return False
 
     @property
     def clock_off_s(self) -> float | None:
         """How far the provider's clock is ahead of ours, by the last thing that it was asked."""
-        return self._asking.clock_off_s
+        return self._question_pool.clock_off_s
 
     async def cancel(self, requests: Sequence[str], may_ask: MaySend = always) -> frozenset[str]:
         """Ask the provider to stop requests, by its own ids. Returns those that it agreed to stop."""
@@ -228,17 +228,17 @@ class Adapter(ABC):
         raise NotAllowed("this provider keeps no do-not-call list that can be written")
 
     async def close(self) -> None:
-        await self._lanes.close()
-        await self._asking.close()
+        await self._pool.close()
+        await self._question_pool.close()
 
-    def read_answer(self, answer: Answer | Outcome, kind: BodyKind = BodyKind.SUBMIT) -> Reading | Outcome:
+    def read_answer(self, answer: Answer | Outcome, kind: BodyKind = BodyKind.SUBMIT) -> ParsedBody | Outcome:
         """An answer as a reading, or as the one outcome that it has for all."""
         if isinstance(answer, Outcome):
             return answer
         if decided := by_status(answer):
             return decided
         try:
-            return self._reader.read(
+            return self._parser.read(
                 Body(kind=kind, data=answer.body, content_type=answer.content_type, status=answer.status)
             )
         except PayloadError:
@@ -248,29 +248,29 @@ class Adapter(ABC):
             surely = {401: Disposition.ACCOUNT_STOP, **dict.fromkeys((404, 405, 413), Disposition.CONFIG_STOP)}
             return Outcome(disposition=surely.get(answer.status, Disposition.RECONCILE), detail=f"HTTP {answer.status}")
 
-    async def get(self, path: str, params: Sequence[tuple[str, str]] = (), **named: Any) -> Reading | None:
+    async def get(self, path: str, params: Sequence[tuple[str, str]] = (), **named: Any) -> ParsedBody | None:
         """A question to the provider; None when there was no answer that can be read, or a refusal to answer."""
-        answer = await self._asking.send("GET", path, params=params, **named)
+        answer = await self._question_pool.send("GET", path, params=params, **named)
         if isinstance(answer, Answer) and answer.status not in (200, 201, 202, 403, 404):
             return None
-        reading = self.read_answer(answer, BodyKind.LOOKUP)
-        return None if isinstance(reading, Outcome) else reading
+        parsed = self.read_answer(answer, BodyKind.LOOKUP)
+        return None if isinstance(parsed, Outcome) else parsed
 
 
-def seen_outcome(seen: Sighting) -> Outcome:
+def seen_outcome(seen: CallReport) -> Outcome:
     """A sighting's outcome, with the provider's id of the request kept."""
     return replace(seen.outcome, provider_request_id=seen.request_id)
 
 
-def frozen_as(frozen: Frozen, reading: Reading | Outcome) -> Reading | Outcome:
+def with_lost_request(frozen: LostRequest, parsed: ParsedBody | Outcome) -> ParsedBody | Outcome:
     """Keep the bytes of a request with the outcome that says that its answer was lost."""
-    if isinstance(reading, Outcome):
-        return _kept(frozen, reading)
-    events = [replace(e, outcome=_kept(frozen, e.outcome)) if e.outcome else e for e in reading.events]
-    return replace(reading, events=tuple(events))
+    if isinstance(parsed, Outcome):
+        return _kept(frozen, parsed)
+    notices = [replace(e, outcome=_kept(frozen, e.outcome)) if e.outcome else e for e in parsed.notices]
+    return replace(parsed, notices=tuple(notices))
 
 
-def _kept(frozen: Frozen, outcome: Outcome) -> Outcome:
+def _kept(frozen: LostRequest, outcome: Outcome) -> Outcome:
     return replace(outcome, frozen=frozen) if outcome.disposition is Disposition.RECONCILE else outcome
 
 

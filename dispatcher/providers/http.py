@@ -59,7 +59,7 @@ async def always() -> bool:
     return True
 
 
-class Lanes:
+class ConnectionPool:
     """A fixed number of requests at once to one host; the freshest connection is taken first."""
 
     def __init__(self, base_url: str, headers: Mapping[str, str], size: int, deadline_s: float) -> None:
@@ -92,7 +92,7 @@ class Lanes:
         may_send: Callable[[], Awaitable[bool]] = always,
     ) -> Answer | Outcome:
         """One request. An Outcome when there is no answer: NOT_SENT if no byte left, RECONCILE otherwise."""
-        wire = _Wire(may_send)
+        wire = _Transmission(may_send)
         try:
             async with asyncio.timeout(self._deadline_s), self._places:
                 request = httpx.Request(
@@ -110,9 +110,9 @@ class Lanes:
                 return outcome
             raise
 
-    async def _exchange(self, request: httpx.Request, wire: "_Wire") -> Answer:
+    async def _exchange(self, request: httpx.Request, wire: "_Transmission") -> Answer:
         self._free -= 1
-        _WIRE.set(wire)
+        _TRANSMISSION.set(wire)
         try:
             response = await self._transport.handle_async_request(request)
             try:
@@ -153,7 +153,7 @@ _NAMES: tuple[tuple[type[Exception], str], ...] = (
 """httpx-aiohttp calls every lost connection a ConnectTimeout; operators know httpx's own names."""
 
 
-class _Wire:
+class _Transmission:
     """Knows whether bytes of this request may have left."""
 
     def __init__(self, may_send: Callable[[], Awaitable[bool]]) -> None:
@@ -199,7 +199,7 @@ def _name(error: Exception) -> str:
     return next((name for kind, name in _NAMES if isinstance(cause, kind)), type(error).__name__)
 
 
-_WIRE: ContextVar[_Wire] = ContextVar("wire")
+_TRANSMISSION: ContextVar[_Transmission] = ContextVar("wire")
 """Carries a request's wire through httpx and aiohttp to the connector."""
 
 
@@ -207,7 +207,7 @@ class _Connector(aiohttp.TCPConnector):
     """Asks whether a request may be sent when its connection is there and nothing is written yet."""
 
     async def connect(self, req: aiohttp.ClientRequest, *args: Any, **kwargs: Any) -> Connection:
-        wire = _WIRE.get()
+        wire = _TRANSMISSION.get()
         if wire.sent:  # should aiohttp ever repeat a request, it gets no connection for it
             raise _AlreadySent
         try:
@@ -221,7 +221,7 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
             raise
         except BaseException:
-            self._put_back(connection, req.connection_key, wire.idle_since)
+            self._requeue(connection, req.connection_key, wire.idle_since)
             raise
         return connection
 
@@ -232,12 +232,12 @@ class _Connector(aiohttp.TCPConnector):
             protocol, idle_since = kept.pop()
             if monotonic() - idle_since <= KEEPALIVE_S and _is_open(protocol) and not _has_news(protocol):
                 self._acquired.add(protocol)
-                _WIRE.get().idle_since = idle_since
+                _TRANSMISSION.get().idle_since = idle_since
                 return Connection(self, key, protocol, self._loop)
             protocol.close()
         return None
 
-    def _put_back(self, connection: Connection, key: ConnectionKey, idle_since: float | None) -> None:
+    def _requeue(self, connection: Connection, key: ConnectionKey, idle_since: float | None) -> None:
         """Unused, and as old as it was: the server counts from the last request, not from a veto."""
         protocol = connection.protocol
         connection.release()

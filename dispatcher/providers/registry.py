@@ -11,13 +11,13 @@ from pathlib import Path
 from dispatcher.domain.account import Account
 from dispatcher.domain.capability import Capabilities
 from dispatcher.domain.errors import UsageError
-from dispatcher.providers.adapter import Adapter, Opening, Reader
-from dispatcher.providers.callfire.client import KIT as CALLFIRE
-from dispatcher.providers.fortytwo.client import KIT as FORTYTWO
-from dispatcher.providers.kit import Kit
-from dispatcher.providers.phonon.client import KIT as PHONON
+from dispatcher.providers.adapter import Adapter, AdapterConfig, PayloadParser
+from dispatcher.providers.callfire.client import SPEC as CALLFIRE
+from dispatcher.providers.fortytwo.client import SPEC as FORTYTWO
+from dispatcher.providers.phonon.client import SPEC as PHONON
+from dispatcher.providers.spec import ProviderSpec
 
-KITS: dict[str, Kit] = {"callfire": CALLFIRE, "fortytwo": FORTYTWO, "phonon": PHONON}
+SPECS: dict[str, ProviderSpec] = {"callfire": CALLFIRE, "fortytwo": FORTYTWO, "phonon": PHONON}
 CallbackUrl = Callable[[Account, str], str]
 """Where the results of one request of an account are posted."""
 QUIET_AFTER_S = 60.0
@@ -43,22 +43,22 @@ class Registry:
         credentials that are not there.
         """
         self._close_quiet()
-        kit = kit_of(account.provider)
-        secret = read_credentials(account.credentials, kit.secret_form)
+        spec = spec_of(account.provider)
+        secret = read_credentials(account.credentials, spec.secret_form)
         address = (account.provider, account.base_url, secret, dict(account.options), account.calls_per_request)
         known = self._open.get(account.id)
         if known and known[0] == address:
             return known[1]
         if known:
             self._left.append((known[1], time.monotonic()))  # calls may be on its wire
-        options = with_defaults(kit, account.options)
-        adapter = kit.open(
-            Opening(
+        options = with_defaults(spec, account.options)
+        adapter = spec.open(
+            AdapterConfig(
                 base_url=account.base_url,
                 secret=secret,
                 options=options,
                 callback_url=partial(self._callback_url, account),
-                calls_per_request=min(account.calls_per_request, kit.capabilities(options).most_calls),
+                calls_per_request=min(account.calls_per_request, spec.capabilities(options).most_calls),
                 connections=self._connections,
                 deadline_s=self._deadline_s,
             )
@@ -66,15 +66,15 @@ class Registry:
         self._open[account.id] = (address, adapter)
         return adapter
 
-    def reader(self, account: Account) -> Reader:
+    def parser(self, account: Account) -> PayloadParser:
         """What reads the account's postbacks; needs no credentials."""
-        kit = kit_of(account.provider)
-        return kit.reader(with_defaults(kit, account.options))
+        spec = spec_of(account.provider)
+        return spec.parser(with_defaults(spec, account.options))
 
     def capabilities(self, account: Account) -> Capabilities:
         """What the account's adapter declares."""
-        kit = kit_of(account.provider)
-        return kit.capabilities(with_defaults(kit, account.options))
+        spec = spec_of(account.provider)
+        return spec.capabilities(with_defaults(spec, account.options))
 
     def _close_quiet(self) -> None:
         while self._left and time.monotonic() - self._left[0][1] > QUIET_AFTER_S:
@@ -88,39 +88,39 @@ class Registry:
             await adapter.close()
 
 
-def kit_of(provider: str) -> Kit:
+def spec_of(provider: str) -> ProviderSpec:
     """Raises UsageError."""
-    if provider not in KITS:
-        raise UsageError(f"there is no provider '{provider[:40]}'; known are {', '.join(KITS)}")
-    return KITS[provider]
+    if provider not in SPECS:
+        raise UsageError(f"there is no provider '{provider[:40]}'; known are {', '.join(SPECS)}")
+    return SPECS[provider]
 
 
-def with_defaults(kit: Kit, options: Mapping[str, str]) -> dict[str, str]:
+def with_defaults(spec: ProviderSpec, options: Mapping[str, str]) -> dict[str, str]:
     """All options of a provider, those that are not set at their defaults."""
-    defaults = {name: words if isinstance(words, str) else words[0] for name, words in kit.options.items()}
+    defaults = {name: words if isinstance(words, str) else words[0] for name, words in spec.options.items()}
     return {**defaults, **options}
 
 
 def check_options(provider: str, options: Mapping[str, str]) -> None:
     """Raises UsageError for an option that the provider does not have, or a word that it does not allow."""
-    kit = kit_of(provider)
+    spec = spec_of(provider)
     for name, value in options.items():
-        if name not in kit.options:
-            known = ", ".join(kit.options) or "none"
+        if name not in spec.options:
+            known = ", ".join(spec.options) or "none"
             raise UsageError(f"'{name}' is no option of {provider}; it has: {known}")
-        allowed = kit.options[name]
+        allowed = spec.options[name]
         if not isinstance(allowed, str) and value not in allowed:
             raise UsageError(f"--option {name} must be one of: {', '.join(allowed)}")
-        pattern = kit.patterns.get(name)
+        pattern = spec.patterns.get(name)
         if pattern and not re.fullmatch(pattern, value):
             raise UsageError(f"--option {name} does not look like one ({pattern}); see docs/providers.md")
-    kit.reader(with_defaults(kit, options))  # it refuses what a pattern cannot tell
+    spec.parser(with_defaults(spec, options))  # it refuses what a pattern cannot tell
 
 
 def default_base_url(provider: str, options: Mapping[str, str]) -> str:
     """The provider's own address. Raises UsageError."""
-    kit = kit_of(provider)
-    return kit.base_url(with_defaults(kit, options))
+    spec = spec_of(provider)
+    return spec.base_url(with_defaults(spec, options))
 
 
 def read_credentials(reference: str, form: str) -> str:

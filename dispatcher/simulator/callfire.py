@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from dispatcher.simulator.ledger import Ledger
-from dispatcher.simulator.line import Call, Line, Refusal, Stage, spoiled
+from dispatcher.simulator.line import Line, Refusal, SimulatedCall, Stage, spoiled
 from dispatcher.simulator.script import Trick
 from dispatcher.simulator.server import Request, Response, json_response, post_patiently
 
 CAMPAIGN, BATCH = 405, 6
 
 
-def document(call: Call, with_attributes: bool) -> dict[str, Any]:
+def document(call: SimulatedCall, with_attributes: bool) -> dict[str, Any]:
     """As JSON; webhooks carry only the fields of the published sample."""
     shown: dict[str, Any] = {
         "id": call.id,
@@ -144,7 +144,7 @@ class CallFire:
                 return _problem(500, "Internal error")
         return json_response({"items": [document(call, with_attributes=True) for call in calls]})
 
-    async def _accept(self, wanted: dict[str, Any], is_text: bool, broadcast: int | None, scrub: bool) -> Call:
+    async def _accept(self, wanted: dict[str, Any], is_text: bool, broadcast: int | None, scrub: bool) -> SimulatedCall:
         number = wanted["phoneNumber"]
         attributes = dict(wanted.get("attributes", {}))
         key = attributes.get("dispatcher_key", "")
@@ -158,7 +158,7 @@ class CallFire:
             broadcast=broadcast,
         )
 
-    async def _tell(self, call: Call, stage: Stage, malformed: bool) -> None:
+    async def _tell(self, call: SimulatedCall, stage: Stage, malformed: bool) -> None:
         """Only what is finished is told, but for a stale one out of order."""
         if stage is not Stage.FINAL and call.state != "SELECTED":
             return

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from dispatcher.simulator.callfire import full, is_sender, screened
 from dispatcher.simulator.ledger import Ledger
-from dispatcher.simulator.line import Call, Line, Refusal, Stage, spoiled
+from dispatcher.simulator.line import Line, Refusal, SimulatedCall, Stage, spoiled
 from dispatcher.simulator.script import Trick
 from dispatcher.simulator.server import Request, Response, post_patiently
 
@@ -171,7 +171,7 @@ class CallFire11:
         n = len(self._subscriptions)
         return _answer({}, f'<r:ResourceList {_RESOURCE} totalResults="{n}">{inside}</r:ResourceList>')
 
-    async def _tell(self, call: Call, stage: Stage, malformed: bool) -> None:
+    async def _tell(self, call: SimulatedCall, stage: Stage, malformed: bool) -> None:
         """Only what is finished is told, but for a stale one out of order."""
         if stage is not Stage.FINAL and call.state != "SELECTED":
             return
@@ -200,7 +200,7 @@ def _iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _fields(call: Call) -> dict[str, Any]:
+def _fields(call: SimulatedCall) -> dict[str, Any]:
     """What both forms tell, in order; an INVALID action has no result."""
     final = {"FinalResult": call.final} if call.final else {}
     return {
@@ -215,7 +215,7 @@ def _fields(call: Call) -> dict[str, Any]:
     }
 
 
-def _records(call: Call) -> list[dict[str, Any]]:
+def _records(call: SimulatedCall) -> list[dict[str, Any]]:
     return [
         {
             "Result": dial.result,
@@ -229,7 +229,7 @@ def _records(call: Call) -> list[dict[str, Any]]:
     ]
 
 
-def _xml(call: Call) -> str:
+def _xml(call: SimulatedCall) -> str:
     attributes = "".join(f" {name}={quoteattr(value)}" for name, value in call.extra["attributes"].items())
     fields = "".join(f"<{name}>{_word(value)}</{name}>" for name, value in _fields(call).items())
     noun = _noun(call.is_text)
@@ -247,7 +247,7 @@ def _word(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else escape(str(value))
 
 
-def _json(call: Call, as_notification: bool) -> dict[str, Any]:
+def _json(call: SimulatedCall, as_notification: bool) -> dict[str, Any]:
     """Over REST: ids are numbers, phones strings, records a list. In a notification it is the other way round."""
     records = _records(call)
     noun = _noun(call.is_text)
@@ -260,7 +260,7 @@ def _json(call: Call, as_notification: bool) -> dict[str, Any]:
     return {**shown, **_fields(call), f"{noun}Record": record, "AgentCall": False}
 
 
-def _notification(call: Call, subscription: int, as_json: bool) -> tuple[bytes, str]:
+def _notification(call: SimulatedCall, subscription: int, as_json: bool) -> tuple[bytes, str]:
     noun, root = _noun(call.is_text), "TextNotification" if call.is_text else "CallFinished"
     if as_json:
         inside = {"SubscriptionId": subscription, "AccountId": 146_000_001, noun: _json(call, as_notification=True)}
@@ -279,7 +279,7 @@ def _answer(
     return Response(status, (_HEAD + xml).encode(), {"Content-Type": "application/xml", **named})
 
 
-def _resource(call: Call, as_json: bool) -> Response:
+def _resource(call: SimulatedCall, as_json: bool) -> Response:
     document = {"Resource": {_noun(call.is_text): _json(call, as_notification=False)}}
     return _answer(document, f"<r:Resource {_RESOURCE}>{_xml(call)}</r:Resource>", as_json=as_json)
 

@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import Any
 
-from dispatcher.simulator.line import Call, Line, Refusal, Stage, spoiled
+from dispatcher.simulator.line import Line, Refusal, SimulatedCall, Stage, spoiled
 from dispatcher.simulator.script import Trick
 from dispatcher.simulator.server import Request, Response, json_response, post_patiently
 
@@ -47,7 +47,7 @@ class Fortytwo:
         self._line = line
         line.tell = self._tell
         self._token = token
-        self._jobs: dict[str, list[Call]] = {}
+        self._jobs: dict[str, list[SimulatedCall]] = {}
         self._answers = itertools.count()
 
     async def handle(self, request: Request) -> Response:
@@ -152,7 +152,7 @@ class Fortytwo:
         calls = self._jobs.get(job)
         return _status(calls, query=True) if calls else _said(403, -125, "Could not load the Job details")
 
-    async def _tell(self, call: Call, stage: Stage, malformed: bool) -> None:
+    async def _tell(self, call: SimulatedCall, stage: Stage, malformed: bool) -> None:
         """Ringing, then the end; a reattempt of their own does not exist here."""
         if call.extra["url"] and stage is not Stage.RETRY:
             body = _status([call], query=False).body
@@ -165,7 +165,7 @@ def clean(number: Any) -> str:
     return re.sub(r"[+\s-]", "", str(number))
 
 
-def message_id(call: Call) -> str:
+def message_id(call: SimulatedCall) -> str:
     """20 digits: the second, and ten more."""
     return f"{int(call.created):010d}{call.id % 10**10:010d}"
 
@@ -223,7 +223,7 @@ def _of_names(wanted: dict[str, Any]) -> tuple[int, str] | None:
     return None
 
 
-def _status(calls: list[Call], *, query: bool) -> Response:
+def _status(calls: list[SimulatedCall], *, query: bool) -> Response:
     first = calls[0]
     document: dict[str, Any] = {"api_job_id": first.extra["job"], "data": [_entry(call, query) for call in calls]}
     if first.extra["client"]:
@@ -231,7 +231,7 @@ def _status(calls: list[Call], *, query: bool) -> Response:
     return json_response(document)
 
 
-def _entry(call: Call, query: bool) -> dict[str, Any]:
+def _entry(call: SimulatedCall, query: bool) -> dict[str, Any]:
     at = int(call.created)
     entry: dict[str, Any] = {
         "type": "voice",

@@ -34,7 +34,7 @@ class Timing:
 
 
 @dataclass
-class Dial:
+class SimulatedDial:
     """One ringing of a call."""
 
     at: float
@@ -48,7 +48,7 @@ class Dial:
 
 
 @dataclass
-class Call:
+class SimulatedCall:
     """One call or text, in neutral words; each provider has its own for them."""
 
     id: int
@@ -59,7 +59,7 @@ class Call:
     is_text: bool = False
     state: str = "READY"
     final: str | None = None
-    dials: list[Dial] = field(default_factory=list)
+    dials: list[SimulatedDial] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     """What the provider needs to know of it."""
     cancelled: bool = False
@@ -84,7 +84,7 @@ class Stage(Enum):
 
 
 _RINGS_AGAIN = frozenset({Trick.OWN_RETRY, Trick.OWN_RETRY_SILENT, Trick.OWN_RETRY_LOST})
-Tell = Callable[[Call, Stage, bool], Coroutine[Any, Any, None]]
+Tell = Callable[[SimulatedCall, Stage, bool], Coroutine[Any, Any, None]]
 """Posts news of a call (a copy, as it stood) to whoever wants them; True: as a body that cannot be read."""
 
 
@@ -99,8 +99,8 @@ class Line:
         self._own_retries = own_retries
         self._asked: deque[float] = deque()
         """When the requests of the last minute came."""
-        self.calls: dict[int, Call] = {}
-        self.by_number: dict[str, list[Call]] = {}
+        self.calls: dict[int, SimulatedCall] = {}
+        self.by_number: dict[str, list[SimulatedCall]] = {}
         self.tell: Tell = _nobody
         self._ledger = ledger
         self._scripts = scenario.scripts
@@ -153,9 +153,9 @@ class Line:
 
     async def accept(
         self, number: str, caller: str, key: str, *, is_text: bool = False, refused: str | None = None, **extra: Any
-    ) -> Call:
+    ) -> SimulatedCall:
         """Take a call; what is rung is on disk when this returns. `refused`: its state, when it is not to be rung."""
-        call = Call(next(self._ids), number, caller, key, time.time(), is_text, extra=extra)
+        call = SimulatedCall(next(self._ids), number, caller, key, time.time(), is_text, extra=extra)
         before = self.by_number.setdefault(number, [])
         self.calls[call.id] = call
         before.append(call)
@@ -178,14 +178,14 @@ class Line:
         self._playing.add(task)
         task.add_done_callback(self._playing.discard)
 
-    async def _dial(self, call: Call, result: str, *, provider_retry: bool) -> None:
+    async def _dial(self, call: SimulatedCall, result: str, *, provider_retry: bool) -> None:
         at = time.time()
         await self._ledger.write(
             key=call.key, number=f"+{call.to}", at=at, result=result, provider_retry=provider_retry
         )
-        call.dials.append(Dial(at, at, result))
+        call.dials.append(SimulatedDial(at, at, result))
 
-    async def _play(self, call: Call, script: Script, result: str) -> None:
+    async def _play(self, call: SimulatedCall, script: Script, result: str) -> None:
         if script.trick is not Trick.CALLBACK_LOST:
             await self.tell(copy.copy(call), Stage.RINGING, False)
         call.state = "SELECTED"
@@ -203,7 +203,7 @@ class Line:
         self._end(call, result, script.duration_s if result in ("LA", "AM", "SENT") else 0)
         await self._report(call, script, stale)
 
-    async def _retry(self, call: Call, script: Script, result: str) -> bool:
+    async def _retry(self, call: SimulatedCall, script: Script, result: str) -> bool:
         """The provider rings again by itself; False when nothing more is heard of it."""
         self._end(call, "BUSY", 0)
         call.state, call.final = "CALLBACK", None
@@ -223,11 +223,11 @@ class Line:
         await asyncio.sleep(self.timing.ring)
         return is_last or await self._retry(call, script, result)
 
-    def _end(self, call: Call, result: str, duration_s: float) -> None:
+    def _end(self, call: SimulatedCall, result: str, duration_s: float) -> None:
         call.state, call.final = "FINISHED", result
-        call.dials[-1] = Dial(call.dials[-1].at, time.time(), result, duration_s)
+        call.dials[-1] = SimulatedDial(call.dials[-1].at, time.time(), result, duration_s)
 
-    async def _report(self, call: Call, script: Script, stale: Call) -> None:
+    async def _report(self, call: SimulatedCall, script: Script, stale: SimulatedCall) -> None:
         if script.trick is Trick.CALLBACK_LOST:
             return
         if script.trick is Trick.CALLBACK_TWICE:
@@ -235,14 +235,14 @@ class Line:
             await self.tell(stale, Stage.RINGING, False)
         await self.tell(copy.copy(call), Stage.FINAL, script.trick is Trick.MALFORMED_CALLBACK)
 
-    def seen(self, number: str | None = None) -> list[Call]:
+    def seen(self, number: str | None = None) -> list[SimulatedCall]:
         """What a list shows: everything but the newest."""
         horizon = time.time() - self.timing.lag
         pool = self.by_number.get(number, []) if number else list(self.calls.values())
         return [call for call in pool if call.created <= horizon]
 
 
-async def _nobody(call: Call, stage: Stage, malformed: bool) -> None:
+async def _nobody(call: SimulatedCall, stage: Stage, malformed: bool) -> None:
     """Nobody wants to know."""
 
 

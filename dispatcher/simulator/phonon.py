@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
-from dispatcher.simulator.line import Call, Dial, Line, Refusal, Stage, spoiled
+from dispatcher.simulator.line import Line, Refusal, SimulatedCall, SimulatedDial, Stage, spoiled
 from dispatcher.simulator.script import Trick
 from dispatcher.simulator.server import Request, Response, json_response, post_patiently
 
@@ -109,7 +109,7 @@ class Phonon:
         self._seen.pop(hashlib.sha256(body).digest(), None)
         return _said(code, message, status=status)
 
-    async def _accept(self, wanted: dict[str, Any], flow: str) -> Call:
+    async def _accept(self, wanted: dict[str, Any], flow: str) -> SimulatedCall:
         number, now = wanted["contact-numbers"][0], time.time()
         throttles = self._line.script(number).trick is Trick.THROTTLE
         full = throttles and now < self._line.throttled_until(number, now)
@@ -143,7 +143,7 @@ class Phonon:
         named = [{**{k: v for k, v in d.items() if k != "flowStatus"}, "flow-status": d["flowStatus"]} for d in data]
         return json_response({"api-response-code": 200, "api-response-message": "Success", "data": named})
 
-    async def _tell(self, call: Call, stage: Stage, malformed: bool) -> None:
+    async def _tell(self, call: SimulatedCall, stage: Stage, malformed: bool) -> None:
         """The custom webhook; after it, for some calls, the delivery report, which names no flow status."""
         url = self._callbacks.get(call.extra["flow"], self._callbacks.get(""))
         if not url or (stage is Stage.RINGING and call.state != "SELECTED"):
@@ -165,7 +165,7 @@ async def _post(url: str, body: bytes) -> None:
     await post_patiently(url, body, {"Content-Type": "application/json"})
 
 
-def _taken(calls: list[Call], is_bulk: bool) -> Response:
+def _taken(calls: list[SimulatedCall], is_bulk: bool) -> Response:
     request_id = str(uuid.uuid4())
     if is_bulk:
         answer = {"api-response-code": 202, "api-response-message": "Accepted", "request-id": request_id}
@@ -175,7 +175,7 @@ def _taken(calls: list[Call], is_bulk: bool) -> Response:
     return json_response({**answer, "call-details": details})
 
 
-def _report(call: Call) -> dict[str, Any]:
+def _report(call: SimulatedCall) -> dict[str, Any]:
     legs = [_leg(call, dial) for dial in call.dials if dial.ended > dial.at][-1:]
     if legs and call.final in ("LA", "AM"):
         legs.append({**legs[0], "calleeType": "HARD_PHONE", "calleeNumber": "12025550190"})
@@ -188,7 +188,7 @@ def _report(call: Call) -> dict[str, Any]:
     }
 
 
-def _flow_status(call: Call) -> str:
+def _flow_status(call: SimulatedCall) -> str:
     if call.state == "CALLBACK":
         return "REATTEMPT_SCHEDULED"
     if call.state in ("READY", "SELECTED"):
@@ -200,7 +200,7 @@ def _flow_status(call: Call) -> str:
     return "SHORT_HANGUP" if call.dials[-1].duration_s <= 1 else "COMPLETED"
 
 
-def _leg(call: Call, dial: Dial) -> dict[str, Any]:
+def _leg(call: SimulatedCall, dial: SimulatedDial) -> dict[str, Any]:
     leg: dict[str, Any] = {
         "cdrId": f"{call.extra['uuid']}##pbx-9",
         "startTime": _ist(dial.at),

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from dispatcher.domain.campaign import Policy
 from dispatcher.domain.errors import ServerError, SourceError
-from dispatcher.domain.loading import Block, Format, Source
+from dispatcher.domain.loading import Block, FileFormat, RecordFile
 from dispatcher.domain.screening import Screen, Screened, make_screen
 from dispatcher.sources.records import open_records
 
@@ -38,12 +38,12 @@ class Job:
     """The input of the reading process."""
 
     path: Path
-    format_: Format
+    format_: FileFormat
     screen: Screen
 
 
 @asynccontextmanager
-async def open_blocks(path: Path, format_: Format | None, policy: Policy) -> AsyncIterator[AsyncIterator[Block]]:
+async def open_blocks(path: Path, format_: FileFormat | None, policy: Policy) -> AsyncIterator[AsyncIterator[Block]]:
     """The records of a file, screened, in its order. Raises SourceError, also while they are read."""
     with open_records(path, format_) as source:
         screen = make_screen(source.columns, policy)
@@ -58,7 +58,7 @@ def _is_large(path: Path) -> bool:
     return path.stat().st_size >= LARGE
 
 
-async def _read(source: Source, screen: Screen) -> AsyncIterator[Block]:
+async def _read(source: RecordFile, screen: Screen) -> AsyncIterator[Block]:
     while rows := list(map(screen, islice(source.records, ROWS))):
         yield Block(rows, source.position())
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TextIO
 import orjson
 
 from dispatcher.domain.errors import SourceError
-from dispatcher.domain.loading import Format, Source
+from dispatcher.domain.loading import FileFormat, RecordFile
 from dispatcher.domain.reasons import Fault
 from dispatcher.domain.screening import Record, find_number_column, looks_like_number
 
@@ -85,20 +85,20 @@ def _require_file(path: Path) -> None:
 
 
 @contextmanager
-def open_records(path: Path, format_: Format | None = None) -> Iterator[Source]:
+def open_records(path: Path, format_: FileFormat | None = None) -> Iterator[RecordFile]:
     """A file of records in UTF-8, with or without BOM; its format is guessed when none is given.
 
     Raises SourceError that names the line and, for a wrong encoding, the byte.
     """
     with _lines(path) as (first, lines, position):
         format_ = format_ or _guess_format(path, first)
-        if format_ is Format.JSONL:
+        if format_ is FileFormat.JSONL:
             columns, records = _json_lines(lines, path)
         else:
             reader = _csv_reader(first, lines)
             columns = _header(reader, path)
             records = _records(reader, columns, path)
-        yield Source(path.name, format_, columns, records, position)
+        yield RecordFile(path.name, format_, columns, records, position)
 
 
 @contextmanager
@@ -132,9 +132,9 @@ def _lines(path: Path) -> Iterator[tuple[str, Iterator[str], Callable[[], int]]]
         yield first, chain(skipped, lines), raw.tell
 
 
-def _guess_format(path: Path, first: str) -> Format:
+def _guess_format(path: Path, first: str) -> FileFormat:
     named = path.suffix.casefold() in (".jsonl", ".ndjson")
-    return Format.JSONL if named or first.lstrip().startswith("{") else Format.CSV
+    return FileFormat.JSONL if named or first.lstrip().startswith("{") else FileFormat.CSV
 
 
 def _csv_reader(first: str, lines: Iterator[str]) -> Reader:

@@ -156,11 +156,11 @@ class Accounts:
         )
         return account_of(rows[0])
 
-    async def prove_dedupe(self, account_id: int, window: timedelta | None) -> None:
+    async def record_dedupe_window(self, account_id: int, window: timedelta | None) -> None:
         """What probing showed: for how long a request that comes again is recognised; None when it is not."""
 
         async def work(tx: Transaction) -> None:
-            await tx.fetch("accounts.prove", id=account_id, window=window)
+            await tx.fetch("accounts.record_dedupe_window", id=account_id, window=window)
             await write_audit(tx, "operator", "account.probed", f"account:{account_id}", {"window": str(window)})
 
         await self.db.atomically(work)

@@ -11,13 +11,13 @@ from psycopg.types.json import Jsonb
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, Policy
 from dispatcher.domain.errors import NotAllowed, NotFound, Refused
-from dispatcher.domain.tick import DueHead, DueMark, DueWork, Moved, Upkeep
+from dispatcher.domain.tick import CampaignRef, DueHead, DueMark, DueWork, Upkeep
 from dispatcher.store.accounts import account_of
 from dispatcher.store.audit import write_audit
-from dispatcher.store.database import APPLICATION, Database, PartGone, Row, Step, Transaction
+from dispatcher.store.database import APPLICATION, Database, PartitionGone, Row, Step, Transaction
 
 OLDEST_TRANSACTION = timedelta(seconds=10)
-MOST_LOOKED_AT, MOST_REAPED = 500, 500
+MOST_CHECKED, MOST_REAPED = 500, 500
 MOST_MEASURED = 20
 """In one tick, and shown by it; the others come in the next ones."""
 _KNOWN_PARTS = 8
@@ -140,11 +140,11 @@ class Campaigns(Policies):
             _require_done_before(row, move)
         return await self.campaign(campaign_id)
 
-    async def to_look_at(self, n: int) -> list[Moved]:
+    async def campaigns_to_check(self, n: int) -> list[CampaignRef]:
         """Campaigns in which something has moved, or at which it is time to look."""
-        return [_moved(row) for row in await self.db.fetch("campaigns.to_look_at", n=n)]
+        return [_moved(row) for row in await self.db.fetch("campaigns.to_check", n=n)]
 
-    async def due_heads(self, campaigns: Sequence[Moved]) -> list[DueHead]:
+    async def due_heads(self, campaigns: Sequence[CampaignRef]) -> list[DueHead]:
         """Of these campaigns, if they run: when the first row is due, and whether anything is still open."""
         by_part: dict[int, list[int]] = defaultdict(list)
         for moved in campaigns:
@@ -169,8 +169,8 @@ class Campaigns(Policies):
                 campaigns=[m.campaign_id for m in marks],
                 due=[m.next_due_at for m in marks],
                 blocked=[m.blocked_by for m in marks],
-                look=[m.look_at for m in marks],
-                moved=[m.look_again for m in marks],
+                look=[m.check_at for m in marks],
+                moved=[m.check_again for m in marks],
                 versions=[m.version for m in marks],
             )
 
@@ -178,7 +178,7 @@ class Campaigns(Policies):
         """The account as it stands, and its campaigns with rows to dial now; each counts at most `n` of a kind."""
         try:
             accounts, *rows, others = await self.db.message(_work_in(self._work_parts, account_id, n))
-        except PartGone:
+        except PartitionGone:
             self._work_parts[:] = [0]
             accounts, *rows, others = await self.db.message(_work_in(self._work_parts, account_id, n))
         if others:
@@ -193,7 +193,7 @@ class Campaigns(Policies):
 
     async def _work(self, row: Row, account: Account) -> DueWork:
         policy = await self.policy(row["id"], row["policy_version"])
-        room = min(row["account_room"], policy.in_flight - row["busy"])
+        room = min(row["account_capacity"], policy.in_flight - row["busy"])
         due = min(row["due"], room)
         return DueWork(row["id"], row["part"], row["weight"], row["policy_version"], policy, due)
 
@@ -208,7 +208,7 @@ class Campaigns(Policies):
         )
         return bool(done)
 
-    async def abort_waiting(self, campaign: Moved, n: int) -> int:
+    async def abort_waiting(self, campaign: CampaignRef, n: int) -> int:
         """Finish up to `n` waiting rows of an aborted campaign; how many there were."""
         place = {"part": campaign.part, "campaign_id": campaign.campaign_id}
         (row,) = await self.db.fetch("campaigns.abort_waiting", **place, n=n)
@@ -223,11 +223,11 @@ class Campaigns(Policies):
             ("campaigns.beat", {}),
             ("campaigns.fold_counters", {}),
             ("campaigns.measure_pace", {"n": MOST_MEASURED}),
-            ("campaigns.to_look_at", {"n": MOST_LOOKED_AT}),
+            ("campaigns.to_check", {"n": MOST_CHECKED}),
             ("settling.expired_leases", {"n": MOST_REAPED}),
             ("loads.dead", {}),
             ("postbacks.wait", {}),
-            ("asking.accounts_to_ask", {}),
+            ("lookups.accounts_to_ask", {}),
             ("accounts.due_probes", {}),
             ("dnc.has_ended_pages", {}),
             ("purging.oldest_body", {}),
@@ -251,8 +251,8 @@ class Campaigns(Policies):
         return row is not None
 
 
-def _moved(row: Row) -> Moved:
-    return Moved(row["id"], row["part"], CampaignState(row["state"]))
+def _moved(row: Row) -> CampaignRef:
+    return CampaignRef(row["id"], row["part"], CampaignState(row["state"]))
 
 
 def _work_in(parts: Sequence[int], account_id: int, n: int) -> list[Step]:

@@ -35,7 +35,7 @@ _TRIES = 5
 _LIMITS = {"lock_timeout": "5s", "statement_timeout": "10s"}
 _IDLE = {"idle_in_transaction_session_timeout": "5s"}
 _LONG_LIMITS = {"lock_timeout": "0", "statement_timeout": "0", "idle_in_transaction_session_timeout": "60s"}
-_WIRE = {
+_TRANSMISSION = {
     # without these a host that vanishes keeps a session, and what it has locked, for hours
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -47,7 +47,7 @@ _SERVER_WIRE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tc
 _COMMAND_S = 10
 
 
-class PartGone(Refused):
+class PartitionGone(Refused):
     """A statement named a partition that was purged; nothing was changed."""
 
 
@@ -112,7 +112,7 @@ class Database:
                 "cursor_factory": AsyncClientCursor,
                 "application_name": APPLICATION,
                 "autocommit": True,
-                **_WIRE,
+                **_TRANSMISSION,
             },
             min_size=1,
             max_size=size,
@@ -130,7 +130,7 @@ class Database:
             await self._pool.open(wait=True, timeout=15)
         except (psycopg.Error, PoolTimeout) as error:
             await self._pool.close()
-            raise _away(error) from error
+            raise _server_error(error) from error
 
     async def close(self) -> None:
         await self._pool.close()
@@ -166,14 +166,14 @@ class Database:
         except _ABORTED:
             raise
         except psycopg.errors.UndefinedTable as error:
-            raise PartGone(f"the database has no such table: {error.diag.message_primary}") from error
+            raise PartitionGone(f"the database has no such table: {error.diag.message_primary}") from error
         except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError) as error:
             # the message of a DataError holds the value that was refused
             said = None if isinstance(error, psycopg.DataError) else error.diag.message_primary
             refused = error.diag.constraint_name or said or type(error).__name__
             raise Refused(f"the database refused a write ({refused}); nothing was changed") from error
         except (psycopg.Error, PoolTimeout) as error:
-            raise _away(error) from error
+            raise _server_error(error) from error
 
     async def message(self, steps: Sequence[Step]) -> list[list[Row]]:
         """Several statements as one message: sent at once, answered at once, committed at once.
@@ -195,7 +195,7 @@ class Database:
                 await cursor.execute(_literal(";\n".join([begin, *said, "COMMIT"])))
                 return await _answers(cursor, before=1 + len(settings), n=len(steps))
 
-        return await _again_if_aborted(once)
+        return await _retry_if_aborted(once)
 
     @asynccontextmanager
     async def transaction(self, *, long: bool = False) -> AsyncIterator[Transaction]:
@@ -222,7 +222,7 @@ class Database:
             async with self.transaction(long=long) as tx:
                 return await work(tx)
 
-        return await _again_if_aborted(once)
+        return await _retry_if_aborted(once)
 
     async def fetch(self, name: str, /, **params: Any) -> list[Row]:
         """One statement, which is a transaction of its own."""
@@ -279,7 +279,7 @@ def _begin(settings: Mapping[str, str]) -> str:
     return "; ".join(["BEGIN", *(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())])
 
 
-async def _again_if_aborted(work: Callable[[], Awaitable[T]]) -> T:
+async def _retry_if_aborted(work: Callable[[], Awaitable[T]]) -> T:
     for turn in range(_TRIES):
         try:
             return await work()
@@ -307,7 +307,7 @@ async def _require_alive(connection: AsyncConnection[DictRow]) -> None:
         raise psycopg.OperationalError("the server has closed the connection")
 
 
-def _away(error: Exception) -> DispatcherError:
+def _server_error(error: Exception) -> DispatcherError:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     remedy = "Check that it runs and what DISPATCHER_DATABASE_URL says"
     if isinstance(error, psycopg.errors.DiskFull):

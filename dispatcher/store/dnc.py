@@ -14,13 +14,13 @@ from dispatcher.domain.dnc import (
     DncEntry,
     DncImport,
     DncList,
-    DncPlace,
+    DncListRef,
     DncReport,
     ImportTicket,
-    Listed,
+    ListedNumbers,
     Page,
     Scope,
-    Waiting,
+    ScreeningCursor,
 )
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.results import Channel
@@ -53,15 +53,15 @@ class Dnc:
         """
         named = _named(new.numbers)
         numbers = named["numbers"]
-        place = {"channel": new.channel, "scope": new.scope, "scope_id": new.scope_id}
-        audit = {**_place(new), "source": new.source, "numbers": numbers}
+        ref = {"channel": new.channel, "scope": new.scope, "scope_id": new.scope_id}
+        audit = {**_ref(new), "source": new.source, "numbers": numbers}
         _, _, added, out, *_ = await self.db.message(
             [
                 ("dnc.lock", {"lock": DNC_LOCK}),
                 ("dnc.end_expired", {"numbers": numbers}),
-                ("dnc.add", {**named, **_place(new), "source": new.source, "expires_at": new.expires_at}),
-                ("dnc.still_out", {**named, **place}),
-                ("cancelling.cancel_listed", {**named, **place, "over": list(over)}),
+                ("dnc.add", {**named, **_ref(new), "source": new.source, "expires_at": new.expires_at}),
+                ("dnc.still_out", {**named, **ref}),
+                ("cancelling.cancel_listed", {**named, **ref, "over": list(over)}),
                 ("dnc.audit_added", audit),
                 ("dnc.changed", {**named, "listed": True}),
             ]
@@ -93,15 +93,15 @@ class Dnc:
         await self._screen([number for number in numbers if number])
         return None in numbers
 
-    async def dnc_remove(self, numbers: Sequence[str], place: DncPlace) -> int:
+    async def dnc_remove(self, numbers: Sequence[str], ref: DncListRef) -> int:
         """End the entries of a list for these numbers; how many there were. Nothing is deleted."""
 
         _, ended, *_ = await self.db.message(
             [
                 ("dnc.lock", {"lock": DNC_LOCK}),
-                ("dnc.remove", {**_named(numbers), **_place(place)}),
+                ("dnc.remove", {**_named(numbers), **_ref(ref)}),
                 ("dnc.changed", {**_named(numbers), "listed": False}),
-                ("dnc.audit_removed", {"list": place.list, "numbers": _named(numbers)["numbers"]}),
+                ("dnc.audit_removed", {"list": ref.list, "numbers": _named(numbers)["numbers"]}),
             ]
         )
         return len(ended)
@@ -126,7 +126,7 @@ class Dnc:
 
         async def work(tx: Transaction) -> ImportTicket:
             await tx.fetch("dnc.end_imports")
-            known = await tx.fetch_one("dnc.find_import", **_place(new), identity=new.identity)
+            known = await tx.fetch_one("dnc.find_import", **_ref(new), identity=new.identity)
             if known and known["is_alive"]:
                 raise NotAllowed(f"this file is being imported into '{new.list}' right now; wait for it")
             if known and known["is_whole"]:
@@ -135,7 +135,7 @@ class Dnc:
                 await tx.fetch("dnc.supersede", id=known["id"])
             made = await tx.fetch_one(
                 "dnc.begin_import",
-                **_place(new),
+                **_ref(new),
                 source=new.source,
                 identity=new.identity,
                 owner=owner,
@@ -168,7 +168,7 @@ class Dnc:
         async with self.db.transaction(long=True) as tx:
             await _keep_alive(tx, ticket, lease)
 
-    async def dnc_stage(self, ticket: ImportTicket, listed: Listed, *, lease: timedelta) -> None:
+    async def dnc_stage(self, ticket: ImportTicket, listed: ListedNumbers, *, lease: timedelta) -> None:
         """COPY all numbers of an import, which is not in force yet. Raises NotAllowed when the import was ended."""
         async with self.db.transaction(long=True) as tx:
             await _keep_alive(tx, ticket, lease, len(listed))
@@ -203,9 +203,11 @@ class Dnc:
         """Give an import up before it was in force."""
         await self.db.fetch("dnc.fail_import", id=ticket.import_id, owner=ticket.owner)
 
-    async def dnc_screen_waiting(self, campaign: Campaign, after: Waiting | None, n: int) -> tuple[Waiting | None, int]:
+    async def dnc_screen_waiting(
+        self, campaign: Campaign, after: ScreeningCursor | None, n: int
+    ) -> tuple[ScreeningCursor | None, int]:
         """Move listed rows among the next `n` waiting ones; gives (the last one looked at, how many were moved)."""
-        at = after or Waiting(State.READY, _FIRST, 0)
+        at = after or ScreeningCursor(State.READY, _FIRST, 0)
         row = await self.db.fetch_one(
             "dnc.screen_waiting",
             part=campaign.part,
@@ -218,9 +220,9 @@ class Dnc:
         )
         assert row
         if row["id"] is not None:
-            return Waiting(at.state, row["due_at"], row["id"]), row["moved"]
+            return ScreeningCursor(at.state, row["due_at"], row["id"]), row["moved"]
         if at.state is State.READY:
-            return await self.dnc_screen_waiting(campaign, Waiting(State.CALLBACK, _FIRST, 0), n)
+            return await self.dnc_screen_waiting(campaign, ScreeningCursor(State.CALLBACK, _FIRST, 0), n)
         return None, 0
 
 
@@ -259,8 +261,8 @@ def _bits(page: Page) -> str:
     return f"x{bits.hex()}"
 
 
-def _place(place: DncPlace) -> dict[str, Any]:
-    return {"list": place.list, "scope": place.scope, "scope_id": place.scope_id, "channel": place.channel}
+def _ref(ref: DncListRef) -> dict[str, Any]:
+    return {"list": ref.list, "scope": ref.scope, "scope_id": ref.scope_id, "channel": ref.channel}
 
 
 def _named(numbers: Sequence[str]) -> dict[str, Any]:

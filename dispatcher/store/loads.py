@@ -115,7 +115,7 @@ class Loads:
             yield tx, await _lock_mine(tx, ticket)
             await tx.fetch("loads.heartbeat", id=ticket.load_id, owner=ticket.owner, lease=lease, n=0)
 
-    async def rehearse_load(
+    async def dry_run_load(
         self,
         campaign: Campaign,
         identity: str,
@@ -132,9 +132,9 @@ class Loads:
             return await self.load_report(ticket)
         table = LoadTable(0, 0, campaign, "rehearsal", "rehearsal_duplicates")
         made: Mapping[State, int] = {}
-        with suppress(_Rehearsed):
+        with suppress(_DryRunDone):
             async with self.db.transaction(long=True) as tx:
-                await table.run(tx, "loads.create_rehearsal")
+                await table.run(tx, "loads.create_dry_run")
                 async for block in blocks:
                     now = await tx.fetch_one("reports.now")
                     assert now
@@ -144,7 +144,7 @@ class Loads:
                 made = await _put_into(tx, table, home["part"], "rehearsed")
                 async for reject in _rejects(tx, table.scope | {"part": home["part"], "load_id": 0}, "rehearsed"):
                     rejected(reject)
-                raise _Rehearsed
+                raise _DryRunDone
         return LoadReport(0, False, made)
 
     async def find_load(self, campaign: Campaign, load_id: int) -> LoadTicket:
@@ -205,7 +205,7 @@ def _require_open(campaign: Campaign) -> None:
         raise NotAllowed(f"campaign {campaign.id} is {campaign.state}; make a new campaign to load more")
 
 
-class _Rehearsed(Exception):
+class _DryRunDone(Exception):
     """Rolls a rehearsal back."""
 
 

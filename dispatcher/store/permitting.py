@@ -6,7 +6,7 @@ from typing import Any
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.permitting import Gate, PermitRequest, Permits, Permitted, held_by
+from dispatcher.domain.permitting import PermitContext, PermitRequest, Permits, Permitted, held_by
 from dispatcher.domain.results import Result
 from dispatcher.domain.settling import BUSY_WAIT
 from dispatcher.store.database import Database, Row, Step
@@ -45,7 +45,7 @@ class Permitting:
         return Permits(
             granted=granted,
             refused=len(rows) - len(granted),
-            held=held_by(_gate(gates[0]), ask.terms),
+            held=held_by(_permit_context(gates[0]), ask.terms),
             due_left=left[0]["due"],
         )
 
@@ -102,15 +102,15 @@ def _grant(ask: PermitRequest) -> dict[str, Any]:
     }
 
 
-def _gate(row: Row) -> Gate:
-    return Gate(
+def _permit_context(row: Row) -> PermitContext:
+    return PermitContext(
         now=row["now"],
         shift_is_live=row["shift_is_live"],
         account_state=AccountState(row["account_state"]),
         throttled_until=row["throttled_until"],
         campaign_state=CampaignState(row["campaign_state"]),
         policy_version=row["policy_version"],
-        account_room=row["account_room"],
+        account_capacity=row["account_capacity"],
         campaign_busy=row["campaign_busy"],
     )
 
@@ -127,7 +127,7 @@ def _permitted(row: Row, ask: PermitRequest) -> Permitted:
         variables=row["variables"] or {},
         permit_at=row["permit_at"],
         permits=row["permits"],
-        charged=row["charged"],
+        dials=row["dials"],
         due_at=row["due_at"],
         first_dialled_at=row["first_dialled_at"],
         last_result=Result(row["last_result"]) if row["last_result"] else None,

@@ -4,12 +4,12 @@ from datetime import datetime
 
 from dispatcher.domain.campaign import Policy
 from dispatcher.store.accounts import Accounts
-from dispatcher.store.asking import Asking
 from dispatcher.store.campaigns import Campaigns
 from dispatcher.store.cancelling import Cancelling
 from dispatcher.store.database import Database
 from dispatcher.store.dnc import Dnc
 from dispatcher.store.loads import Loads
+from dispatcher.store.lookups import Lookups
 from dispatcher.store.permitting import Permitting
 from dispatcher.store.postbacks import Postbacks
 from dispatcher.store.purging import Purging
@@ -19,7 +19,7 @@ from dispatcher.store.settling import Settling
 
 
 class PostgresStore(
-    Accounts, Campaigns, Loads, Permitting, Settling, Asking, Resending, Cancelling, Postbacks, Dnc, Reports, Purging
+    Accounts, Campaigns, Loads, Permitting, Settling, Lookups, Resending, Cancelling, Postbacks, Dnc, Reports, Purging
 ):
     """Opened in the event loop that uses it; never shared across a fork."""
 

@@ -7,11 +7,11 @@ from psycopg import sql
 
 from dispatcher.domain.account import AccountState, StopReason
 from dispatcher.domain.campaign import BY_CONFIG, Campaign, CampaignState
-from dispatcher.domain.destination import PERMITTED, Measure, Tally, read_row_label
+from dispatcher.domain.counters import PERMITTED, Measure, StateCounts, read_row_label
 from dispatcher.domain.dnc import DncEntry, Scope
-from dispatcher.domain.report import AttemptKey, ExportFormat, LoadLine, Progress, Status, Violation
+from dispatcher.domain.history import AttemptHistory, DestinationHistory, RowHistory
+from dispatcher.domain.report import AttemptKey, ExportFormat, LoadSummary, Progress, Status, Violation
 from dispatcher.domain.states import Phase, RetryOwner, State
-from dispatcher.domain.story import AttemptStory, RowStory, Story
 from dispatcher.store.accounts import account_of
 from dispatcher.store.campaigns import campaign_of
 from dispatcher.store.database import Database, Row
@@ -37,7 +37,7 @@ class Reports:
         standings, *answers = await self.db.message(
             [
                 ("reports.standings", {"ids": [campaign.id]}),
-                ("reports.tallies", {"ids": [campaign.id], "measures": list(Measure)}),
+                ("reports.counters", {"ids": [campaign.id], "measures": list(Measure)}),
                 ("reports.waits", {**mine, "part": campaign.part}),
                 ("accounts.by_id", {"id": campaign.account_id}),
                 ("loads.of_campaign", mine),
@@ -52,35 +52,35 @@ class Reports:
             [
                 ("campaigns.by_ids", ids),
                 ("reports.standings", ids),
-                ("reports.tallies", {**ids, "measures": [Measure.ROW]}),
+                ("reports.counters", {**ids, "measures": [Measure.ROW]}),
             ]
         )
         standing = {row["campaign_id"]: row for row in standings}
         return [Progress(**_progress(campaign_of(row), standing[row["id"]], tallies)) for row in campaigns]
 
-    async def story(self, campaign: Campaign, e164: str) -> Story | None:
+    async def history(self, campaign: Campaign, e164: str) -> DestinationHistory | None:
         """Everything about one number of a campaign; None when the campaign never had it. Raises NotFound: purged."""
         campaign.require_rows()
         place = {"part": campaign.part, "campaign_id": campaign.id, "e164": e164, "channel": campaign.policy.channel}
-        rows = await self.db.fetch("reports.story_rows", **place)
+        rows = await self.db.fetch("reports.history_rows", **place)
         if not rows:
             return None
         now = await self.db.fetch_one(
-            "reports.story_now", channel=campaign.policy.channel, e164=e164, campaign_id=campaign.id
+            "reports.history_now", channel=campaign.policy.channel, e164=e164, campaign_id=campaign.id
         )
         account = await self.db.fetch_one("accounts.by_id", id=campaign.account_id)
         assert now
         assert account
-        return Story(
+        return DestinationHistory(
             campaign=campaign,
             account=account_of(account),
             rows=tuple(
-                RowStory(**{**row, "state": State(row["state"]), "retry_owner": RetryOwner(row["retry_owner"])})
+                RowHistory(**{**row, "state": State(row["state"]), "retry_owner": RetryOwner(row["retry_owner"])})
                 for row in rows
             ),
             attempts=tuple(
-                AttemptStory(**{**row, "phase": Phase(row["phase"])})
-                for row in await self.db.fetch("reports.story_attempts", **place)
+                AttemptHistory(**{**row, "phase": Phase(row["phase"])})
+                for row in await self.db.fetch("reports.history_attempts", **place)
             ),
             dnc=tuple(_applies(campaign, await self.db.fetch("dnc.check", number=e164))),
             elsewhere=now["elsewhere"],
@@ -128,10 +128,10 @@ def _export(campaign: Campaign, format_: ExportFormat, columns: Sequence[str]) -
 
 
 def _progress(campaign: Campaign, standing: Row, tallies: Sequence[Row]) -> dict[str, Any]:
-    rows = _tally(tallies, campaign.id, Measure.ROW)
+    rows = _counts_of(tallies, campaign.id, Measure.ROW)
     return {
         "campaign": campaign,
-        "tally": Tally({read_row_label(label): n for label, n in rows.items()}),
+        "state_counts": StateCounts({read_row_label(label): n for label, n in rows.items()}),
         "blocked_by": _blocked_by(standing, campaign) or (None if rows else _nothing_loaded(campaign)),
         "rate": standing["rate"] if _is_fresh(standing) and campaign.state is CampaignState.RUNNING else None,
         "account_name": standing["account_name"],
@@ -145,17 +145,17 @@ def _status(
     return Status(
         **_progress(campaign, standing, tallies),
         **waits[0],
-        loads=tuple(LoadLine(**load) for load in loads),
-        permits=_tally(tallies, campaign.id, Measure.ATTEMPT).get(PERMITTED, 0),
-        redials=_tally(tallies, campaign.id, Measure.REDIAL),
-        put_backs=_tally(tallies, campaign.id, Measure.PUT_BACK),
+        loads=tuple(LoadSummary(**load) for load in loads),
+        permits=_counts_of(tallies, campaign.id, Measure.ATTEMPT).get(PERMITTED, 0),
+        redials=_counts_of(tallies, campaign.id, Measure.REDIAL),
+        requeues=_counts_of(tallies, campaign.id, Measure.REQUEUE),
         next_due_at=standing["next_due_at"],
         limit=min(account.rate, campaign.policy.cps * account.headroom),
         account_state=account.state,
     )
 
 
-def _tally(tallies: Sequence[Row], campaign_id: int, measure: Measure) -> dict[str, int]:
+def _counts_of(tallies: Sequence[Row], campaign_id: int, measure: Measure) -> dict[str, int]:
     mine = [row for row in tallies if (row["campaign_id"], row["measure"]) == (campaign_id, measure)]
     return {row["label"]: row["n"] for row in mine}
 

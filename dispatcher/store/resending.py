@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dispatcher.domain.attempt import Call
-from dispatcher.domain.results import Channel, Frozen
+from dispatcher.domain.results import Channel, LostRequest
 from dispatcher.store.campaigns import Policies
 from dispatcher.store.permitting import LOCK_DNC_SHARED
 
@@ -11,24 +11,24 @@ from dispatcher.store.permitting import LOCK_DNC_SHARED
 class Resending(Policies):
     """The part of the Store port that is about frozen requests."""
 
-    async def freeze(self, account_id: int, requests: Sequence[Frozen]) -> None:
+    async def keep_lost_requests(self, account_id: int, requests: Sequence[LostRequest]) -> None:
         """Keep requests whose answer was lost."""
         for request in requests:
             await self.db.fetch(
-                "resending.freeze",
+                "resending.keep",
                 digest=request.digest,
                 account_id=account_id,
                 body=request.body,
                 keys=list(request.keys),
             )
 
-    async def take_frozen(self, account_id: int, n: int) -> list[Frozen]:
+    async def take_lost_requests(self, account_id: int, n: int) -> list[LostRequest]:
         """Requests that it is time to send again; nobody else does now."""
-        await self.db.fetch("resending.end_expired_frozen", account_id=account_id)
-        rows = await self.db.fetch("resending.take_frozen", account_id=account_id, n=n)
-        return [Frozen(digest=row["digest"], body=row["body"], keys=tuple(row["keys"])) for row in rows]
+        await self.db.fetch("resending.end_expired", account_id=account_id)
+        rows = await self.db.fetch("resending.take", account_id=account_id, n=n)
+        return [LostRequest(digest=row["digest"], body=row["body"], keys=tuple(row["keys"])) for row in rows]
 
-    async def may_resend(self, account_id: int, request: Frozen) -> list[Call] | None:
+    async def may_resend(self, account_id: int, request: LostRequest) -> list[Call] | None:
         """Its calls, when each of them may still be dialled; else None: the bytes cannot leave one out."""
 
         *_, rows = await self.db.message(
@@ -49,6 +49,6 @@ class Resending(Policies):
             for r in rows
         ]
 
-    async def end_frozen(self, requests: Sequence[Frozen]) -> None:
+    async def end_lost_requests(self, requests: Sequence[LostRequest]) -> None:
         """Never send these again."""
-        await self.db.fetch("resending.end_frozen", digests=[request.digest for request in requests])
+        await self.db.fetch("resending.end", digests=[request.digest for request in requests])

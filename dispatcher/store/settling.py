@@ -13,27 +13,27 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.destination import Measure, row_label
+from dispatcher.domain.counters import Measure, row_label
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.postback import PostbackMark
 from dispatcher.domain.reasons import Reason
-from dispatcher.domain.results import Channel, News, Result, Sighting
+from dispatcher.domain.results import AttemptUpdate, CallReport, Channel, Result
 from dispatcher.domain.settling import next_step
 from dispatcher.domain.states import FINAL, OPEN, Phase, RetryOwner, State
-from dispatcher.domain.steps import Await, Decision, Ignore, PutBack, Redial, Situation, StepKind
-from dispatcher.domain.steps import Row as After
+from dispatcher.domain.steps import AttemptContext, Decision, Ignore, KeepOpen, Redial, Requeue, StepKind
+from dispatcher.domain.steps import RowValues as RowValues
 from dispatcher.store.campaigns import Policies
-from dispatcher.store.database import PartGone, Row, Step, array
+from dispatcher.store.database import PartitionGone, Row, Step, array
 from dispatcher.store.permitting import LOCK_DNC_SHARED
 from dispatcher.store.postbacks import mark_step
 
 _TURNS = 8
 _KNOWN_PARTS = 3
 _ALARMS = frozenset({Reason.IMPOSSIBLE, Reason.CONFLICT})
-_MEASURES = {StepKind.REDIAL: Measure.REDIAL, StepKind.PUT_BACK: Measure.PUT_BACK}
+_MEASURES = {StepKind.REDIAL: Measure.REDIAL, StepKind.REQUEUE: Measure.REQUEUE}
 
 
-Found = tuple[Situation, Row]
+Found = tuple[AttemptContext, Row]
 
 
 class Settling(Policies):
@@ -44,9 +44,9 @@ class Settling(Policies):
 
     async def settle(
         self,
-        news: Sequence[News],
-        draws: Sequence[float],
-        known: Mapping[str, Situation] | None = None,
+        updates: Sequence[AttemptUpdate],
+        fractions: Sequence[float],
+        known: Mapping[str, AttemptContext] | None = None,
         marks: Sequence[PostbackMark] = (),
     ) -> list[Decision]:
         """Everything that was heard becomes steps. Idempotent and free of order. Raises ServerError.
@@ -55,52 +55,54 @@ class Settling(Policies):
         that are over when all of this is written. Of several news about one attempt, each is decided on what the
         one before it left.
         """
-        at, decided = dict(known or {}), list[Decision]()
+        contexts, decided = dict(known or {}), list[Decision]()
         done = set[str]()
-        waiting = list(zip(news, draws, strict=True))
-        for _ in range(_TURNS + len(news)):
+        waiting = list(zip(updates, fractions, strict=True))
+        for _ in range(_TURNS + len(updates)):
             turn, later = _first_of_each(waiting)
-            at |= {s.key: s for s in await self._read([key for key in turn if key not in at])}
-            decisions = [next_step(item, at[key], draw) for key, (item, draw) in turn.items() if key in at]
+            contexts |= {s.key: s for s in await self._read([key for key in turn if key not in contexts])}
+            decisions = [
+                next_step(item, contexts[key], fraction) for key, (item, fraction) in turn.items() if key in contexts
+            ]
             held = await self._write(decisions, () if later else marks, done)
             decided += [d for d in decisions if d.key in held]
             done |= held
             waiting = [turn[d.key] for d in decisions if d.key not in held] + later
             if not waiting:
                 return decided
-            at = {}
+            contexts = {}
         raise ServerError("news could not be written: their rows were moved again and again; they are written later")
 
-    async def _read(self, keys: Sequence[str]) -> list[Situation]:
+    async def _read(self, keys: Sequence[str]) -> list[AttemptContext]:
         if not keys:
             return []
         asked = _asked(None, keys=keys)
         found = await self._find_open(asked)
-        missing = set(keys) - {at.key for at, _ in found}
+        missing = set(keys) - {contexts.key for contexts, _ in found}
         if missing:
             found += await self._find_elsewhere({**asked, "keys": array(sorted(missing))})
-        return [at for at, _ in found]
+        return [contexts for contexts, _ in found]
 
     async def _find_open(self, asked: Mapping[str, Any]) -> list[Found]:
         """Open attempts in the parts that most news are about."""
         try:
             answers = await self.db.message(_open_in(self._parts, asked))
-        except PartGone:
+        except PartitionGone:
             self._parts[:] = [0]
             answers = await self.db.message(_open_in(self._parts, asked))
-        return [(await self._situation(row), row) for row in chain.from_iterable(answers)]
+        return [(await self._context(row), row) for row in chain.from_iterable(answers)]
 
     async def _find_elsewhere(self, asked: Mapping[str, Any]) -> list[Found]:
         """Closed attempts, and open ones in other parts."""
         parts = [row["part"] for row in await self.db.fetch("settling.parts", **asked)]
-        names = ("settling.situations_open", "settling.situations_closed")
+        names = ("settling.contexts_open", "settling.contexts_closed")
         steps: list[Step] = [(name, {**asked, "part": part}) for part in parts for name in names]
         answers = await self.db.message(steps) if steps else []
         self._parts[:] = list(dict.fromkeys([*parts, *self._parts]))[:_KNOWN_PARTS]
-        return [(await self._situation(row), row) for row in chain.from_iterable(answers)]
+        return [(await self._context(row), row) for row in chain.from_iterable(answers)]
 
-    async def _situation(self, row: Row) -> Situation:
-        return Situation(
+    async def _context(self, row: Row) -> AttemptContext:
+        return AttemptContext(
             key=row["key"],
             part=row["part"],
             destination_id=row["destination_id"],
@@ -110,13 +112,13 @@ class Settling(Policies):
             is_latest=row["is_latest"],
             permit_at=row["permit_at"],
             lease_over=row["lease_over"],
-            looks=row["looks"],
-            resolve_by=row["resolve_by"],
+            lookups=row["lookups"],
+            result_deadline=row["result_deadline"],
             attempt_result=Result(row["attempt_result"]) if row["attempt_result"] else None,
             state=State(row["state"]),
             retry_owner=RetryOwner(row["retry_owner"]),
             permits=row["permits"],
-            charged=row["charged"],
+            dials=row["dials"],
             due_at=row["due_at"],
             first_dialled_at=row["first_dialled_at"],
             last_result=Result(row["last_result"]) if row["last_result"] else None,
@@ -134,10 +136,10 @@ class Settling(Policies):
         for decision in decisions:
             if isinstance(decision.step, Ignore) and not decision.amends:
                 held.add(decision.key)
-            elif isinstance(decision.step, Await) and decision.row is None:
+            elif isinstance(decision.step, KeepOpen) and decision.row is None:
                 waits.append(decision)
             else:
-                by_part[decision.at.part].append(decision)
+                by_part[decision.context.part].append(decision)
         writes: list[Step] = [("settling.wait", _columns(waits, _WAIT))] if waits else []
         writes += [
             ("settling.move", {"part": part, **_columns(group, _MOVE)}) for part, group in sorted(by_part.items())
@@ -153,23 +155,23 @@ class Settling(Policies):
         """The numbers of these attempts."""
         return [s.e164 for s in await self._read(keys)]
 
-    async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[Situation | None]:
+    async def match(self, account_id: int, reports: Sequence[CallReport]) -> list[AttemptContext | None]:
         """The attempt of each sighting, as it stands; its number and channel must agree.
 
         By our key, by the provider's id of the call, or by its id of the request together with the number.
         """
-        found = _fit(sightings, await self._find_open(_asked_for(account_id, sightings)))
-        missing = [i for i, at in enumerate(found) if at is None]
+        found = _fit(reports, await self._find_open(_asked_for(account_id, reports)))
+        missing = [i for i, contexts in enumerate(found) if contexts is None]
         if missing:
-            others = [sightings[i] for i in missing]
+            others = [reports[i] for i in missing]
             elsewhere = _fit(others, await self._find_elsewhere(_asked_for(account_id, others)))
-            for i, at in zip(missing, elsewhere, strict=True):
-                found[i] = at
+            for i, contexts in zip(missing, elsewhere, strict=True):
+                found[i] = contexts
         return found
 
-    async def match_by_number(self, account_id: int, sightings: Sequence[Sighting]) -> list[Situation | None]:
+    async def match_by_number(self, account_id: int, reports: Sequence[CallReport]) -> list[AttemptContext | None]:
         """The single open attempt with the sighting's number, permitted before the call began: the last resort."""
-        asked = [s for s in sightings if s.to]
+        asked = [s for s in reports if s.to]
         rows = await self.db.fetch(
             "settling.match_numbers",
             account_id=account_id,
@@ -179,12 +181,12 @@ class Settling(Policies):
         )
         by_number = {row["to"]: row["key"] for row in rows}
         once = Counter(s.to for s in asked)
-        keys = [by_number.get(s.to) if s.to and once[s.to] == 1 else None for s in sightings]
-        at = {s.key: s for s in await self._read([key for key in keys if key])}
-        return [at.get(key) if key else None for key in keys]
+        keys = [by_number.get(s.to) if s.to and once[s.to] == 1 else None for s in reports]
+        contexts = {s.key: s for s in await self._read([key for key in keys if key])}
+        return [contexts.get(key) if key else None for key in keys]
 
 
-Heard = tuple[News, float]
+Heard = tuple[AttemptUpdate, float]
 
 
 def _first_of_each(waiting: Sequence[Heard]) -> tuple[dict[str, Heard], list[Heard]]:
@@ -198,7 +200,7 @@ def _first_of_each(waiting: Sequence[Heard]) -> tuple[dict[str, Heard], list[Hea
 
 
 def _open_in(parts: Sequence[int], asked: Mapping[str, Any]) -> list[Step]:
-    return [("settling.situations_open", {**asked, "part": part}) for part in parts]
+    return [("settling.contexts_open", {**asked, "part": part}) for part in parts]
 
 
 def _asked(
@@ -214,35 +216,35 @@ def _asked(
     return {"account_id": account_id, **{name: array(values) for name, values in named.items()}}
 
 
-def _asked_for(account_id: int, sightings: Sequence[Sighting]) -> dict[str, Any]:
+def _asked_for(account_id: int, reports: Sequence[CallReport]) -> dict[str, Any]:
     return _asked(
         account_id,
-        keys=[s.key for s in sightings if s.key],
-        calls=[c for s in sightings if (c := s.outcome.provider_call_id)],
-        requests=[s.request_id for s in sightings if s.request_id and s.to],
-        numbers=[s.to for s in sightings if s.request_id and s.to],
+        keys=[s.key for s in reports if s.key],
+        calls=[c for s in reports if (c := s.outcome.provider_call_id)],
+        requests=[s.request_id for s in reports if s.request_id and s.to],
+        numbers=[s.to for s in reports if s.request_id and s.to],
     )
 
 
-def _fit(sightings: Sequence[Sighting], found: Sequence[Found]) -> list[Situation | None]:
+def _fit(reports: Sequence[CallReport], found: Sequence[Found]) -> list[AttemptContext | None]:
     by_key = {hit[1]["key"]: hit for hit in found}
     by_call = {hit[1]["call"]: hit for hit in found if hit[1]["call"]}
     by_request = {(hit[1]["request"], hit[1]["e164"]): hit for hit in found if hit[1]["request"]}
-    fitting: list[Situation | None] = []
-    for s in sightings:
+    fitting: list[AttemptContext | None] = []
+    for s in reports:
         hit = by_key.get(s.key or "") or by_call.get(s.outcome.provider_call_id or "")
         hit = hit or _fitting(by_request.get((s.request_id, s.to)), s)
         fitting.append(hit[0] if hit and _agrees(hit[1], s) else None)
     return fitting
 
 
-def _agrees(row: Row, sighting: Sighting) -> bool:
-    return sighting.to in (None, row["e164"]) and sighting.channel is Channel(row["channel"])
+def _agrees(row: Row, report: CallReport) -> bool:
+    return report.to in (None, row["e164"]) and report.channel is Channel(row["channel"])
 
 
-def _fitting(hit: Found | None, sighting: Sighting) -> Found | None:
+def _fitting(hit: Found | None, report: CallReport) -> Found | None:
     """Found by request and number only: it must not be another call."""
-    if hit is None or hit[1]["call"] not in (None, sighting.outcome.provider_call_id):
+    if hit is None or hit[1]["call"] not in (None, report.outcome.provider_call_id):
         return None
     return hit
 
@@ -254,19 +256,19 @@ def _locks(by_part: Mapping[int, Sequence[Decision]], waits: Sequence[Decision])
     if any(_waits(d) for d in moves):
         steps.append(LOCK_DNC_SHARED)
     for part, group in sorted(by_part.items()):
-        ids = [d.at.destination_id for d in group if d.row or d.amends]
+        ids = [d.context.destination_id for d in group if d.row or d.amends]
         steps.append(("settling.lock_destinations", {"part": part, "ids": array(ids)}))
-    if keys := [d.key for d in chain(moves, waits) if d.at.phase in OPEN]:
+    if keys := [d.key for d in chain(moves, waits) if d.context.phase in OPEN]:
         steps.append(("settling.lock_open_attempts", {"keys": array(keys)}))
     return steps
 
 
 def _waits(decision: Decision) -> bool:
-    return isinstance(decision.step, PutBack | Redial)
+    return isinstance(decision.step, Requeue | Redial)
 
 
 Value = str | int | float | bool | datetime | None
-Column = Callable[[Decision, After | None], Value]
+Column = Callable[[Decision, RowValues | None], Value]
 
 
 def _columns(decisions: Sequence[Decision], columns: Mapping[str, Column]) -> dict[str, str]:
@@ -274,7 +276,7 @@ def _columns(decisions: Sequence[Decision], columns: Mapping[str, Column]) -> di
     return {name: array([value(d, row) for d, row in pairs]) for name, value in columns.items()}
 
 
-def _why(d: Decision, _: After | None) -> str | None:
+def _why(d: Decision, _: RowValues | None) -> str | None:
     return d.step.reason
 
 
@@ -285,25 +287,25 @@ def _of_row(name: str) -> Column:
 
 def _of_wait(name: str) -> Column:
     """When an attempt that stays open is asked about."""
-    return lambda d, _: getattr(d.step, name) if isinstance(d.step, Await) else None
+    return lambda d, _: getattr(d.step, name) if isinstance(d.step, KeepOpen) else None
 
 
-def _was_label(d: Decision, row: After | None) -> str | None:
-    return d.at.state if row and row.state is not d.at.state else None
+def _was_label(d: Decision, row: RowValues | None) -> str | None:
+    return d.context.state if row and row.state is not d.context.state else None
 
 
-def _label(d: Decision, row: After | None) -> str | None:
-    return row_label(row.state, row.result) if row and row.state is not d.at.state else None
+def _label(d: Decision, row: RowValues | None) -> str | None:
+    return row_label(row.state, row.result) if row and row.state is not d.context.state else None
 
 
 _HEARD: Mapping[str, Column] = {
     "key": lambda d, _: d.key,
-    "attempt_version": lambda d, _: d.at.version[1],
+    "attempt_version": lambda d, _: d.context.version[1],
     "phase": lambda d, _: d.phase,
-    "provider_owned": lambda d, _: isinstance(d.step, Await) and d.step.owner is RetryOwner.PROVIDER,
-    "look_at": _of_wait("look_at"),
-    "resolve_by": _of_wait("resolve_by"),
-    "looks": _of_wait("looks"),
+    "provider_owned": lambda d, _: isinstance(d.step, KeepOpen) and d.step.owner is RetryOwner.PROVIDER,
+    "next_lookup_at": _of_wait("next_lookup_at"),
+    "result_deadline": _of_wait("result_deadline"),
+    "lookups": _of_wait("lookups"),
     "call": lambda d, _: d.outcome.provider_call_id,
     "request": lambda d, _: d.outcome.provider_request_id,
     "raw_state": lambda d, _: d.outcome.raw_state,
@@ -314,12 +316,12 @@ _WAIT = _HEARD
 """The columns of settling.wait."""
 _MOVE: Mapping[str, Column] = {
     **_HEARD,
-    "destination_id": lambda d, _: d.at.destination_id,
+    "destination_id": lambda d, _: d.context.destination_id,
     "campaign_id": lambda d, _: d.campaign_id,
-    "row_version": lambda d, _: d.at.version[0],
-    "was_open": lambda d, _: d.at.phase in OPEN,
+    "row_version": lambda d, _: d.context.version[0],
+    "was_open": lambda d, _: d.context.phase in OPEN,
     "waits": lambda d, _: _waits(d),
-    "campaign_state": lambda d, _: d.at.campaign_state,
+    "campaign_state": lambda d, _: d.context.campaign_state,
     "was_label": _was_label,
     "label": _label,
     "measure": lambda d, _: _MEASURES.get(d.step.kind),
@@ -328,7 +330,7 @@ _MOVE: Mapping[str, Column] = {
     "result": _of_row("result"),
     "reason": _of_row("reason"),
     "due_at": _of_row("due_at"),
-    "charged": _of_row("charged"),
+    "dials": _of_row("dials"),
     "first_dialled_at": _of_row("first_dialled_at"),
     "is_final": lambda _, row: row is not None and row.state in FINAL,
     "moved_by": lambda d, _: d.actor,
@@ -354,7 +356,7 @@ def _alarms(decisions: Sequence[Decision]) -> list[Step]:
                 "actor": "system",
                 "act": f"news.{d.step.reason.lower()}",
                 "subject": f"attempt:{d.key}",
-                "detail": Jsonb({"result": d.outcome.result, "phase": d.at.phase}),
+                "detail": Jsonb({"result": d.outcome.result, "phase": d.context.phase}),
             },
         )
         for d in decisions

@@ -118,7 +118,7 @@ destination = Table(
     Column("reason", Text),
     Column("result", Text),
     Column("permits", SmallInteger, nullable=False),
-    Column("charged", SmallInteger, nullable=False),
+    Column("dials", SmallInteger, nullable=False),
     Column("fence", SmallInteger, nullable=False),
     Column("retry_owner", Text, nullable=False),
     Column("due_at", INSTANT, nullable=False),
@@ -151,9 +151,9 @@ open_attempt = Table(
     Column("provider_owned", Boolean, nullable=False),
     Column("provider_call_id", Text),
     Column("provider_request_id", Text),
-    Column("look_at", INSTANT),
-    Column("resolve_by", INSTANT),
-    Column("looks", Integer, nullable=False),
+    Column("next_lookup_at", INSTANT),
+    Column("result_deadline", INSTANT),
+    Column("lookups", Integer, nullable=False),
     Column("raw_state", Text),
     Column("raw_result", Text),
     Column("reason", Text),
@@ -226,8 +226,8 @@ cancel = Table(
     Column("asked_at", INSTANT),
 )
 
-frozen_request = Table(
-    "frozen_request",
+lost_request = Table(
+    "lost_request",
     metadata,
     Column("digest", Text, primary_key=True),
     Column("account_id", BigInteger, ForeignKey("account.id"), nullable=False),
@@ -258,7 +258,7 @@ campaign_due = Table(
     Column("next_due_at", INSTANT),
     Column("blocked_by", Text),
     Column("moved", Boolean, nullable=False),
-    Column("look_at", INSTANT),
+    Column("check_at", INSTANT),
 )
 
 request = Table(

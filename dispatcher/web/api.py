@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from dispatcher.domain.campaign import Campaign, read_policy
 from dispatcher.domain.errors import ServerError, UsageError
-from dispatcher.domain.loading import Format, LoadReport
+from dispatcher.domain.loading import FileFormat, LoadReport
 from dispatcher.domain.report import REJECT_COLUMNS, campaign_document, reject_cells, status_document
 from dispatcher.flow import control
 from dispatcher.ports import Services
@@ -27,7 +27,7 @@ from dispatcher.ports import Services
 MOST_CAMPAIGN_BYTES = 64 * 1024
 PROGRESS_BYTES, PROGRESS_EVERY_S = 64 * 1024, 30.0
 """At least so much of a body must come in this time, unless it ends: a slower client is answered 408."""
-LoadFile = Callable[[int, Path, str, Format | None], LoadReport]
+LoadFile = Callable[[int, Path, str, FileFormat | None], LoadReport]
 """Loads a file in a thread of its own: campaign, file, its name, its format."""
 
 
@@ -75,12 +75,12 @@ async def create(api: Known, request: Request, request_id: RequestId = None) -> 
 
 @router.post("/campaigns/{campaign_id}/loads", status_code=201)
 async def load(
-    api: Known, campaign_id: int, request: Request, name: str = "upload", format: Format | None = None
+    api: Known, campaign_id: int, request: Request, name: str = "upload", format: FileFormat | None = None
 ) -> dict[str, Any]:
     """Load the body, a file of destinations, into a campaign; the same bytes again change nothing."""
     await api.services.store.campaign(campaign_id)
     if format is None and "ndjson" in request.headers.get("content-type", ""):
-        format = Format.JSONL
+        format = FileFormat.JSONL
     name = re.sub(r"[\x00-\x1f\x7f]", "", name)[:200]
     async with api.uploading, _kept(api, request) as path, api.loading:
         report = await asyncio.to_thread(api.load_file, campaign_id, path, name, format)

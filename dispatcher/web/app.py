@@ -17,13 +17,13 @@ from starlette.types import Receive, Scope, Send
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, api_key, open_services, secret_key
 from dispatcher.domain.errors import DispatcherError, NotAllowed, NotFound, ServerError, SourceError, UsageError
-from dispatcher.domain.loading import Format, LoadReport
+from dispatcher.domain.loading import FileFormat, LoadReport
 from dispatcher.flow.load import load_file
 from dispatcher.ports import Services
 from dispatcher.web.api import Api
 from dispatcher.web.api import router as api_router
 from dispatcher.web.inbox import Inbox
-from dispatcher.web.postbacks import PATH, Door, Hook, is_postback
+from dispatcher.web.postbacks import PATH, PostbackAuthenticator, PostbackEndpoint, is_postback
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _STATUS: Mapping[type[DispatcherError], int] = {UsageError: 422, NotFound: 404, 
 
 
 def _load_file(
-    settings: Settings, urls: Urls, campaign_id: int, path: Path, name: str, format_: Format | None
+    settings: Settings, urls: Urls, campaign_id: int, path: Path, name: str, format_: FileFormat | None
 ) -> LoadReport:
     """In a thread, with a loop of its own: reading a million numbers must delay no postback."""
 
@@ -46,13 +46,13 @@ def _load_file(
         raise SourceError(str(error).replace(str(path), name)) from error
 
 
-async def _say(request: Request, error: Exception) -> JSONResponse:
+async def _respond(request: Request, error: Exception) -> JSONResponse:
     """Our errors as a status and one sentence."""
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     return JSONResponse({"detail": str(error)}, status, {"Retry-After": "5"} if status == 503 else None)
 
 
-async def _say_what_is_wrong(request: Request, error: Exception) -> JSONResponse:
+async def _respond_to_invalid(request: Request, error: Exception) -> JSONResponse:
     """As `_say`: one sentence, and nothing of what was sent, which may be a number."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
@@ -64,12 +64,12 @@ class PostbacksFirst(FastAPI):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.hook = Hook()
+        self.endpoint = PostbackEndpoint()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if is_postback(scope):
             scope["app"] = self
-            await self.hook(scope, receive, send)
+            await self.endpoint(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -83,7 +83,7 @@ def make_app(settings: Settings, urls: Urls) -> FastAPI:
             services = await stack.enter_async_context(open_services(settings, urls, need_redis=False))
             inbox = await stack.enter_async_context(Inbox(services).running())
             app.state.services = services
-            app.state.door = Door(services, inbox, secret_key(settings))
+            app.state.authenticator = PostbackAuthenticator(services, inbox, secret_key(settings))
             app.state.api = Api(
                 services=services,
                 key=api_key(settings),
@@ -98,10 +98,10 @@ def make_app(settings: Settings, urls: Urls) -> FastAPI:
     app = PostbacksFirst(
         title="campaign dispatcher", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.router.routes.append(Route(PATH, app.hook, methods=["POST"]))  # so that other methods are answered 405
+    app.router.routes.append(Route(PATH, app.endpoint, methods=["POST"]))  # so that other methods are answered 405
     app.include_router(api_router)
-    app.add_exception_handler(DispatcherError, _say)
-    app.add_exception_handler(RequestValidationError, _say_what_is_wrong)
+    app.add_exception_handler(DispatcherError, _respond)
+    app.add_exception_handler(RequestValidationError, _respond_to_invalid)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

@@ -132,9 +132,9 @@ class Inbox:
         """In the background, and one at a time: a broker that hangs must not delay postbacks or use up the threads."""
         self._unsaid = True
         if self._saying is None or self._saying.done():
-            self._saying = self._services.tasks.spawn(self._say())
+            self._saying = self._services.tasks.spawn(self._respond())
 
-    async def _say(self) -> None:
+    async def _respond(self) -> None:
         while self._unsaid:
             await self._services.clock.sleep(max(0.0, self._said_at + _HINT_EVERY_S - self._services.clock.now()))
             self._unsaid = False

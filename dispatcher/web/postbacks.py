@@ -15,8 +15,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.errors import NotFound, ServerError
-from dispatcher.domain.hooks import hook_secret, hook_token, request_token
 from dispatcher.domain.postback import RawPostback
+from dispatcher.domain.postback_address import postback_secret, postback_token, request_token
 from dispatcher.ports import Services
 from dispatcher.web.inbox import Inbox
 
@@ -60,11 +60,11 @@ _END: Message = {"type": "http.response.body", "body": b""}
 class _Known:
     """An account as it was looked up, what reads its postbacks, and where they may come from."""
 
-    __slots__ = ("account", "fresh_until", "reader", "sources")
+    __slots__ = ("account", "fresh_until", "parser", "sources")
 
     def __init__(self, account: Account, services: Services, fresh_until: float) -> None:
         self.account, self.fresh_until = account, fresh_until
-        self.reader = services.providers.reader(account)
+        self.parser = services.providers.parser(account)
         self.sources = networks(account.options.get(SOURCES, ""))
 
 
@@ -85,15 +85,15 @@ def is_within(source_ip: str, sources: tuple[IPv4Network | IPv6Network, ...]) ->
     return any((mapped or address) in network for network in sources)
 
 
-class Door:
+class PostbackAuthenticator:
     """What the route needs."""
 
     def __init__(self, services: Services, inbox: Inbox, secret: bytes) -> None:
         self.services, self.inbox = services, inbox
         self._secret = secret
         self._known: dict[str, _Known] = {}
-        self._token = lru_cache(_NAMES)(partial(hook_token, secret))
-        self.signing_secret = lru_cache(_NAMES)(partial(hook_secret, secret))
+        self._token = lru_cache(_NAMES)(partial(postback_token, secret))
+        self.signing_secret = lru_cache(_NAMES)(partial(postback_secret, secret))
 
     async def account(self, provider: str, name: str, token: str) -> tuple[_Known, str | None] | None:
         """The account, and the request, whose address this is; None for a wrong name or token alike."""
@@ -125,13 +125,13 @@ class Door:
         return self._known[name]
 
 
-class Hook:
+class PostbackEndpoint:
     """The route, as an ASGI application. A provider's message: 200 means that it is on disk."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door: Door = scope["app"].state.door
+        authenticator: PostbackAuthenticator = scope["app"].state.authenticator
         try:
-            status = await _take(door, scope, receive)
+            status = await _take(authenticator, scope, receive)
         except ServerError:
             status = 503
         await send(_STARTS[status])
@@ -154,10 +154,10 @@ def _words(scope: Scope) -> list[str]:
     return path[len(_PREFIX) :].split("/")
 
 
-async def _take(door: Door, scope: Scope, receive: Receive) -> int:
+async def _take(authenticator: PostbackAuthenticator, scope: Scope, receive: Receive) -> int:
     """Store it, or not; the status says which."""
     provider, account_name, token = _words(scope)
-    found = await door.account(provider, account_name, token)
+    found = await authenticator.account(provider, account_name, token)
     if found is None:
         return 404
     known, our_request = found
@@ -174,10 +174,10 @@ async def _take(door: Door, scope: Scope, receive: Receive) -> int:
     body = await _read(receive)
     if isinstance(body, int):
         return body
-    if not known.reader.is_authentic(headers, body, door.signing_secret(account.name)):
+    if not known.parser.is_authentic(headers, body, authenticator.signing_secret(account.name)):
         log.warning("postback with a wrong signature", extra={"account_id": account.id})
         return 403
-    await door.inbox.store(
+    await authenticator.inbox.store(
         RawPostback(
             account_id=account.id,
             content_type=content_type,

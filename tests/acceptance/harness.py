@@ -14,9 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from config.settings import Flower, Settings, Web
+from config.settings import FlowerSettings, Settings, WebSettings
 from dispatcher.bootstrap import Urls, open_services
-from dispatcher.cli.accounts import hook_address
+from dispatcher.cli.accounts import postback_address
 from dispatcher.cli.demo import free_port
 from dispatcher.cli.stack import Stack, add_simulator, simulator_arguments, start_stack, stop_stack
 from dispatcher.domain.account import Account
@@ -57,11 +57,11 @@ class Installation:
 
     async def until_final(self, campaign: Campaign, rows: int) -> None:
         """Wait until so many rows are final."""
-        await self._until(lambda status: status.tally.final >= rows, campaign)
+        await self._until(lambda status: status.state_counts.final >= rows, campaign)
 
     async def until_loaded(self, campaign: Campaign, rows: int) -> None:
         """Wait until so many records are loaded."""
-        await self._until(lambda status: status.tally.total >= rows, campaign)
+        await self._until(lambda status: status.state_counts.total >= rows, campaign)
 
     async def _until(self, condition: Callable[[Status], bool], campaign: Campaign) -> None:
         """Servers may be away meanwhile: that is what some tests are about."""
@@ -75,7 +75,7 @@ class Installation:
 
     async def tell_portal(self, account: Account) -> None:
         """Tell Phonon's portal where the account's flow posts to."""
-        told = {"flow": account.options["flow"], "url": hook_address(self.settings, account)}
+        told = {"flow": account.options["flow"], "url": postback_address(self.settings, account)}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/portal/callback", json.dumps(told).encode())
         await asyncio.to_thread(urllib.request.urlopen, request, timeout=30)
 
@@ -142,7 +142,7 @@ async def installation(
 
     `embedded`: the servers are those of the folder, and are kept running.
     """
-    settings = Settings(data=folder, web=Web(port=free_port()), flower=Flower(port=free_port()))
+    settings = Settings(data=folder, web=WebSettings(port=free_port()), flower=FlowerSettings(port=free_port()))
     port = free_port()
     timing = {"ring": 0.5, "lag": 1, "throttle": 2, "reattempt": 3, **timing}
     before = dict(os.environ)

@@ -59,16 +59,16 @@ async def test_twenty_kills_two_flushes_and_a_database_restart_lose_nobody_and_r
         await up.until_done(campaign)
         status = await store.status(await store.campaign(campaign.id))
         check = await up.check(campaign)
-        log.info("killed %s, rows %s, ledger %s", dict(killed), status.tally.by_state(), check)
+        log.info("killed %s, rows %s, ledger %s", dict(killed), status.state_counts.by_state(), check)
         assert sum(killed.values()) == KILLS
         assert await store.verify() == []
         assert check.is_clean, check
-        assert status.tally.total == status.tally.final == rows
+        assert status.state_counts.total == status.state_counts.final == rows
         # the policy's shortest delay, less a fifth of jitter: nobody is dialled again too early
         assert check.waits["BUSY"][1] >= 1 * 0.8
         assert check.waits["CARRIER_TEMP_ERROR"][1] >= 1 * 0.8
         # what the faults left in doubt was asked about: nearly everything has a result
-        assert status.tally.by_state()[State.TIMEOUT] < rows / 10
+        assert status.state_counts.by_state()[State.TIMEOUT] < rows / 10
 
 
 def records(rows: int) -> list[str]:
@@ -123,7 +123,7 @@ async def test_term_in_mid_shift_leaves_nothing_unknown(urls: Urls, tmp_path: Pa
             await asyncio.gather(*starts)
         await up.until_done(campaign)
         check = await up.check(campaign)
-        rows = (await up.services.store.status(campaign)).tally.by_state()
+        rows = (await up.services.store.status(campaign)).state_counts.by_state()
         assert check.is_clean, check
         assert await up.services.store.verify() == []
         assert rows == {State.FINISHED: 500}

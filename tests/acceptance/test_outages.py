@@ -90,7 +90,7 @@ async def test_servers_stop_and_start_again(own_servers: Embedded) -> None:
         await up.until_done(campaign)
         log.info("done")
         status = await up.services.store.status(campaign)
-        assert status.tally.by_state() == {State.FINISHED: 500}
+        assert status.state_counts.by_state() == {State.FINISHED: 500}
         assert (await up.check(campaign)).is_clean
         assert await up.services.store.verify() == []
         await until_all_live(up, {"beat", "dial-00", "dial-01", "io", "ask", "load"})
@@ -129,14 +129,14 @@ async def test_a_provider_that_is_down_or_knows_us_not(urls: Urls, tmp_path: Pat
         assert len(ledger) == 100
         second = await up.campaign(answered(200)[100:])
         await until_stopped(up, account.id, "PROVIDER_UNREACHABLE")
-        rows = (await store.status(second)).tally.by_state()
+        rows = (await store.status(second)).state_counts.by_state()
         assert set(rows) <= {State.READY, State.SELECTED}, rows
         await asyncio.to_thread(up.supervisorctl, "start", "simulator")
         await up.until_done(second)
         check = await up.check(first, second)
         assert (check.is_clean, check.dials) == (True, 200)
         for campaign in (first, second):
-            assert (await store.status(campaign)).tally.by_state() == {State.FINISHED: 100}
+            assert (await store.status(campaign)).state_counts.by_state() == {State.FINISHED: 100}
         assert await store.verify() == []
 
 

@@ -101,7 +101,7 @@ async def test_a_service_enqueues_twice_and_has_one_campaign(urls: Urls, tmp_pat
         assert (row["state"], row["result"].startswith(f"{len(numbers)}/{len(numbers)} 100 %")) == ("SUCCESS", True)
         assert {"campaign.load", "campaign.start", "account.shift"} <= {t["name"] for t in tasks}
         assert CANARY not in json.dumps(tasks)
-        assert (status.tally.total, check.is_clean) == (len(numbers), True)
+        assert (status.state_counts.total, check.is_clean) == (len(numbers), True)
         assert len(await up.services.store.campaigns()) == 1
         assert worst_second([line.at for line in up.ledger()]) <= 100
         assert any("campaign.load" in command for command in seen)

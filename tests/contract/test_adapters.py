@@ -18,13 +18,13 @@ from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition
 from dispatcher.domain.states import Phase
 from dispatcher.providers import registry
-from dispatcher.providers.adapter import Adapter, Opening
-from dispatcher.providers.kit import Kit
-from dispatcher.providers.registry import KITS, QUIET_AFTER_S, Registry, check_options, with_defaults
+from dispatcher.providers.adapter import Adapter, AdapterConfig
+from dispatcher.providers.registry import QUIET_AFTER_S, SPECS, Registry, check_options, with_defaults
+from dispatcher.providers.spec import ProviderSpec
 from tests.contract.answering import Answer, answering, http
 from tests.factories import make_account
 from tests.memory import MemoryStore
-from tests.toy.client import KIT as TOY
+from tests.toy.client import SPEC as TOY
 
 D = Disposition
 KEY = "0123456789abc"
@@ -41,14 +41,14 @@ class Face:
     """An interface, and how it says yes to the request that it was sent."""
 
     name: str
-    kit: Kit
+    spec: ProviderSpec
     accepts: Callable[[bytes], Any]
     options: dict[str, str] = field(default_factory=dict)
     status: int = 200
 
     @property
     def all_options(self) -> dict[str, str]:
-        return with_defaults(self.kit, self.options)
+        return with_defaults(self.spec, self.options)
 
 
 def _keys(body: bytes) -> list[str]:
@@ -83,11 +83,11 @@ def _toy(body: bytes) -> Any:
 REFERENCE = {"ResourceReference": {"Id": 7, "Location": "x"}}
 BULK = {"api-response-code": 202, "api-response-message": "Accepted", "request-id": "r", "call-details": None}
 FACES = (
-    Face("callfire 2", KITS["callfire"], _v2),
-    Face("callfire 1.1", KITS["callfire"], lambda body: REFERENCE, {"api": "1.1", "format": "json"}, 201),
-    Face("fortytwo", KITS["fortytwo"], _fortytwo),
-    Face("phonon", KITS["phonon"], _phonon, {"flow": "AbCd1234"}),
-    Face("phonon bulk", KITS["phonon"], lambda body: BULK, {"flow": "AbCd1234", "mode": "bulk"}, 202),
+    Face("callfire 2", SPECS["callfire"], _v2),
+    Face("callfire 1.1", SPECS["callfire"], lambda body: REFERENCE, {"api": "1.1", "format": "json"}, 201),
+    Face("fortytwo", SPECS["fortytwo"], _fortytwo),
+    Face("phonon", SPECS["phonon"], _phonon, {"flow": "AbCd1234"}),
+    Face("phonon bulk", SPECS["phonon"], lambda body: BULK, {"flow": "AbCd1234", "mode": "bulk"}, 202),
     Face("toy", TOY, _toy),
 )
 every_face = pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
@@ -97,15 +97,15 @@ every_face = pytest.mark.parametrize("face", FACES, ids=lambda face: face.name)
 async def opened(face: Face, answer: Answer, at_once: int = 1) -> AsyncIterator[tuple[Adapter, list[bytes]]]:
     """An adapter, and the requests that its provider has seen."""
     async with answering(answer) as (address, seen):
-        adapter = face.kit.open(opening(face, address, at_once))
+        adapter = face.spec.open(opening(face, address, at_once))
         try:
             yield adapter, seen
         finally:
             await adapter.close()
 
 
-def opening(face: Face, address: str, at_once: int = 1) -> Opening:
-    return Opening(
+def opening(face: Face, address: str, at_once: int = 1) -> AdapterConfig:
+    return AdapterConfig(
         base_url=address,
         secret="user:pass",
         options=face.all_options,
@@ -194,7 +194,7 @@ async def test_every_answer_is_classified_and_nothing_is_sent_twice(face: Face, 
 
 @every_face
 async def test_nobody_at_the_address_is_not_sent(face: Face) -> None:
-    adapter = face.kit.open(opening(face, "http://127.0.0.1:1"))
+    adapter = face.spec.open(opening(face, "http://127.0.0.1:1"))
     (outcome,) = (await adapter.submit([call()], yes)).values()
     assert (outcome.disposition, outcome.why) == (D.NOT_SENT, Cause.UNREACHABLE)
     assert await adapter.probe() == Cause.UNREACHABLE
@@ -210,7 +210,7 @@ def open_call(their_id: str | None) -> OpenCall:
         permit_at=now,
         provider_call_id=their_id,
         provider_owned=False,
-        resolve_by=now,
+        result_deadline=now,
         as_of=now,
     )
 
@@ -228,7 +228,7 @@ async def test_a_lookup_that_fails_says_nothing(face: Face, answer: bytes, their
 async def test_what_cannot_be_asked_for_says_so(face: Face) -> None:
     async with opened(face, lambda request: http(404)) as (adapter, seen):
         found = await adapter.lookup([open_call(None)])
-    if face.kit.capabilities(face.all_options).lookup is LookupBy.THEIR_ID:
+    if face.spec.capabilities(face.all_options).lookup is LookupBy.THEIR_ID:
         assert (found[KEY].why, seen) == ("NO_WAY_TO_ASK", [])
     else:
         assert seen
@@ -236,7 +236,7 @@ async def test_what_cannot_be_asked_for_says_so(face: Face) -> None:
 
 @every_face
 async def test_a_capability_is_as_declared(face: Face) -> None:
-    declared = face.kit.capabilities(face.all_options)
+    declared = face.spec.capabilities(face.all_options)
     async with opened(face, lambda request: http(200)) as (adapter, seen):
         stopped = await adapter.cancel(["7"])
     assert (stopped, len(seen)) == ((frozenset({"7"}), 1) if declared.cancel else (frozenset(), 0))

@@ -9,7 +9,7 @@ import pytest
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.dnc import DncAdd, DncPlace
+from dispatcher.domain.dnc import DncAdd, DncListRef
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.domain.loading import Deduplicated
 from dispatcher.domain.results import Disposition as D
@@ -19,17 +19,17 @@ from dispatcher.ports import Store
 from tests.factories import (
     LEASE,
     OVER,
+    apply,
     deduplicated,
     dial,
-    hear,
     load,
     make_account,
     make_campaign,
     make_policy,
     new_keys,
-    news,
     number,
     states,
+    update,
 )
 
 NOW = {"BUSY": {"delays": ["1ms"]}, "jitter": 0.0}
@@ -68,7 +68,7 @@ class TestLoad:
     async def test_a_number_of_an_earlier_load_is_dup_in_any_state(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1), number(2)])
         (row,) = await dial(store, campaign, 1)
-        await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA))
+        await apply(store, update(row.key, D.FINAL_SUCCESS, Result.LA))
         report = await load(store, campaign, [number(1), number(2), number(3)], identity="2" * 64)
         assert report.rows == {State.DUP: 2, State.READY: 1}
 
@@ -91,7 +91,7 @@ class TestLoad:
         await store.dnc_add(DncAdd(numbers=(number(3),), list="list", source="s"))
         texts = [number(1), number(2), number(2), number(3), "junk"]
         found: list[str] = []
-        report = await store.rehearse_load(
+        report = await store.dry_run_load(
             campaign,
             "2" * 64,
             blocks(deduplicated(campaign, texts)),
@@ -103,14 +103,14 @@ class TestLoad:
         assert await states(store, campaign) == {"READY": 1}
         real = await load(store, campaign, texts, identity="2" * 64)
         assert real.rows == report.rows
-        again = await store.rehearse_load(campaign, "2" * 64, blocks(), lambda reject: None)
+        again = await store.dry_run_load(campaign, "2" * 64, blocks(), lambda reject: None)
         assert (again.was_done, again.rows) == (True, real.rows)
 
     async def test_a_rehearsal_is_refused_where_a_load_would_be(self, store: Store) -> None:
         campaign = await make_campaign(store)
         over = await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
         with pytest.raises(NotAllowed):
-            await store.rehearse_load(over, "1" * 64, blocks(), lambda reject: None)
+            await store.dry_run_load(over, "1" * 64, blocks(), lambda reject: None)
 
 
 class TestLists:
@@ -132,14 +132,14 @@ class TestLists:
 
     async def test_a_removal_ends_the_entry(self, store: Store) -> None:
         await store.dnc_add(DncAdd(numbers=(number(1),), list="l", source="s"))
-        assert await store.dnc_remove([number(1)], DncPlace(list="other")) == 0
-        assert await store.dnc_remove([number(1)], DncPlace(list="l")) == 1
+        assert await store.dnc_remove([number(1)], DncListRef(list="other")) == 0
+        assert await store.dnc_remove([number(1)], DncListRef(list="l")) == 1
         assert await store.dnc_check(number(1)) == []
 
     async def test_the_numbers_of_attempts(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1), number(2)])
         one, two = await dial(store, campaign)
-        await hear(store, news(one.key, D.FINAL_SUCCESS, Result.LA))
+        await apply(store, update(one.key, D.FINAL_SUCCESS, Result.LA))
         assert await store.numbers_of([one.key, *new_keys(1)]) == [number(1)]
         assert sorted(await store.numbers_of([one.key, two.key])) == [number(1), number(2)]
 
@@ -265,7 +265,7 @@ class TestCampaigns:
         assert not await store.finish_campaign(campaign.id)
         (row,) = await dial(store, campaign)
         assert not await store.finish_campaign(campaign.id)
-        await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA))
+        await apply(store, update(row.key, D.FINAL_SUCCESS, Result.LA))
         assert await store.finish_campaign(campaign.id)
         assert (await store.campaign(campaign.id)).state is CampaignState.DONE
 
@@ -276,7 +276,7 @@ class TestCampaigns:
         (moved,) = (await store.upkeep()).moved
         assert [await store.abort_waiting(moved, 3) for _ in range(3)] == [3, 1, 0]
         assert await states(store, campaign) == {"FINISHED UNDIALED": 4, "SELECTED": 1}
-        assert await hear(store, news(row.key, D.RETRYABLE, Result.BUSY)) == ["Finish"]
+        assert await apply(store, update(row.key, D.RETRYABLE, Result.BUSY)) == ["Finish"]
         assert await states(store, campaign) == {"FINISHED UNDIALED": 4, "FINISHED BUSY": 1}
 
     async def test_an_alert_is_written_once(self, store: Store) -> None:

@@ -19,8 +19,8 @@ def filled(body: bytes) -> Any:
     return NEW.accepts(body) if isinstance(json.loads(body), list) else {"id": 7}
 
 
-BROADCAST = Face("callfire 2 broadcast", NEW.kit, filled, {"route": "broadcast"})
-BATCH = Face("callfire 2 batch", NEW.kit, filled, {"route": "batch"})
+BROADCAST = Face("callfire 2 broadcast", NEW.spec, filled, {"route": "broadcast"})
+BATCH = Face("callfire 2 batch", NEW.spec, filled, {"route": "batch"})
 faces = pytest.mark.parametrize("face", [OLD, BROADCAST, BATCH], ids=lambda face: face.name)
 
 

@@ -14,13 +14,13 @@ import pytest
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import PayloadError, ServerError
-from dispatcher.domain.reading import Body, BodyKind
+from dispatcher.domain.provider_body import Body, BodyKind
 from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition, Outcome, Result
 from dispatcher.domain.states import Phase, State
-from dispatcher.providers.adapter import MaySend, Opening
+from dispatcher.providers.adapter import AdapterConfig, MaySend
 from dispatcher.providers.callfire.client import CallFire
-from dispatcher.providers.callfire.reader import Reader
+from dispatcher.providers.callfire.parser import CallFireParser
 from tests.contract.answering import Answer, answering, http
 
 D = Disposition
@@ -30,7 +30,7 @@ ACTION = {"id": 13394, "toNumber": "12025550142", "state": "READY", "inbound": F
 
 def opened(base_url: str, connections: int = 1) -> CallFire:
     return CallFire(
-        Opening(
+        AdapterConfig(
             base_url=base_url,
             secret="user:pass",
             options={},
@@ -165,7 +165,7 @@ def open_call(call_id: str | None = None) -> OpenCall:
         permit_at=now,
         provider_call_id=call_id,
         provider_owned=False,
-        resolve_by=now,
+        result_deadline=now,
         as_of=now,
     )
 
@@ -233,7 +233,7 @@ def webhook(**changes: Any) -> dict[str, Any]:
 
 def read(document: Any) -> Any:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return Reader().read(Body(kind=BodyKind.POSTBACK, data=body)).sightings
+    return CallFireParser().read(Body(kind=BodyKind.POSTBACK, data=body)).reports
 
 
 def test_a_webhook_is_read() -> None:
@@ -342,7 +342,7 @@ def test_bodies_that_cannot_be_read(body: bytes) -> None:
 
 @pytest.mark.parametrize("encode", [lambda d: d.hex(), lambda d: b64encode(d).decode()])
 def test_signatures(encode: Callable[[bytes], str]) -> None:
-    client = Reader()
+    client = CallFireParser()
     right = encode(hmac.new(b"secret", b"body", hashlib.sha1).digest())
     assert client.is_authentic({"x-callfire-signature": right}, b"body", "secret")
     assert not client.is_authentic({"x-callfire-signature": right}, b"body2", "secret")
@@ -352,17 +352,17 @@ def test_signatures(encode: Callable[[bytes], str]) -> None:
 
 def test_an_empty_list_of_the_old_generation_says_nothing() -> None:
     body = b'<r:ResourceList xmlns:r="http://api.callfire.com/resource" totalResults="0"/>'
-    reading = Reader(signed=False).read(Body(kind=BodyKind.LOOKUP, data=body))
-    assert (reading.sightings, reading.events, reading.entries) == ((), (), 0)
+    parsed = CallFireParser(signed=False).read(Body(kind=BodyKind.LOOKUP, data=body))
+    assert (parsed.reports, parsed.notices, parsed.entries) == ((), (), 0)
 
 
 @pytest.mark.parametrize("said", ["STOP", "stop, thanks", "Opt out please", "opt-out now", "Opt out", "END"])
 def test_a_text_that_came_in_may_lack_the_flag(said: str) -> None:
     resource = {"id": 1, "fromNumber": "12025550142", "toNumber": "67076", "state": "FINISHED", "message": said}
     body = {"events": [{"resourceType": "InboundText", "eventType": "Finished", "resource": resource}]}
-    reading = Reader().read(Body(kind=BodyKind.POSTBACK, data=json.dumps(body).encode()))
-    assert [s.inbound for s in reading.sightings] == [True]
-    assert [e.opt_out for e in reading.events] == ["+12025550142"]
+    parsed = CallFireParser().read(Body(kind=BodyKind.POSTBACK, data=json.dumps(body).encode()))
+    assert [s.inbound for s in parsed.reports] == [True]
+    assert [e.opt_out for e in parsed.notices] == ["+12025550142"]
 
 
 async def test_a_refused_account_says_why() -> None:

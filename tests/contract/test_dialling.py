@@ -10,25 +10,25 @@ from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.permitting import Hold, Terms
 from dispatcher.domain.reasons import Reason
 from dispatcher.domain.results import Disposition as D
-from dispatcher.domain.results import Result, Source
+from dispatcher.domain.results import Result, UpdateSource
 from dispatcher.domain.states import State
 from dispatcher.domain.steps import Ignore
 from dispatcher.ports import Store
 from tests.factories import (
     OVER,
     a_shift,
+    apply,
     ask_for,
     dial,
     exported,
-    hear,
     make_account,
     make_campaign,
     new_keys,
-    news,
     number,
     permit,
     states,
     tick,
+    update,
     wait,
 )
 from tests.memory import MemoryStore
@@ -80,7 +80,7 @@ class TestPermit:
     async def test_keeps_room_for_redials(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(i) for i in range(8)], retry=NOW)
         rows = await dial(store, campaign, 4)
-        await hear(store, *[news(r.key, D.RETRYABLE, Result.BUSY) for r in rows])
+        await apply(store, *[update(r.key, D.RETRYABLE, Result.BUSY) for r in rows])
         await wait(store, 0.02)
         again = {r.destination_id for r in rows}
         taken = await dial(store, campaign, 4, retries=2)
@@ -91,8 +91,8 @@ class TestPermit:
         campaign = await make_campaign(store, [number(1)], retry=NOW)
         for fence in (1, 2, 3):
             (row,) = await dial(store, campaign)
-            assert (row.fence, row.permits, row.charged) == (fence, fence, fence)
-            await hear(store, news(row.key, D.RETRYABLE, Result.BUSY))
+            assert (row.fence, row.permits, row.dials) == (fence, fence, fence)
+            await apply(store, update(row.key, D.RETRYABLE, Result.BUSY))
             await wait(store, 0.02)
 
     async def test_is_void_in_a_shift_whose_epoch_was_raised(self, store: Store) -> None:
@@ -176,47 +176,47 @@ class TestSettle:
     async def test_a_call_that_is_accepted_and_answered(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
         (row,) = await dial(store, campaign)
-        accepted = news(row.key, D.IN_FLIGHT, source=Source.SUBMIT, provider_call_id="77")
-        assert await hear(store, accepted) == ["Await"]
-        answered = news(row.key, D.FINAL_SUCCESS, Result.LA)
-        assert await hear(store, answered, answered) == ["Finish", "DUPLICATE"]
-        assert await hear(store, news(row.key, D.FINAL_SUCCESS, Result.AM)) == ["CONFLICT"]
-        assert await hear(store, accepted) == ["LATE"]
+        accepted = update(row.key, D.IN_FLIGHT, source=UpdateSource.SUBMIT, provider_call_id="77")
+        assert await apply(store, accepted) == ["Await"]
+        answered = update(row.key, D.FINAL_SUCCESS, Result.LA)
+        assert await apply(store, answered, answered) == ["Finish", "DUPLICATE"]
+        assert await apply(store, update(row.key, D.FINAL_SUCCESS, Result.AM)) == ["CONFLICT"]
+        assert await apply(store, accepted) == ["LATE"]
         assert await states(store, campaign) == {"FINISHED LA": 1}
 
     async def test_a_provider_that_contradicts_itself_before_the_redial_ends_the_row(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)], retry=NOW)
         (row,) = await dial(store, campaign)
-        await hear(store, news(row.key, D.RETRYABLE, Result.BUSY))
-        assert await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
+        await apply(store, update(row.key, D.RETRYABLE, Result.BUSY))
+        assert await apply(store, update(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
         assert await states(store, campaign) == {"FINISHED LA": 1}
         assert (await permit(store, campaign)).granted == ()
 
     async def test_and_after_two_more_dials_the_next_permit_is_refused(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)], retry=NOW)
         (first,) = await dial(store, campaign)
-        await hear(store, news(first.key, D.RETRYABLE, Result.BUSY))
+        await apply(store, update(first.key, D.RETRYABLE, Result.BUSY))
         await wait(store, 0.02)
         (second,) = await dial(store, campaign)
-        assert await hear(store, news(first.key, D.FINAL_SUCCESS, Result.LA)) == ["RECORDED"]
-        await hear(store, news(second.key, D.NOT_SENT, source=Source.SUBMIT))
+        assert await apply(store, update(first.key, D.FINAL_SUCCESS, Result.LA)) == ["RECORDED"]
+        await apply(store, update(second.key, D.NOT_SENT, source=UpdateSource.SUBMIT))
         assert (await permit(store, campaign)).refused == 1
         assert await states(store, campaign) == {"FINISHED LA": 1}
 
     async def test_a_late_result_of_a_refused_call_is_charged_after_all(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
         (row,) = await dial(store, campaign)
-        await hear(store, news(row.key, D.THROTTLE, source=Source.SUBMIT))
-        assert await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
+        await apply(store, update(row.key, D.THROTTLE, source=UpdateSource.SUBMIT))
+        assert await apply(store, update(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
         (record,) = [None] if isinstance(store, MemoryStore) else await exported(store, campaign)
         assert record is None or record.dials == 1
 
     async def test_what_was_read_before_is_read_again_when_it_has_moved(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
         (row,) = await dial(store, campaign)
-        known = {row.key: row.situation(campaign.policy, row.permit_at)}
-        await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA))
-        accepted = news(row.key, D.IN_FLIGHT, source=Source.SUBMIT)
+        known = {row.key: row.context(campaign.policy, row.permit_at)}
+        await apply(store, update(row.key, D.FINAL_SUCCESS, Result.LA))
+        accepted = update(row.key, D.IN_FLIGHT, source=UpdateSource.SUBMIT)
         (decision,) = await store.settle([accepted], [0.5], known)
         assert decision.step == Ignore(Reason.LATE)
         assert await states(store, campaign) == {"FINISHED LA": 1}
@@ -224,10 +224,10 @@ class TestSettle:
     async def test_the_deadline_starts_with_a_dial_that_rang_and_holds_at_the_permit(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)], retry={**NOW, "deadline": "500ms"})
         (row,) = await dial(store, campaign)
-        await hear(store, news(row.key, D.NOT_SENT, source=Source.SUBMIT))
+        await apply(store, update(row.key, D.NOT_SENT, source=UpdateSource.SUBMIT))
         await wait(store, 0.6)
         (row,) = await dial(store, campaign)
-        assert await hear(store, news(row.key, D.RETRYABLE, Result.BUSY)) == ["Redial"]
+        assert await apply(store, update(row.key, D.RETRYABLE, Result.BUSY)) == ["Redial"]
         await wait(store, 0.6)
         assert (await permit(store, campaign)).refused == 1
         assert await states(store, campaign) == {"FINISHED BUSY": 1}
@@ -235,18 +235,18 @@ class TestSettle:
     async def test_news_before_the_answer_to_the_post(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
         (row,) = await dial(store, campaign)
-        assert await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
-        assert await hear(store, news(row.key, D.RECONCILE, source=Source.SUBMIT)) == ["LATE"]
+        assert await apply(store, update(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
+        assert await apply(store, update(row.key, D.RECONCILE, source=UpdateSource.SUBMIT)) == ["LATE"]
         assert await states(store, campaign) == {"FINISHED LA": 1}
 
     async def test_busy_until_the_dials_are_used_up(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)], retry={"max_dials": 2, **NOW})
         (row,) = await dial(store, campaign)
-        assert await hear(store, news(row.key, D.RETRYABLE, Result.BUSY)) == ["Redial"]
+        assert await apply(store, update(row.key, D.RETRYABLE, Result.BUSY)) == ["Redial"]
         assert await states(store, campaign) == {"CALLBACK": 1}
         await wait(store, 0.02)
         (row,) = await dial(store, campaign)
-        assert await hear(store, news(row.key, D.RETRYABLE, Result.BUSY)) == ["Finish"]
+        assert await apply(store, update(row.key, D.RETRYABLE, Result.BUSY)) == ["Finish"]
         assert await states(store, campaign) == {"FINISHED BUSY": 1}
         status = await store.status(campaign)
         assert (status.permits, dict(status.redials)) == (2, {"BUSY": 1})
@@ -255,7 +255,7 @@ class TestSettle:
         campaign = await make_campaign(store, [number(1)], retry={"max_dials": 1})
         for _ in range(3):
             (row,) = await dial(store, campaign)
-            assert await hear(store, news(row.key, D.NOT_SENT, source=Source.SUBMIT)) == ["PutBack"]
+            assert await apply(store, update(row.key, D.NOT_SENT, source=UpdateSource.SUBMIT)) == ["PutBack"]
             assert await states(store, campaign) == {"READY": 1}
 
     async def test_nobody_gets_more_than_twenty_permits(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,70 +263,70 @@ class TestSettle:
         campaign = await make_campaign(store, [number(1)])
         for _ in range(20):
             (row,) = await dial(store, campaign)
-            await hear(store, news(row.key, D.NOT_SENT, source=Source.SUBMIT))
+            await apply(store, update(row.key, D.NOT_SENT, source=UpdateSource.SUBMIT))
         assert await states(store, campaign) == {"FINISHED UNDIALED": 1}
 
     async def test_a_throttle_puts_back_uncharged_and_later(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
         (row,) = await dial(store, campaign)
-        slow = news(row.key, D.THROTTLE, source=Source.SUBMIT, retry_after=timedelta(seconds=60))
-        assert await hear(store, slow) == ["PutBack"]
+        slow = update(row.key, D.THROTTLE, source=UpdateSource.SUBMIT, retry_after=timedelta(seconds=60))
+        assert await apply(store, slow) == ["PutBack"]
         assert await states(store, campaign) == {"READY": 1}
         assert (await permit(store, campaign)).granted == ()
 
     async def test_what_rang_before_goes_back_to_callback(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)], retry=NOW)
         (row,) = await dial(store, campaign)
-        await hear(store, news(row.key, D.RETRYABLE, Result.BUSY))
+        await apply(store, update(row.key, D.RETRYABLE, Result.BUSY))
         await wait(store, 0.02)
         (row,) = await dial(store, campaign)
-        await hear(store, news(row.key, D.NOT_SENT, source=Source.SUBMIT))
+        await apply(store, update(row.key, D.NOT_SENT, source=UpdateSource.SUBMIT))
         assert await states(store, campaign) == {"CALLBACK": 1}
 
     async def test_while_the_provider_retries_we_may_not(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
         (row,) = await dial(store, campaign)
-        scheduled = news(row.key, D.PROVIDER_RETRY, Result.REATTEMPT_SCHEDULED)
-        assert await hear(store, scheduled, scheduled) == ["Await", "Await"]
+        scheduled = update(row.key, D.PROVIDER_RETRY, Result.REATTEMPT_SCHEDULED)
+        assert await apply(store, scheduled, scheduled) == ["Await", "Await"]
         assert await states(store, campaign) == {"CALLBACK": 1}
         assert (await permit(store, campaign)).granted == ()
-        assert await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
+        assert await apply(store, update(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
         assert await states(store, campaign) == {"FINISHED LA": 1}
 
     async def test_when_the_provider_gives_up_our_policy_applies(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)], retry=NOW)
         (row,) = await dial(store, campaign)
-        await hear(store, news(row.key, D.PROVIDER_RETRY))
-        assert await hear(store, news(row.key, D.RETRYABLE, Result.BUSY)) == ["Redial"]
+        await apply(store, update(row.key, D.PROVIDER_RETRY))
+        assert await apply(store, update(row.key, D.RETRYABLE, Result.BUSY)) == ["Redial"]
         await wait(store, 0.02)
         assert len(await dial(store, campaign)) == 1
 
     async def test_a_number_that_was_listed_meanwhile_is_not_redialled(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1), number(2)], retry=NOW)
         busy, scheduled = await dial(store, campaign)
-        await hear(store, news(scheduled.key, D.PROVIDER_RETRY))
+        await apply(store, update(scheduled.key, D.PROVIDER_RETRY))
         report = await store.dnc_add(DncAdd(numbers=(number(1), number(2)), list="l", source="s"))
         assert set(report.still_out) == {busy.key, scheduled.key}
-        await hear(store, news(busy.key, D.RETRYABLE, Result.BUSY), news(scheduled.key, D.PROVIDER_RETRY))
+        await apply(store, update(busy.key, D.RETRYABLE, Result.BUSY), update(scheduled.key, D.PROVIDER_RETRY))
         assert set(await states(store, campaign)) <= {"DNC", "DNC BUSY"}
 
     async def test_the_provider_screens(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1), number(2)])
         one, two = await dial(store, campaign)
-        await hear(
+        await apply(
             store,
-            news(one.key, D.SCREENED, Result.DNC, state=State.DNC),
-            news(two.key, D.SCREENED, Result.UNDIALED, state=State.INVALID, source=Source.SUBMIT),
+            update(one.key, D.SCREENED, Result.DNC, state=State.DNC),
+            update(two.key, D.SCREENED, Result.UNDIALED, state=State.INVALID, source=UpdateSource.SUBMIT),
         )
         assert await states(store, campaign) == {"DNC DNC": 1, "INVALID UNDIALED": 1}
 
     async def test_a_number_that_may_not_be_dialled_any_more_is_not_charged(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
         (row,) = await dial(store, campaign)
-        refused = news(row.key, D.NOT_SENT, source=Source.SUBMIT, state=State.INVALID, detail="TOO_LONG")
-        assert await hear(store, refused) == ["Finish"]
+        refused = update(row.key, D.NOT_SENT, source=UpdateSource.SUBMIT, state=State.INVALID, detail="TOO_LONG")
+        assert await apply(store, refused) == ["Finish"]
         assert await states(store, campaign) == {"INVALID": 1}
 
     async def test_news_about_nothing_of_ours_is_nothing(self, store: Store) -> None:
         await make_campaign(store, [number(1)])
-        assert await hear(store, news(new_keys(1)[0], D.FINAL_SUCCESS, Result.LA)) == []
+        assert await apply(store, update(new_keys(1)[0], D.FINAL_SUCCESS, Result.LA)) == []

@@ -14,7 +14,7 @@ from dispatcher.domain.states import FINAL, LEGAL_MOVES, Actor, State
 from dispatcher.store import PostgresStore
 from dispatcher.store.dnc_tables import metadata
 from dispatcher.store.migrate import migrate, newest_revision
-from tests.factories import dial, hear, make_campaign, news, number
+from tests.factories import apply, dial, make_campaign, number, update
 
 
 async def force(store: PostgresStore, statement: str) -> None:
@@ -59,10 +59,10 @@ def place(state: State, actor: str) -> bytes:
         "UPDATE destination SET e164 = '+12025550999'",
         "UPDATE destination SET campaign_id = campaign_id + 1",
         "UPDATE destination SET line = line + 1",
-        "UPDATE destination SET permits = 0, charged = 0",
+        "UPDATE destination SET permits = 0, dials = 0",
         "UPDATE destination SET fence = 0",
         "UPDATE destination SET permits = 21",
-        "UPDATE destination SET charged = permits + 1",
+        "UPDATE destination SET dials = permits + 1",
         "UPDATE destination SET retry_owner = 'PROVIDER'",
         "DELETE FROM destination",
         "UPDATE open_attempt SET permit_at = now()",
@@ -84,7 +84,7 @@ def place(state: State, actor: str) -> bytes:
 async def test_what_the_database_refuses(postgres: PostgresStore, statement: str) -> None:
     campaign = await make_campaign(postgres, [number(1)], retry={"BUSY": {"delays": ["1ms"]}})
     (row,) = await dial(postgres, campaign)
-    await hear(postgres, news(row.key, D.RETRYABLE, Result.BUSY))
+    await apply(postgres, update(row.key, D.RETRYABLE, Result.BUSY))
     await dial(postgres, campaign)
     with pytest.raises(Refused):
         await force(postgres, statement)

@@ -17,7 +17,7 @@ import pytest
 from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition, Outcome
 from dispatcher.providers import http
-from dispatcher.providers.http import MOST_BYTES, Answer, Lanes
+from dispatcher.providers.http import MOST_BYTES, Answer, ConnectionPool
 from tests.contract.answering import http as answer
 from tests.contract.test_adapters import no
 
@@ -93,9 +93,11 @@ def late(line: Line) -> None:
 
 
 @asynccontextmanager
-async def opened(server: Server, size: int = 2, deadline_s: float = 2, host: str = "127.0.0.1") -> AsyncIterator[Lanes]:
+async def opened(
+    server: Server, size: int = 2, deadline_s: float = 2, host: str = "127.0.0.1"
+) -> AsyncIterator[ConnectionPool]:
     listening = await asyncio.get_running_loop().create_server(lambda: Line(server), "127.0.0.1", 0)
-    lanes = Lanes(f"http://{host}:{listening.sockets[0].getsockname()[1]}/base/", {}, size, deadline_s)
+    lanes = ConnectionPool(f"http://{host}:{listening.sockets[0].getsockname()[1]}/base/", {}, size, deadline_s)
     try:
         yield lanes
     finally:
@@ -105,11 +107,11 @@ async def opened(server: Server, size: int = 2, deadline_s: float = 2, host: str
             line.transport.abort()
 
 
-async def post(lanes: Lanes, may_send: Gate = http.always) -> Answer | Outcome:
+async def post(lanes: ConnectionPool, may_send: Gate = http.always) -> Answer | Outcome:
     return await lanes.send("POST", "/calls", json=BODY, may_send=may_send)
 
 
-async def answered(lanes: Lanes, method: str = "POST") -> None:
+async def answered(lanes: ConnectionPool, method: str = "POST") -> None:
     assert await lanes.send(method, "/calls", json=BODY) == Answer(200, b"{}")
 
 
@@ -191,7 +193,7 @@ async def test_a_server_that_cannot_be_reached(listening: bool, monkeypatch: pyt
         if listening:  # but its queue is full: it refuses no connection and takes none
             taken.listen(0)
             other.connect(taken.getsockname())
-        lanes = Lanes(f"http://127.0.0.1:{taken.getsockname()[1]}", {}, 1, 5)
+        lanes = ConnectionPool(f"http://127.0.0.1:{taken.getsockname()[1]}", {}, 1, 5)
         found = await post(lanes)
         await lanes.close()
     assert found == Outcome(disposition=D.NOT_SENT, cause=Cause.UNREACHABLE, retry_after=timedelta(seconds=5))
@@ -395,4 +397,4 @@ async def test_the_request_is_written_as_it_was_given() -> None:
 
 
 def test_lanes_may_be_made_outside_the_event_loop_and_closed_unused() -> None:
-    asyncio.run(Lanes("http://127.0.0.1:9", {}, 1, 1).close())
+    asyncio.run(ConnectionPool("http://127.0.0.1:9", {}, 1, 1).close())

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.ledger import worst_second
-from dispatcher.domain.pacing import LONGEST_BOOKING_S, Limit, Memory, relied_on, reserve
+from dispatcher.domain.pacing import LONGEST_RESERVATION_S, Memory, RateLimit, relied_on, reserve
 from dispatcher.embedded import Servers
 from dispatcher.limits import RedisLimiter
 from dispatcher.limits.limiter import MEMORY, PREFIX
@@ -35,7 +35,7 @@ async def remember(redis: Redis, age_s: float, run: str | None = None) -> None:
     await redis.set(MEMORY, f"{run} {seconds * 1_000_000 + micros - round(age_s * 1e6)}")
 
 
-Asked = tuple[int, float, float]
+SlotGate = tuple[int, float, float]
 
 
 @settings(max_examples=40)
@@ -47,10 +47,10 @@ Asked = tuple[int, float, float]
     st.lists(st.one_of(st.none(), st.tuples(st.integers(1, 40), st.floats(0, 5), st.floats(0, 1))), max_size=6),
 )
 async def test_it_books_as_the_domain_says(
-    clean: str, one: float, two: float, age: float, memory: str, asked: list[Asked | None]
+    clean: str, one: float, two: float, age: float, memory: str, asked: list[SlotGate | None]
 ) -> None:
     """Whatever the server remembers at first, and when it loses that (None)."""
-    limiter, redis, twin = RedisLimiter(clean), Redis.from_url(clean), [Limit("a", one), Limit("b", two)]
+    limiter, redis, twin = RedisLimiter(clean), Redis.from_url(clean), [RateLimit("a", one), RateLimit("b", two)]
     limits = list(twin)
     await remember(redis, age, "abc" if memory == "another run's" else None)
     if memory == "lost":
@@ -63,20 +63,20 @@ async def test_it_books_as_the_domain_says(
                 twin, found = list(limits), None
                 continue
             n, horizon, share = step
-            lead = min(horizon, LONGEST_BOOKING_S) * share
+            lead = min(horizon, LONGEST_RESERVATION_S) * share
             before = time.monotonic()
             found = relied_on(found, "ours", before)
             expected, twin = reserve(twin, n, horizon, before, lead, found.since)
-            booking = await limiter.reserve(limits, n, horizon, lead)
+            reservation = await limiter.reserve(limits, n, horizon, lead)
             # a slot right at the horizon may fall on either side of it: clocks differ by the way to the server
-            assert abs(len(booking.delays_s) - len(expected.delays_s)) <= 1
-            for ours, theirs in zip(booking.delays_s, expected.delays_s, strict=False):
+            assert abs(len(reservation.delays_s) - len(expected.delays_s)) <= 1
+            for ours, theirs in zip(reservation.delays_s, expected.delays_s, strict=False):
                 assert abs(ours - theirs) < TOLERANCE_S
-            if len(booking.delays_s) != len(expected.delays_s):
+            if len(reservation.delays_s) != len(expected.delays_s):
                 return
             if not expected.delays_s:
-                assert booking.blocked_by == expected.blocked_by or abs(one - two) < TOLERANCE_S
-                assert abs(booking.wait_s - max(0.0, expected.wait_s)) < TOLERANCE_S
+                assert reservation.blocked_by == expected.blocked_by or abs(one - two) < TOLERANCE_S
+                assert abs(reservation.wait_s - max(0.0, expected.wait_s)) < TOLERANCE_S
     finally:
         await limiter.close()
         await redis.aclose()
@@ -92,9 +92,9 @@ async def test_workers_together_keep_the_limit(clean: str) -> None:
     async def work(limiter: RedisLimiter) -> None:
         until = time.monotonic() + 2
         while time.monotonic() < until:
-            booking = await limiter.reserve([Limit("shared", 1 / rate)], 10, 2.0)
+            reservation = await limiter.reserve([RateLimit("shared", 1 / rate)], 10, 2.0)
             now = time.monotonic()
-            sent.extend(now + delay for delay in booking.delays_s)
+            sent.extend(now + delay for delay in reservation.delays_s)
             await asyncio.sleep(0.03)
 
     await asyncio.gather(*[work(limiter) for limiter in limiters])
@@ -111,10 +111,10 @@ async def test_a_limit_is_kept_an_hour_and_a_memory_for_good(clean: str) -> None
     try:
         await limiter.open()
         assert await redis.ttl(MEMORY) == -1
-        assert (await limiter.reserve([Limit("a", 0.1)], 5, 2.0)).wait_s > LONGEST_BOOKING_S
+        assert (await limiter.reserve([RateLimit("a", 0.1)], 5, 2.0)).wait_s > LONGEST_RESERVATION_S
         assert not await redis.exists(f"{PREFIX}a")  # who is refused leaves nothing behind
         await remember(redis, 4)
-        assert (await limiter.reserve([Limit("a", 0.1)], 5, 2.0)).delays_s[0] < TOLERANCE_S
+        assert (await limiter.reserve([RateLimit("a", 0.1)], 5, 2.0)).delays_s[0] < TOLERANCE_S
         assert await redis.ttl(f"{PREFIX}a") > 3500
     finally:
         await limiter.close()
@@ -126,7 +126,7 @@ async def test_an_answer_that_took_too_long_is_worth_nothing(clean: str, monkeyp
     redis = Redis.from_url(clean)
     try:
         await remember(redis, 4)
-        limit = [Limit("a", 0.1)]
+        limit = [RateLimit("a", 0.1)]
         assert len((await limiter.reserve(limit, 2, 1.0)).delays_s) == 2
         asked = limiter._ask
 
@@ -147,8 +147,8 @@ async def test_an_answer_that_took_too_long_is_worth_nothing(clean: str, monkeyp
 
 async def test_without_redis_nothing_is_booked(tmp_path: object) -> None:
     limiter = RedisLimiter(f"unix://{tmp_path}/none.sock")
-    booking = await limiter.reserve([Limit("a", 0.1)], 5, 2.0)
-    assert (booking.delays_s, booking.blocked_by) == ((), "REDIS_AWAY")
+    reservation = await limiter.reserve([RateLimit("a", 0.1)], 5, 2.0)
+    assert (reservation.delays_s, reservation.blocked_by) == ((), "REDIS_AWAY")
     with pytest.raises(ServerError, match="DISPATCHER_REDIS_URL"):
         await limiter.open()
     with pytest.raises(ServerError):

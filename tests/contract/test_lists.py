@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, ImportTicket, Listed, Scope
+from dispatcher.domain.dnc import DncAdd, DncImport, DncListRef, ImportTicket, ListedNumbers, Scope
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
@@ -15,16 +15,16 @@ from dispatcher.store import PostgresStore
 from tests.factories import (
     LEASE,
     OVER,
+    apply,
     dial,
-    hear,
     load,
     make_account,
     make_campaign,
     make_policy,
-    news,
     number,
     permit,
     states,
+    update,
 )
 
 
@@ -35,7 +35,7 @@ async def begin(store: Store, identity: str = "1", **values: Any) -> ImportTicke
 
 async def imported(store: Store, numbers: Sequence[str], identity: str = "1", **values: Any) -> int:
     ticket = await begin(store, identity, **values)
-    await store.dnc_stage(ticket, Listed.of(numbers), lease=LEASE)
+    await store.dnc_stage(ticket, ListedNumbers.of(numbers), lease=LEASE)
     return await store.dnc_activate(ticket)
 
 
@@ -53,12 +53,12 @@ class TestTheSameFileAgain:
 
     async def test_after_a_removal_it_is_imported_again_and_counted_once(self, store: Store) -> None:
         await imported(store, [number(1), number(2)])
-        place = DncPlace(list="l")
+        place = DncListRef(list="l")
         assert await store.dnc_remove([number(1)], place) == 1
         assert await listed(store, number(1), number(2)) == [False, True]
         ticket = await begin(store)
         assert not ticket.is_active
-        await store.dnc_stage(ticket, Listed.of([number(1), number(2)]), lease=LEASE)
+        await store.dnc_stage(ticket, ListedNumbers.of([number(1), number(2)]), lease=LEASE)
         assert await listed(store, number(1), number(2)) == [False, True]
         await store.dnc_activate(ticket)
         assert await listed(store, number(1), number(2)) == [True, True]
@@ -121,9 +121,9 @@ class TestPlaces:
 
     async def test_a_removal_ends_what_stands_in_that_place(self, store: Store) -> None:
         await store.dnc_add(DncAdd(numbers=("+1900*",), list="l", source="s"))
-        assert await store.dnc_remove(["+1900"], DncPlace(list="l")) == 0
-        assert await store.dnc_remove(["+1900*"], DncPlace(list="l", channel="text")) == 0
-        assert await store.dnc_remove(["+1900*"], DncPlace(list="l")) == 1
+        assert await store.dnc_remove(["+1900"], DncListRef(list="l")) == 0
+        assert await store.dnc_remove(["+1900*"], DncListRef(list="l", channel="text")) == 0
+        assert await store.dnc_remove(["+1900*"], DncListRef(list="l")) == 1
         assert await store.dnc_check("+19005550101") == []
 
     async def test_calls_that_are_out_to_a_prefix_are_named(self, store: Store) -> None:
@@ -131,14 +131,14 @@ class TestPlaces:
         rows = await dial(store, campaign)
         report = await store.dnc_add(DncAdd(numbers=(number(1)[:6] + "*",), list="l", source="s"))
         assert report.still_out == (rows[0].key,)
-        await hear(store, news(rows[0].key, D.FINAL_SUCCESS, Result.LA))
+        await apply(store, update(rows[0].key, D.FINAL_SUCCESS, Result.LA))
 
 
 class TestImports:
     async def test_nothing_is_in_force_before_all_of_it(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1), number(2)])
         ticket = await begin(store)
-        await store.dnc_stage(ticket, Listed.of([number(1), "+1900*"]), lease=LEASE)
+        await store.dnc_stage(ticket, ListedNumbers.of([number(1), "+1900*"]), lease=LEASE)
         assert await store.dnc_check(number(1)) == []
         assert await store.dnc_activate(ticket) == 2
         assert [(e.list, e.number) for e in await store.dnc_check("+19005550101")] == [("l", "+1900*")]
@@ -172,14 +172,14 @@ class TestImports:
 
     async def test_an_import_that_failed_leaves_nothing(self, store: Store) -> None:
         ticket = await begin(store)
-        await store.dnc_stage(ticket, Listed.of([number(1)]), lease=LEASE)
+        await store.dnc_stage(ticket, ListedNumbers.of([number(1)]), lease=LEASE)
         await store.dnc_fail_import(ticket)
         assert await imported(store, [number(2)]) == 1
         assert await store.dnc_check(number(1)) == []
 
     async def test_a_number_of_an_import_can_be_removed(self, store: Store) -> None:
         await imported(store, [number(1), number(2)])
-        assert await store.dnc_remove([number(1)], DncPlace(list="l")) == 1
+        assert await store.dnc_remove([number(1)], DncListRef(list="l")) == 1
         assert [len(await store.dnc_check(number(i))) for i in (1, 2)] == [0, 1]
         assert [e.number async for e in store.dnc_entries("l")] == [number(2)]
 
@@ -187,13 +187,13 @@ class TestImports:
 async def test_an_import_whose_owner_died_is_begun_again(postgres: PostgresStore) -> None:
     new = DncImport(list="l", source="s", identity="1")
     dead = await postgres.dnc_begin_import(new, owner="dead", lease=LEASE)
-    await postgres.dnc_stage(dead, Listed.of([number(1)]), lease=OVER)
+    await postgres.dnc_stage(dead, ListedNumbers.of([number(1)]), lease=OVER)
     alive = await postgres.dnc_begin_import(new, owner="o", lease=LEASE)
     with pytest.raises(NotAllowed):
-        await postgres.dnc_stage(dead, Listed.of([number(1)]), lease=LEASE)
+        await postgres.dnc_stage(dead, ListedNumbers.of([number(1)]), lease=LEASE)
     with pytest.raises(NotAllowed):
         await postgres.dnc_activate(dead)
-    await postgres.dnc_stage(alive, Listed.of([number(2)]), lease=LEASE)
+    await postgres.dnc_stage(alive, ListedNumbers.of([number(2)]), lease=LEASE)
     assert await postgres.dnc_activate(alive) == 1
     assert await postgres.dnc_tidy() == 1
     async with postgres.db.transaction() as tx:
@@ -219,7 +219,7 @@ async def test_what_was_in_force_is_never_deleted(postgres: PostgresStore) -> No
 async def test_an_import_that_never_came_into_force_is_not_said_to_be_in_force(postgres: PostgresStore) -> None:
     """Its lease ran out after ended imports were looked for."""
     dead = await begin(postgres)
-    await postgres.dnc_stage(dead, Listed.of([number(1)]), lease=OVER)
+    await postgres.dnc_stage(dead, ListedNumbers.of([number(1)]), lease=OVER)
     async with postgres.db.transaction() as tx:
         known = await tx.fetch(
             "dnc.find_import", list="l", scope=Scope.GLOBAL, scope_id=None, channel="all", identity="1"

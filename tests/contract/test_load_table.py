@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, Listed
+from dispatcher.domain.dnc import DncAdd, DncImport, DncListRef, ListedNumbers
 from dispatcher.domain.loading import Deduplicator, LoadReport, LoadTicket
 from dispatcher.domain.reasons import Fault
 from dispatcher.domain.screening import Screened
@@ -20,7 +20,7 @@ from dispatcher.store import PostgresStore, load_table, loads
 from dispatcher.store.database import Transaction
 from tests.factories import LEASE, deduplicated, exported, load, make_account, make_policy, number, screened, states
 
-PLACE = DncPlace(list="l")
+PLACE = DncListRef(list="l")
 TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname ~ '^(destination|load_duplicates|attempt)_[1-9]'"
 
 
@@ -59,7 +59,7 @@ async def bring(store: PostgresStore, identity: str, *numbers: str) -> None:
     """An import that replaces the one before."""
     new = DncImport(list="l", source="s", identity=identity, replaces=True)
     ticket = await store.dnc_begin_import(new, owner="o", lease=LEASE)
-    await store.dnc_stage(ticket, Listed.of(numbers), lease=LEASE)
+    await store.dnc_stage(ticket, ListedNumbers.of(numbers), lease=LEASE)
     await store.dnc_activate(ticket)
 
 

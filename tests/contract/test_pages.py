@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.domain.dnc import PAGE, DncImport, DncPlace, Listed, Scope
+from dispatcher.domain.dnc import PAGE, DncImport, DncListRef, ListedNumbers, Scope
 from dispatcher.store import PostgresStore
 from tests.factories import LEASE, dial, make_account, make_campaign, number
 
@@ -17,7 +17,7 @@ NUMBERS = st.integers(10**6, 10**15 - 1)
 
 @given(st.lists(NUMBERS, max_size=200))
 def test_pages_hold_the_numbers(numbers: list[int]) -> None:
-    listed = Listed.of(f"+{n}" for n in numbers)
+    listed = ListedNumbers.of(f"+{n}" for n in numbers)
     pages = list(listed.pages())
     assert [page.number for page in pages] == sorted({n // PAGE for n in numbers})
     assert [page.number * PAGE + offset for page in pages for offset in page.offsets] == sorted(set(numbers))
@@ -27,7 +27,7 @@ def test_pages_hold_the_numbers(numbers: list[int]) -> None:
 async def bring(store: PostgresStore, name: str, numbers: Sequence[str], **place: Any) -> None:
     new = DncImport(**{"list": name, "source": "s", "identity": name, **place})
     ticket = await store.dnc_begin_import(new, owner="o", lease=LEASE)
-    await store.dnc_stage(ticket, Listed.of(numbers), lease=LEASE)
+    await store.dnc_stage(ticket, ListedNumbers.of(numbers), lease=LEASE)
     await store.dnc_activate(ticket)
 
 
@@ -49,7 +49,7 @@ async def test_lists_of_all_densities(postgres: PostgresStore, seed: int) -> Non
     for name, numbers in lists.items():
         await bring(postgres, name, numbers)
     gone = rng.sample(dense, 300) + rng.sample(sparse, 20)
-    assert await postgres.dnc_remove(gone, DncPlace(list="dense")) == 300
+    assert await postgres.dnc_remove(gone, DncListRef(list="dense")) == 300
     held = {name: set(numbers) - (set(gone) if name == "dense" else set()) for name, numbers in lists.items()}
     asked = rng.sample(dense, 1000) + sparse[:500] + page
     asked += [f"+{12025000000 + n}" for n in rng.sample(range(3 * PAGE), 1000)]
@@ -78,7 +78,7 @@ async def test_what_an_import_that_ended_held_is_known_and_out_of_the_way(postgr
 async def test_a_page_that_became_empty_takes_a_full_one(postgres: PostgresStore) -> None:
     full = [f"+{12025000000 + n}" for n in range(1000)]
     await bring(postgres, "one", full[:1])
-    assert await postgres.dnc_remove(full[:1], DncPlace(list="one")) == 1
+    assert await postgres.dnc_remove(full[:1], DncListRef(list="one")) == 1
     async with postgres.db.transaction() as tx:  # as the migration finds it
         await tx.connection.execute("UPDATE dnc_union SET offsets = '{}', bits = NULL")
     await bring(postgres, "many", full)

@@ -14,16 +14,16 @@ from dispatcher.store import PostgresStore, loads
 from tests.factories import (
     LEASE,
     OVER,
+    apply,
     deduplicated,
     dial,
-    hear,
     load,
     make_account,
     make_campaign,
     make_policy,
-    news,
     number,
     states,
+    update,
 )
 
 
@@ -41,7 +41,7 @@ async def test_the_first_large_load_gets_its_own_part_for_life(postgres: Postgre
     assert (await postgres.campaign(campaign.id)).part == campaign.part
     assert await states(postgres, campaign) == {"READY": 8, "DNC": 1, "DUP": 4, "INVALID": 1}
     rows = await dial(postgres, campaign, 8)
-    await hear(postgres, *[news(r.key, D.FINAL_SUCCESS, Result.LA) for r in rows])
+    await apply(postgres, *[update(r.key, D.FINAL_SUCCESS, Result.LA) for r in rows])
     assert (await states(postgres, campaign))["FINISHED LA"] == 8
     assert len(await postgres.attempt_keys(campaign)) == 8
     assert await postgres.finish_campaign(campaign.id)

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatcher.domain.campaign import Campaign
-from dispatcher.domain.permitting import Hold, Permits, held_by, may_dial, refusal, room_of
+from dispatcher.domain.permitting import Hold, Permits, capacity_of, held_by, may_dial, refusal
 from dispatcher.store import PostgresStore
 from tests.contract.twin import CAMPAIGN_FULL, Case, Tables, cases, utc_now
 from tests.factories import ask_for, make_campaign, new_keys
 
-_COLUMNS = "id, state, result, reason, permits, charged, fence, first_dialled_at, due_at"
+_COLUMNS = "id, state, result, reason, permits, dials, fence, first_dialled_at, due_at"
 Rows = Mapping[int, Mapping[str, Any]]
 
 
@@ -30,7 +30,7 @@ async def read(store: PostgresStore) -> tuple[Rows, dict[str, int]]:
 def check_picked(case: Case, picked: set[int], now: datetime) -> None:
     """As many as there is room for, and of each state those that are due first."""
     takeable = [i for i, fact in enumerate(case.rows, 1) if fact.is_takeable]
-    assert len(picked) == min(case.n, room_of(case.gate(now), case.terms(now)), len(takeable))
+    assert len(picked) == min(case.n, capacity_of(case.gate(now), case.terms(now)), len(takeable))
     for state in ("READY", "CALLBACK"):
         due = [i for i in takeable if case.rows[i - 1].state == state]
         taken = picked & set(due)
@@ -45,14 +45,14 @@ def check_row(case: Case, i: int, before: Rows, after: Rows, granted: set[int], 
         assert set(possible) == {None}
         assert all(may_dial(fact.candidate(r, now), gate, terms) is None for r in fact.reached)
         assert (row["state"], row["reason"], row["result"]) == ("SELECTED", None, was["result"])
-        counts = [was[name] + 1 for name in ("permits", "charged", "fence")]
-        assert [row["permits"], row["charged"], row["fence"]] == counts
+        counts = [was[name] + 1 for name in ("permits", "dials", "fence")]
+        assert [row["permits"], row["dials"], row["fence"]] == counts
         assert was["first_dialled_at"] in (None, row["first_dialled_at"])
         assert row["first_dialled_at"] is not None
     else:
         ends = [(f.state, f.result, f.reason) for f in possible if f]
         assert (row["state"], row["result"], row["reason"]) in ends
-        assert [row[name] for name in ("permits", "charged", "fence")] == [fact.permits, fact.charged, was["fence"]]
+        assert [row[name] for name in ("permits", "dials", "fence")] == [fact.permits, fact.dials, was["fence"]]
 
 
 async def the_campaign(store: PostgresStore) -> Campaign:

@@ -14,7 +14,7 @@ from dispatcher.domain.postback import RawPostback
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
 from dispatcher.store import PostgresStore, loads
-from tests.factories import dial, due_work, exported, hear, make_account, make_campaign, news, number, states
+from tests.factories import apply, dial, due_work, exported, make_account, make_campaign, number, states, update
 
 PEOPLE = [number(i) for i in range(6)]
 
@@ -30,7 +30,7 @@ async def over(store: PostgresStore) -> tuple[Campaign, list[str]]:
     campaign = await make_campaign(store, PEOPLE)
     assert await due_work(store, campaign)
     rows = await dial(store, campaign, 10)
-    await hear(store, *[news(row.key, D.FINAL_SUCCESS, Result.LA) for row in rows])
+    await apply(store, *[update(row.key, D.FINAL_SUCCESS, Result.LA) for row in rows])
     assert await store.finish_campaign(campaign.id)
     return await store.campaign(campaign.id), [row.key for row in rows]
 
@@ -52,13 +52,13 @@ async def test_what_is_deleted_and_what_is_kept(postgres: PostgresStore) -> None
     purged = await postgres.campaign(campaign.id)
     assert purged.purged_at
     after = await postgres.status(purged)
-    assert (after.tally, after.permits, after.loads) == (before.tally, before.permits, before.loads)
-    assert await hear(postgres, news(keys[0], D.FINAL_FAILURE, Result.NO_ANS)) == []
+    assert (after.state_counts, after.permits, after.loads) == (before.state_counts, before.permits, before.loads)
+    assert await apply(postgres, update(keys[0], D.FINAL_FAILURE, Result.NO_ANS)) == []
     assert await exported(postgres, other)
     assert await postgres.verify() == []
     await postgres.purge_campaign(purged, actor="operator")  # again
     assert await count(postgres, "audit WHERE act = 'campaign.purged'") == 1
-    for answer in (postgres.find_load(purged, 1), postgres.story(purged, number(1)), exported(postgres, purged)):
+    for answer in (postgres.find_load(purged, 1), postgres.history(purged, number(1)), exported(postgres, purged)):
         with pytest.raises(NotFound, match="was purged on"):
             await answer
 
@@ -72,7 +72,7 @@ async def test_workers_that_know_the_part_go_on(postgres: PostgresStore) -> None
     await postgres.purge_campaign(campaign, actor="operator")
     assert await due_work(postgres, other)
     (row, *_) = await dial(postgres, other, 1)
-    assert await hear(postgres, news(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
+    assert await apply(postgres, update(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
     assert await states(postgres, other) == {"FINISHED LA": 1, "READY": 1}
 
 
@@ -87,7 +87,7 @@ async def test_nothing_that_still_lives_is_purged(postgres: PostgresStore) -> No
         with pytest.raises(NotAllowed, match="still being ended; purge it again"):
             await postgres.purge_campaign(campaign, actor="operator")
         if not done:
-            await hear(postgres, news(row.key, D.FINAL_SUCCESS, Result.LA))
+            await apply(postgres, update(row.key, D.FINAL_SUCCESS, Result.LA))
     assert await count(postgres, "destination") == len(PEOPLE)
     for moved in (await postgres.upkeep()).moved:
         await postgres.abort_waiting(moved, 100)

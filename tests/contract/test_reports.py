@@ -7,22 +7,22 @@ import pytest
 from dispatcher.domain.account import AccountState, StopReason
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, Scope
+from dispatcher.domain.history import explain_history
 from dispatcher.domain.permitting import Hold
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
-from dispatcher.domain.story import tell
 from dispatcher.ports import Store
 from dispatcher.store import PostgresStore
-from tests.factories import a_shift, ask_for, dial, exported, hear, load, make_account, make_campaign, news, number
+from tests.factories import a_shift, apply, ask_for, dial, exported, load, make_account, make_campaign, number, update
 
 RULES = {"BUSY": {"delays": ["5m"]}, "jitter": 0.0}
 
 
 async def told(store: PostgresStore, campaign: Campaign, i: int = 1) -> str:
     """The story as one text."""
-    story = await store.story(await store.campaign(campaign.id), number(i))
-    assert story
-    lines = tell(story)
+    history = await store.history(await store.campaign(campaign.id), number(i))
+    assert history
+    lines = explain_history(history)
     assert [at for at, _ in lines if at] == sorted(at for at, _ in lines if at)
     return "\n".join(text for _, text in lines)
 
@@ -32,9 +32,9 @@ class TestStory:
         campaign = await make_campaign(postgres, [number(1), number(1)], retry=RULES)
         (row,) = await dial(postgres, campaign)
         assert "request is on the wire" in await told(postgres, campaign)
-        await hear(postgres, news(row.key, D.IN_FLIGHT, provider_call_id="77", raw_state="SELECTED"))
+        await apply(postgres, update(row.key, D.IN_FLIGHT, provider_call_id="77", raw_state="SELECTED"))
         assert "ACCEPTED: waits for news; asked about at" in await told(postgres, campaign)
-        await hear(postgres, news(row.key, D.RETRYABLE, Result.BUSY, raw_state="FINISHED", raw_result="BUSY"))
+        await apply(postgres, update(row.key, D.RETRYABLE, Result.BUSY, raw_state="FINISHED", raw_result="BUSY"))
         text = await told(postgres, campaign)
         assert "read from test.csv, line 2 (load 1), screened: READY" in text
         assert "line 3 (load 1), screened: DUP (LINE 2)" in text
@@ -62,9 +62,9 @@ class TestStory:
     async def test_final_ones_and_lists(self, postgres: PostgresStore) -> None:
         campaign = await make_campaign(postgres, [number(1), number(2), number(3)])
         rows = await dial(postgres, campaign, 2)
-        await hear(postgres, news(rows[0].key, D.FINAL_SUCCESS, Result.LA))
+        await apply(postgres, update(rows[0].key, D.FINAL_SUCCESS, Result.LA))
         assert "FINISHED LA, by result; 1 dial charged" in await told(postgres, campaign)
-        await hear(postgres, news(rows[1].key, D.PROVIDER_RETRY))
+        await apply(postgres, update(rows[1].key, D.PROVIDER_RETRY))
         elsewhere = DncAdd(numbers=(number(2),), list="other", source="s", scope=Scope.CAMPAIGN, scope_id=99)
         await postgres.dnc_add(elsewhere)
         await postgres.dnc_add(DncAdd(numbers=(number(2),), list="late", source="s"))
@@ -73,14 +73,14 @@ class TestStory:
         assert "on do-not-call list late: it will not be dialled again" in text
         await dial(postgres, campaign)
         assert "its request is on the wire" in await told(postgres, campaign, 3)
-        assert await postgres.story(campaign, number(9)) is None
+        assert await postgres.history(campaign, number(9)) is None
 
 
 async def test_an_export_holds_every_record_in_order(postgres: PostgresStore) -> None:
     campaign = await make_campaign(postgres, [number(2), "junk", number(1), number(2)])
     await load(postgres, campaign, [number(3)], identity="2" * 64)
     (row,) = await dial(postgres, campaign, 1)
-    await hear(postgres, news(row.key, D.FINAL_SUCCESS, Result.LA))
+    await apply(postgres, update(row.key, D.FINAL_SUCCESS, Result.LA))
     rows = await exported(postgres, campaign)
     assert [(r.line, r.state, r.e164) for r in rows] == [
         (2, "FINISHED", number(2)),
@@ -136,7 +136,7 @@ class TestStatus:
         async with postgres.db.transaction() as tx:
             await tx.connection.execute("UPDATE campaign_pace SET at = at - interval '8 s', measure_at = now()")
         rows = await dial(postgres, campaign, 4)
-        await hear(postgres, news(rows[0].key, D.PROVIDER_RETRY), news(rows[1].key, D.RETRYABLE, Result.BUSY))
+        await apply(postgres, update(rows[0].key, D.PROVIDER_RETRY), update(rows[1].key, D.RETRYABLE, Result.BUSY))
         await postgres.upkeep()
         status = await postgres.status(campaign)
         assert status.rate == pytest.approx(0.5, rel=0.05)
@@ -152,13 +152,13 @@ class TestStatus:
 async def test_a_story_has_every_record_of_the_number(postgres: PostgresStore) -> None:
     campaign = await make_campaign(postgres, [number(1), number(1), "+44 20 7946 0958"])
     await load(postgres, campaign, [number(1)], identity="2" * 64)
-    story = await postgres.story(campaign, number(1))
-    assert story
-    assert [(row.line, row.state, row.reason) for row in story.rows] == [
+    history = await postgres.history(campaign, number(1))
+    assert history
+    assert [(row.line, row.state, row.reason) for row in history.rows] == [
         (2, "READY", None),
         (3, "DUP", "LINE 2"),
-        (2, "DUP", f"LOAD {story.rows[0].load_id} LINE 2"),
+        (2, "DUP", f"LOAD {history.rows[0].load_id} LINE 2"),
     ]
-    refused = await postgres.story(campaign, "+442079460958")
+    refused = await postgres.history(campaign, "+442079460958")
     assert refused
     assert [(row.state, row.reason) for row in refused.rows] == [("INVALID", "REGION_NOT_ALLOWED")]

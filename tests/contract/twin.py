@@ -12,7 +12,7 @@ from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Shift, write_key
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import PAGE
-from dispatcher.domain.permitting import REACHED_EARLIER, Candidate, Gate, Hold, Terms
+from dispatcher.domain.permitting import REACHED_EARLIER, Candidate, Hold, PermitContext, Terms
 from dispatcher.domain.results import Result
 from dispatcher.domain.settling import MAX_PERMITS
 from dispatcher.store import PostgresStore
@@ -53,7 +53,7 @@ class Fact:
     provider_owned: bool
     is_due: bool
     permits: int
-    charged: int
+    dials: int
     first: timedelta | None
     last: Result | None
     results: tuple[Result | None, ...]
@@ -74,7 +74,7 @@ class Fact:
             on_dnc=self.listed is not None and self.listed.holds,
             reached=reached,
             permits=self.permits,
-            charged=self.charged,
+            dials=self.dials,
             first_dialled_at=None if self.first is None else now - self.first,
             last_result=self.last,
         )
@@ -104,7 +104,7 @@ class Case:
     window: tuple[timedelta, timedelta] | None
     shift: str
     flying: tuple[Flying, ...]
-    account_room: int
+    account_capacity: int
     campaign_room: int
     max_dials: int
     n: int
@@ -118,17 +118,17 @@ class Case:
 
     @property
     def account_cap(self) -> int:
-        return max(1, self.busy[0] + self.account_room)
+        return max(1, self.busy[0] + self.account_capacity)
 
-    def gate(self, now: datetime) -> Gate:
-        return Gate(
+    def gate(self, now: datetime) -> PermitContext:
+        return PermitContext(
             now=now,
             shift_is_live=self.shift == "live",
             account_state=AccountState.STOPPED if self.account_stopped else AccountState.OPEN,
             throttled_until=None if self.throttled is None else now + self.throttled,
             campaign_state=self.campaign_state,
             policy_version=self.version,
-            account_room=self.account_cap - self.busy[0],
+            account_capacity=self.account_cap - self.busy[0],
             campaign_busy=self.busy[1],
         )
 
@@ -158,7 +158,7 @@ LISTINGS = st.builds(
 )
 PERMITS = st.integers(0, 3) | st.integers(0, MAX_PERMITS) | st.just(MAX_PERMITS)
 ROWS = st.builds(
-    lambda permits, charged, **rest: Fact(permits=permits, charged=min(permits, charged), **rest),
+    lambda permits, dials, **rest: Fact(permits=permits, dials=min(permits, dials), **rest),
     PERMITS,
     st.integers(0, 4),
     state=st.sampled_from(["READY", "CALLBACK"]),
@@ -179,7 +179,7 @@ OPEN: Facts = {
     "window": st.sampled_from([None, (-HOUR, HOUR)]),
     "shift": st.just("live"),
     "flying": st.lists(FLYING, max_size=6).map(tuple),
-    "account_room": FEW_OR_ALL,
+    "account_capacity": FEW_OR_ALL,
     "campaign_room": FEW_OR_ALL,
     "max_dials": st.integers(1, 5),
     "n": FEW_OR_ALL,
@@ -194,7 +194,7 @@ CLOSED: dict[Hold, Facts] = {
     Hold.ACCOUNT_STOPPED: {"account_stopped": st.just(True)},
     Hold.THROTTLED: {"throttled": st.just(HOUR)},
     Hold.WINDOW_CLOSED: {"window": st.sampled_from([(HOUR, 2 * HOUR), (-2 * HOUR, -HOUR)])},
-    Hold.IN_FLIGHT_FULL: {"account_room": st.integers(-3, 0), "flying": st.just((Flying(False, False, False),))},
+    Hold.IN_FLIGHT_FULL: {"account_capacity": st.integers(-3, 0), "flying": st.just((Flying(False, False, False),))},
 }
 CAMPAIGN_FULL: Facts = {"campaign_room": st.integers(-3, 0), "flying": st.just((Flying(True, False, False),))}
 
@@ -226,7 +226,7 @@ class Tables:
             (f"DELETE FROM {table}", {})  # what is written past the triggers goes past them
             for table in _WRITTEN
         ]
-        self._gate(case, now)
+        self._permit_context(case, now)
         for i, row in enumerate(case.rows):
             self._row(i, row, now)
         for i, flying in enumerate(case.flying):
@@ -242,7 +242,7 @@ class Tables:
         marks = ", ".join(f"%({name})s" for name in values)
         self.statements.append((f"INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE VALUES ({marks})", values))
 
-    def _gate(self, case: Case, now: datetime) -> None:
+    def _permit_context(self, case: Case, now: datetime) -> None:
         gate = case.gate(now)
         account: Facts = {"in_flight": case.account_cap, "in_flight_ttl": TTL, "state": gate.account_state}
         account |= {"throttled_until": gate.throttled_until, "probe_at": now if case.account_stopped else None}
@@ -274,7 +274,7 @@ class Tables:
             "destination",
             **{"part": self.campaign.part, "id": i + 1, "campaign_id": self.campaign.id, "load_id": 1, "line": i},
             **{"raw": number(100 * i), "channel": "voice", "e164": number(100 * i), "state": row.state},
-            **{"result": row.last, "permits": row.permits, "charged": row.charged, "fence": len(row.results)},
+            **{"result": row.last, "permits": row.permits, "dials": row.dials, "fence": len(row.results)},
             retry_owner="PROVIDER" if row.provider_owned and row.state == "CALLBACK" else "US",
             due_at=now - (100 - i) * MINUTE if row.is_due else now + HOUR,
             first_dialled_at=None if row.first is None else now - row.first,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from config.settings import Settings, Web
+from config.settings import Settings, WebSettings
 from dispatcher.bootstrap import Urls, open_services
 from dispatcher.cli.main import main
 from dispatcher.embedded import Servers
@@ -101,7 +101,7 @@ def campaign(typed: Type, tmp_path: Path) -> None:
 @pytest.fixture
 async def api(urls: Urls, tmp_path: Path, services: Services) -> AsyncIterator[httpx.AsyncClient]:
     await make_account(services.store)
-    chosen = Settings(data=tmp_path, api_key=SecretStr(KEY), web=Web(most_load_bytes=1 << 20))
+    chosen = Settings(data=tmp_path, api_key=SecretStr(KEY), web=WebSettings(most_load_bytes=1 << 20))
     app = make_app(chosen, urls)
     async with (
         app.router.lifespan_context(app),

@@ -5,10 +5,10 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from dispatcher.cli.accounts import hook_address
+from dispatcher.cli.accounts import postback_address
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd
-from dispatcher.domain.story import tell
+from dispatcher.domain.history import explain_history
 from dispatcher.flow import control, lists
 from dispatcher.simulator.server import post
 from tests.inprocess import FLOW, OLD, REST, SAMPLES, Journey, some
@@ -17,7 +17,7 @@ from tests.inprocess import FLOW, OLD, REST, SAMPLES, Journey, some
 async def nobody_who_was_listed_meanwhile_is_sent_again(trip: Journey) -> None:
     async with trip.playing("phonon") as played:
         account = await trip.account(played, "phonon", "phonon", options=FLOW)
-        await trip.services.store.prove_dedupe(account.id, timedelta(seconds=60))
+        await trip.services.store.record_dedupe_window(account.id, timedelta(seconds=60))
         (number,) = some([92], 1)
         campaign = await trip.campaign(account, [number])
 
@@ -72,9 +72,9 @@ async def who_is_wanted_no_more_is_not_rung_again(trip: Journey) -> None:
             assert (await trip.services.store.campaign(campaign.id)).state is CampaignState.ABORTED
         for campaign, number in ((third, numbers[2]), (fourth, numbers[3])):
             assert (await trip.rows(campaign))[number].state == "DNC"
-            story = await trip.services.store.story(campaign, number)
-            assert story
-            assert any("took the word to stop it" in what for _, what in tell(story))
+            history = await trip.services.store.history(campaign, number)
+            assert history
+            assert any("took the word to stop it" in what for _, what in explain_history(history))
 
 
 async def a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
@@ -82,7 +82,7 @@ async def a_reply_that_says_stop_closes_the_door(trip: Journey) -> None:
         account = await trip.account(played, "callfire", "old", REST, options=OLD)
         body = (SAMPLES / "callfire/text_stop.json").read_bytes()
         headers = {"Content-Type": "application/json"}
-        assert await post(hook_address(trip.settings, account), body, headers) == 200
+        assert await post(postback_address(trip.settings, account), body, headers) == 200
 
         async def is_listed() -> bool:
             return bool(await trip.services.store.dnc_check("+12025550103"))
@@ -94,7 +94,7 @@ async def a_stop_that_a_dead_worker_took_is_heard_all_the_same(trip: Journey) ->
     async with trip.playing("callfire") as played:
         account = await trip.account(played, "callfire", "old", REST, options=OLD)
         body = (SAMPLES / "callfire/text_stop.json").read_bytes().replace(b"2025550103", b"2025550104")
-        await trip.hear(account, body, tries=2)
+        await trip.apply(account, body, tries=2)
         assert await trip.services.store.dnc_check("+12025550104")
 
 
@@ -104,7 +104,7 @@ async def who_pressed_the_key_late_is_listed_all_the_same(trip: Journey) -> None
         account = await trip.account(played, "callfire", "v2", "/v2")
         action = {"id": 99, "toNumber": "12025550105", "state": "DNC", "inbound": False}
         event = {"resourceType": "OutboundCall", "eventType": "Finished", "resource": action}
-        await trip.hear(account, json.dumps({"events": [event]}).encode())
+        await trip.apply(account, json.dumps({"events": [event]}).encode())
         assert await trip.services.store.dnc_check("+12025550105")
 
 

@@ -13,17 +13,17 @@ import pytest
 
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncAdd, DncPlace
+from dispatcher.domain.dnc import DncAdd, DncListRef
 from dispatcher.domain.permitting import Permitted
 from dispatcher.domain.postback import RawPostback
+from dispatcher.domain.results import CallReport, Outcome, Result, UpdateSource
 from dispatcher.domain.results import Disposition as D
-from dispatcher.domain.results import Outcome, Result, Sighting, Source
-from dispatcher.domain.tick import Moved, mark_due
+from dispatcher.domain.tick import CampaignRef, mark_due
 from dispatcher.embedded import Servers
 from dispatcher.store import PostgresStore, database
 from dispatcher.store.database import Database, Row, Step
 from dispatcher.store.queries import statement
-from tests.factories import LEASE, ask_for, load, make_account, make_campaign, make_policy, news
+from tests.factories import LEASE, ask_for, load, make_account, make_campaign, make_policy, update
 from tests.integration.proxy import shift_of
 
 PARTITIONS = 200
@@ -130,26 +130,29 @@ async def dial_and_hear(store: PostgresStore, campaign: Campaign, shift: Shift) 
     """Permit, record, match, settle: answers first, then results, a second opinion, and a late one."""
     rows = list((await store.permit(ask_for(campaign, shift, 4, part=campaign.part))).granted)
     assert len(rows) == 4
-    known = {row.key: row.situation(campaign.policy, row.permit_at) for row in rows}
+    known = {row.key: row.context(campaign.policy, row.permit_at) for row in rows}
     accepted = [
-        news(row.key, D.IN_FLIGHT, source=Source.SUBMIT, provider_call_id=f"call-{row.key}") for row in rows[:2]
-    ] + [news(row.key, D.IN_FLIGHT, source=Source.SUBMIT, provider_request_id=f"request-{row.key}") for row in rows[2:]]
+        update(row.key, D.IN_FLIGHT, source=UpdateSource.SUBMIT, provider_call_id=f"call-{row.key}") for row in rows[:2]
+    ] + [
+        update(row.key, D.IN_FLIGHT, source=UpdateSource.SUBMIT, provider_request_id=f"request-{row.key}")
+        for row in rows[2:]
+    ]
     await store.settle(accepted[:2], [0.5] * 2, known)
     await store.settle(accepted[2:], [0.5] * 2)
     outcome = Outcome(disposition=D.FINAL_SUCCESS, result=Result.LA)
-    sightings = [
-        Sighting(outcome=outcome, key=rows[0].key),
-        Sighting(outcome=Outcome(disposition=D.FINAL_SUCCESS, provider_call_id=f"call-{rows[1].key}")),
-        Sighting(outcome=outcome, request_id=f"request-{rows[2].key}", to=rows[2].e164),
-        Sighting(outcome=outcome, key="0" * 13),
+    reports = [
+        CallReport(outcome=outcome, key=rows[0].key),
+        CallReport(outcome=Outcome(disposition=D.FINAL_SUCCESS, provider_call_id=f"call-{rows[1].key}")),
+        CallReport(outcome=outcome, request_id=f"request-{rows[2].key}", to=rows[2].e164),
+        CallReport(outcome=outcome, key="0" * 13),
     ]
-    found = await store.match(campaign.account_id, sightings)
+    found = await store.match(campaign.account_id, reports)
     assert [at.key if at else None for at in found] == [*[row.key for row in rows[:3]], None]
-    await store.match_by_number(campaign.account_id, [Sighting(outcome=outcome, to=rows[3].e164)])
+    await store.match_by_number(campaign.account_id, [CallReport(outcome=outcome, to=rows[3].e164)])
     matched = {at.key: at for at in found if at}
-    results = [news(rows[0].key, D.FINAL_SUCCESS, Result.LA), news(rows[1].key, D.RETRYABLE, Result.BUSY)]
+    results = [update(rows[0].key, D.FINAL_SUCCESS, Result.LA), update(rows[1].key, D.RETRYABLE, Result.BUSY)]
     await store.settle(results, [0.5] * 2, matched)
-    await store.settle([news(rows[1].key, D.FINAL_SUCCESS, Result.LA)], [0.5])
+    await store.settle([update(rows[1].key, D.FINAL_SUCCESS, Result.LA)], [0.5])
     return rows
 
 
@@ -159,7 +162,7 @@ async def keep_lists(store: PostgresStore, campaign: Campaign, row: Permitted) -
     assert report.still_out == (row.key,)
     await store.take_cancels(campaign.account_id, 10)
     await store.dnc_rescreen(0)
-    assert await store.dnc_remove([row.e164], DncPlace(list="l")) == 1
+    assert await store.dnc_remove([row.e164], DncListRef(list="l")) == 1
     after, _ = await store.dnc_screen_waiting(campaign, None, 5)
     await store.dnc_screen_waiting(campaign, after, 5)
 
@@ -167,14 +170,14 @@ async def keep_lists(store: PostgresStore, campaign: Campaign, row: Permitted) -
 async def tick_over(store: PostgresStore, campaign: Campaign, over: Campaign, shift: Shift) -> None:
     """What the tick and the shifts look at."""
     found = await store.upkeep()
-    heads = await store.due_heads([Moved(campaign.id, campaign.part, CampaignState.RUNNING), *found.moved])
+    heads = await store.due_heads([CampaignRef(campaign.id, campaign.part, CampaignState.RUNNING), *found.moved])
     await store.mark_due([mark_due(head) for head in heads])
     await store.missing_shifts()
     await store.due_work(campaign.account_id, 100)
     await store.finish_campaign(campaign.id)
-    await store.abort_waiting(Moved(over.id, over.part, CampaignState.ABORTED), 1)
+    await store.abort_waiting(CampaignRef(over.id, over.part, CampaignState.ABORTED), 1)
     await store.take_lookups(campaign.account_id, 5)
-    await store.hopeless(campaign.account_id, 5)
+    await store.long_overdue(campaign.account_id, 5)
     await store.void_permits(shift)
     await store.status(campaign)
     await store.move_campaign(campaign.id, CampaignState.PAUSED, actor="operator", reason="operator")
@@ -254,5 +257,5 @@ async def settle_ten(store: PostgresStore, campaign: Campaign, shift: Shift) -> 
     rows = (await store.permit(ask_for(campaign, shift, 10, part=campaign.part))).granted
     assert len(rows) == 10
     start = time.perf_counter()
-    await store.settle([news(row.key, D.FINAL_SUCCESS, Result.LA) for row in rows], [0.5] * 10)
+    await store.settle([update(row.key, D.FINAL_SUCCESS, Result.LA) for row in rows], [0.5] * 10)
     return time.perf_counter() - start

@@ -9,15 +9,15 @@ import pytest
 
 from dispatcher.domain.attempt import write_key
 from dispatcher.domain.errors import NotFound
+from dispatcher.domain.history import explain_history
 from dispatcher.domain.postback import PostbackMark, PostbackState
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
-from dispatcher.domain.story import tell
 from dispatcher.embedded import Servers
 from dispatcher.store import PostgresStore
 from dispatcher.store.migrate import migrate
 from tests.conftest import opened
-from tests.factories import dial, expired, hear, news, number, states, tick
+from tests.factories import apply, dial, expired, number, states, tick, update
 
 FORMER = Path(__file__).parents[1] / "data" / "former"
 SPRING, WINTER, OVER, PURGED, ABORTED = range(1, 6)
@@ -47,9 +47,9 @@ async def former(former_url: str) -> AsyncIterator[PostgresStore]:
 
 
 async def told(store: PostgresStore, i: int) -> str:
-    story = await store.story(await store.campaign(SPRING), number(i))
-    assert story
-    return "\n".join(text for _, text in tell(story))
+    history = await store.history(await store.campaign(SPRING), number(i))
+    assert history
+    return "\n".join(text for _, text in explain_history(history))
 
 
 async def test_its_counters_are_read(former: PostgresStore) -> None:
@@ -58,7 +58,7 @@ async def test_its_counters_are_read(former: PostgresStore) -> None:
     assert await states(former, spring) == {
         "CALLBACK": 3, "DNC": 1, "DNC DNC": 1, "DUP": 1, "FINISHED LA": 1, "INVALID": 1, "READY": 2, "SELECTED": 4
     }  # fmt: skip
-    assert (status.redials, status.put_backs) == ({"BUSY": 1, "NO_ANS": 1}, {"THROTTLE": 1, "VETO": 1})
+    assert (status.redials, status.requeues) == ({"BUSY": 1, "NO_ANS": 1}, {"THROTTLE": 1, "VETO": 1})
     assert status.permits == 11
 
 
@@ -69,17 +69,17 @@ async def test_its_history_is_explained(former: PostgresStore) -> None:
     assert "NOT_SENT, VETO; put back, not charged" in await told(former, 9)
     assert "screened: DNC (LIST default)" in await told(former, 12)
     with pytest.raises(NotFound, match="was purged"):
-        await former.story(await former.campaign(PURGED), number(31))
+        await former.history(await former.campaign(PURGED), number(31))
 
 
 async def test_its_open_calls_go_on(former: PostgresStore) -> None:
     """Its worker is gone; a postback comes for one call, another one waits for its provider, and one is redialled."""
-    await hear(former, *await expired(former))
-    assert await hear(former, news("0000000000006", D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
-    while over := await former.hopeless(1, 100):
-        await hear(former, *over)
-    while over := await former.hopeless(2, 100):
-        await hear(former, *over)
+    await apply(former, *await expired(former))
+    assert await apply(former, update("0000000000006", D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
+    while over := await former.long_overdue(1, 100):
+        await apply(former, *over)
+    while over := await former.long_overdue(2, 100):
+        await apply(former, *over)
     _, (postback,) = await former.take_postbacks(10)
     await former.settle((), (), None, [PostbackMark(postback.id, PostbackState.IGNORED)])
     assert await former.verify() == []

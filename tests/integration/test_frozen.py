@@ -31,9 +31,9 @@ from dispatcher.embedded import Servers
 from dispatcher.flow.dial import run_shift
 from dispatcher.store import PostgresStore
 from tests.conftest import opened
-from tests.factories import LEASE, ask_for, make_account, make_campaign, news
+from tests.factories import LEASE, ask_for, make_account, make_campaign, update
 from tests.integration.proxy import rival_at
-from tests.toy.client import KIT
+from tests.toy.client import SPEC
 
 ROOT = Path(__file__).parents[2]
 OLDEST_S = 3.0
@@ -107,8 +107,8 @@ class Bench:
 
 async def permit_and_settle(store: PostgresStore, campaign: Campaign, shift: Shift) -> None:
     (row,) = (await store.permit(ask_for(campaign, shift, 1, keys=(random_key(),)))).granted
-    known = {row.key: row.situation(campaign.policy, row.permit_at)}
-    await store.settle([news(row.key, D.FINAL_SUCCESS, Result.LA)], [0.5], known)
+    known = {row.key: row.context(campaign.policy, row.permit_at)}
+    await store.settle([update(row.key, D.FINAL_SUCCESS, Result.LA)], [0.5], known)
 
 
 def random_key() -> str:
@@ -295,10 +295,10 @@ class OneProvider:
         return Dialled()
 
     def capabilities(self, account: Account) -> Any:
-        return KIT.capabilities({})
+        return SPEC.capabilities({})
 
-    def reader(self, account: Account) -> Any:
-        return KIT.reader({})
+    def parser(self, account: Account) -> Any:
+        return SPEC.parser({})
 
 
 class Nobody:
@@ -308,7 +308,7 @@ class Nobody:
     async def settle_postbacks(self) -> None: ...
     async def reconcile(self, account_id: int) -> None: ...
     async def probe(self, account_id: int) -> None: ...
-    async def show(self, rows: Sequence[Any]) -> None: ...
+    async def publish_progress(self, rows: Sequence[Any]) -> None: ...
 
 
 async def dial(url: str, account_id: str, redis_url: str, folder: str) -> None:

@@ -25,10 +25,10 @@ from dispatcher.bootstrap import Urls, make_celery
 from dispatcher.cli.main import app as cli
 from dispatcher.domain.campaign import Policy
 from dispatcher.domain.results import Disposition as D
-from dispatcher.domain.results import Result, Source
+from dispatcher.domain.results import Result, UpdateSource
 from dispatcher.queues import QUEUE_OF, Queue, TaskName
 from dispatcher.store import PostgresStore
-from tests.factories import FILE, dial, hear, news, number, tick
+from tests.factories import FILE, apply, dial, number, tick, update
 from tests.integration.conftest import Type
 
 ROOT = Path(__file__).parents[2]
@@ -105,9 +105,9 @@ def ring(database_url: str) -> None:
             await tick(store)
             rows = await dial(store, campaign, 3)
             call: dict[str, Any] = {"provider_call_id": "c-1", "raw_state": "FINISHED", "raw_result": "LA"}
-            await hear(store, *(news(row.key, D.IN_FLIGHT, source=Source.SUBMIT) for row in rows))
-            await hear(store, news(rows[0].key, D.FINAL_SUCCESS, Result.LA, **call))
-            await hear(store, news(rows[1].key, D.RETRYABLE, Result.BUSY))
+            await apply(store, *(update(row.key, D.IN_FLIGHT, source=UpdateSource.SUBMIT) for row in rows))
+            await apply(store, update(rows[0].key, D.FINAL_SUCCESS, Result.LA, **call))
+            await apply(store, update(rows[1].key, D.RETRYABLE, Result.BUSY))
             await tick(store)
         finally:
             await store.close()

@@ -14,11 +14,11 @@ from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.errors import DispatcherError, Refused, ServerError
 from dispatcher.domain.permitting import Permits
 from dispatcher.domain.results import Disposition as D
-from dispatcher.domain.results import Result, Source
+from dispatcher.domain.results import Result, UpdateSource
 from dispatcher.store import PostgresStore
 from dispatcher.store.permitting import DNC_LOCK
 from tests.conftest import opened
-from tests.factories import LEASE, ask_for, hear, make_campaign, news, number, permit, states
+from tests.factories import LEASE, apply, ask_for, make_campaign, number, permit, states, update
 from tests.integration.proxy import Proxy, Rival, Where, proxy_to, rival_at
 
 N = 20
@@ -144,8 +144,8 @@ class TestSettle:
     async def test_is_written_once_when_it_is_repeated(self, wire: Wire, where: Where) -> None:
         keys, asked = wire.ask()
         rows = (await asked).granted
-        heard = [news(row.key, D.FINAL_SUCCESS, Result.LA) for row in rows]
-        known = {row.key: row.situation(wire.campaign.policy, row.permit_at) for row in rows}
+        heard = [update(row.key, D.FINAL_SUCCESS, Result.LA) for row in rows]
+        known = {row.key: row.context(wire.campaign.policy, row.permit_at) for row in rows}
         wire.proxy.where = where
         with pytest.raises(ServerError):
             await wire.store.settle(heard, [0.5] * N, known)
@@ -162,9 +162,9 @@ class TestSettle:
         with pytest.raises(ServerError):
             await asked
         found = await wire.truth(keys)
-        steps = await hear(wire.store, *[news(key, D.NOT_SENT, source=Source.SUBMIT) for key in found])
+        steps = await apply(wire.store, *[update(key, D.NOT_SENT, source=UpdateSource.SUBMIT) for key in found])
         assert steps == ["PutBack"] * N
-        assert await wire.rival.ask("SELECT DISTINCT charged, permits, state FROM destination") == [(0, 1, "READY")]
+        assert await wire.rival.ask("SELECT DISTINCT dials, permits, state FROM destination") == [(0, 1, "READY")]
         assert await wire.direct.verify() == []
 
 

@@ -14,14 +14,14 @@ from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
 from dispatcher.store import PostgresStore
 from tests.factories import (
+    apply,
     ask_for,
-    hear,
     make_account,
     make_campaign,
-    news,
     number,
     permit,
     states,
+    update,
 )
 from tests.integration.proxy import Rival, shift_of, start_permit
 
@@ -213,7 +213,7 @@ class TestInFlight:
             await rival.rollback()
             granted = [row for permits in await asyncio.gather(*asked) for row in permits.granted]
             assert len(granted) == 1
-            await hear(store, news(granted[0].key, D.FINAL_SUCCESS, Result.LA))
+            await apply(store, update(granted[0].key, D.FINAL_SUCCESS, Result.LA))
 
 
 class TestOnePerson:

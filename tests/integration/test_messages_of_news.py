@@ -7,21 +7,21 @@ from datetime import UTC, datetime
 import pytest
 
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncImport, ImportTicket, Listed, Scope
+from dispatcher.domain.dnc import DncImport, ImportTicket, ListedNumbers, Scope
 from dispatcher.domain.permitting import Permitted
 from dispatcher.domain.results import Disposition as D
-from dispatcher.domain.results import Result, Source
+from dispatcher.domain.results import Result, UpdateSource
 from dispatcher.domain.steps import Decision
 from dispatcher.store import PostgresStore
 from tests.factories import (
     LEASE,
+    apply,
     dial,
-    hear,
     make_account,
     make_campaign,
-    news,
     number,
     states,
+    update,
 )
 from tests.integration.proxy import Rival, start_permit
 
@@ -33,14 +33,14 @@ def store(strict_store: PostgresStore) -> PostgresStore:
 
 async def tell_unsent(store: PostgresStore, row: Permitted, campaign: Campaign) -> list[Decision]:
     """As a worker does, with what it knows of the call from its permit."""
-    known = {row.key: row.situation(campaign.policy, row.permit_at)}
-    return await store.settle([news(row.key, D.NOT_SENT, source=Source.SUBMIT)], [0.5], known)
+    known = {row.key: row.context(campaign.policy, row.permit_at)}
+    return await store.settle([update(row.key, D.NOT_SENT, source=UpdateSource.SUBMIT)], [0.5], known)
 
 
 async def staged(store: PostgresStore, numbers: Sequence[str], **place: object) -> ImportTicket:
     new = DncImport(list="national", source="file", identity="1" * 64, **place)  # type: ignore[arg-type]
     ticket = await store.dnc_begin_import(new, owner="importer", lease=LEASE)
-    await store.dnc_stage(ticket, Listed.of(numbers), lease=LEASE)
+    await store.dnc_stage(ticket, ListedNumbers.of(numbers), lease=LEASE)
     return ticket
 
 
@@ -132,8 +132,8 @@ class TestNews:
             people = [number(turn * 10 + i) for i in range(10)]
             campaign = await make_campaign(store, people, await make_account(store, f"a{turn}"))
             rows = await dial(store, campaign)
-            told = [news(row.key, D.FINAL_SUCCESS, Result.LA) for row in rows]
-            asked = [news(row.key, D.FINAL_SUCCESS, Result.LA, Source.LOOKUP) for row in reversed(rows)]
+            told = [update(row.key, D.FINAL_SUCCESS, Result.LA) for row in rows]
+            asked = [update(row.key, D.FINAL_SUCCESS, Result.LA, UpdateSource.LOOKUP) for row in reversed(rows)]
             middle = rows[5].destination_id
             await rival.hold("SELECT id FROM destination_0 WHERE id = %s FOR UPDATE", middle)
             settling = [asyncio.create_task(store.settle(heard, [0.5] * 10)) for heard in (told, asked)]
@@ -147,9 +147,11 @@ class TestNews:
     async def test_that_differ_leave_one_result_each(self, store: PostgresStore) -> None:
         campaign = await make_campaign(store, [number(i) for i in range(40)])
         rows = await dial(store, campaign, 40)
-        answered = [news(row.key, D.IN_FLIGHT, source=Source.SUBMIT, provider_call_id=f"c{row.key}") for row in rows]
-        heard = [news(row.key, D.RETRYABLE, Result.BUSY) for row in reversed(rows)]
-        asked = [news(row.key, D.FINAL_SUCCESS, Result.LA, Source.LOOKUP) for row in rows[::2] + rows[1::2]]
+        answered = [
+            update(row.key, D.IN_FLIGHT, source=UpdateSource.SUBMIT, provider_call_id=f"c{row.key}") for row in rows
+        ]
+        heard = [update(row.key, D.RETRYABLE, Result.BUSY) for row in reversed(rows)]
+        asked = [update(row.key, D.FINAL_SUCCESS, Result.LA, UpdateSource.LOOKUP) for row in rows[::2] + rows[1::2]]
         await asyncio.gather(*(store.settle(told, [0.5] * 40) for told in (answered, heard, asked)))
         # whichever came first: somebody who was reached stays reached
         assert await states(store, campaign) == {"FINISHED LA": 40}
@@ -159,17 +161,17 @@ class TestStaleSituation:
     async def test_is_read_and_decided_again(self, store: PostgresStore, rival: Rival) -> None:
         campaign = await make_campaign(store, [number(1)])
         (row,) = await dial(store, campaign)
-        await hear(store, news(row.key, D.IN_FLIGHT, source=Source.SUBMIT, provider_call_id="c1"))
-        known = {row.key: row.situation(campaign.policy, datetime.now(UTC))}
-        (decision,) = await store.settle([news(row.key, D.FINAL_SUCCESS, Result.LA)], [0.5], known)
-        assert decision.at.version != known[row.key].version
+        await apply(store, update(row.key, D.IN_FLIGHT, source=UpdateSource.SUBMIT, provider_call_id="c1"))
+        known = {row.key: row.context(campaign.policy, datetime.now(UTC))}
+        (decision,) = await store.settle([update(row.key, D.FINAL_SUCCESS, Result.LA)], [0.5], known)
+        assert decision.context.version != known[row.key].version
         assert await states(store, campaign) == {"FINISHED LA": 1}
         assert await rival.ask("SELECT provider_call_id FROM attempt") == [("c1",)]
 
     async def test_puts_nobody_back_who_was_reached_meanwhile(self, store: PostgresStore) -> None:
         campaign = await make_campaign(store, [number(1)])
         (row,) = await dial(store, campaign)
-        await hear(store, news(row.key, D.FINAL_SUCCESS, Result.LA))
+        await apply(store, update(row.key, D.FINAL_SUCCESS, Result.LA))
         await tell_unsent(store, row, campaign)
         assert await states(store, campaign) == {"FINISHED LA": 1}
 
@@ -183,5 +185,5 @@ class TestStaleSituation:
         await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
         await rival.rollback()
         (decision,) = await telling
-        assert decision.at.campaign_state is CampaignState.ABORTED
+        assert decision.context.campaign_state is CampaignState.ABORTED
         assert await states(store, campaign) == {"FINISHED UNDIALED": 1}

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dispatcher.domain.ledger import worst_second
-from dispatcher.domain.pacing import FIRST_AFTER_LOSS_S, LATE_S, Limit, slots_to_book
+from dispatcher.domain.pacing import FIRST_AFTER_LOSS_S, LATE_S, RateLimit, slots_to_reserve
 from dispatcher.embedded import Servers
 from dispatcher.embedded.process import pongs, wait
 from dispatcher.embedded.servers import valkey_binary
@@ -68,11 +68,11 @@ async def booked(url: str, faults: dict[float, Fault]) -> list[float]:
     async def shift(client: RedisLimiter, turn: int) -> None:
         while time.monotonic() < begin + LASTS_S:
             # the odd ones book as requests do that are no calls: as far ahead as there is
-            booking = await client.reserve(
-                [Limit("account:1", 1 / RATE)], slots_to_book(RATE), 3.0 if turn % 2 else 2.0
+            reservation = await client.reserve(
+                [RateLimit("account:1", 1 / RATE)], slots_to_reserve(RATE), 3.0 if turn % 2 else 2.0
             )
             now = time.monotonic()
-            instants.extend(now + delay for delay in booking.delays_s)
+            instants.extend(now + delay for delay in reservation.delays_s)
             await asyncio.sleep(0.02)
 
     async def fate() -> None:

@@ -7,11 +7,11 @@ import psycopg
 import pytest
 
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncAdd, DncImport, DncPlace, Listed
+from dispatcher.domain.dnc import DncAdd, DncImport, DncListRef, ListedNumbers
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Result
 from dispatcher.store import PostgresStore, loads
-from tests.factories import LEASE, dial, due_work, exported, hear, make_campaign, news, number, states, tick
+from tests.factories import LEASE, apply, dial, due_work, exported, make_campaign, number, states, tick, update
 from tests.pooler import SESSIONS, pooled
 
 PEOPLE = [number(i) for i in range(9)]
@@ -47,14 +47,14 @@ async def live_through(store: PostgresStore) -> Campaign:
     campaign = await make_campaign(store, PEOPLE)
     assert campaign.part
     await store.dnc_add(DncAdd(numbers=(PEOPLE[0], PEOPLE[1]), list="by hand", source="operator"))
-    await store.dnc_remove([PEOPLE[1]], DncPlace(list="by hand"))
+    await store.dnc_remove([PEOPLE[1]], DncListRef(list="by hand"))
     await bring_into_force(store, PEOPLE[2])
     await store.dnc_screen_waiting(campaign, None, 500)
     assert await due_work(store, campaign)
     called = await dial(store, campaign, 4)
     assert {row.e164 for row in called}.isdisjoint({PEOPLE[0], PEOPLE[2]})
-    await hear(store, *[news(row.key, D.IN_FLIGHT, provider_call_id=row.key) for row in called])
-    await hear(store, *[news(row.key, D.FINAL_SUCCESS, Result.LA) for row in called])
+    await apply(store, *[update(row.key, D.IN_FLIGHT, provider_call_id=row.key) for row in called])
+    await apply(store, *[update(row.key, D.FINAL_SUCCESS, Result.LA) for row in called])
     assert (await states(store, campaign))["DNC"] == 3
     moved = await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
     for stopped in (await store.upkeep()).moved:
@@ -66,7 +66,7 @@ async def live_through(store: PostgresStore) -> Campaign:
 
 async def bring_into_force(store: PostgresStore, *numbers: str) -> None:
     ticket = await store.dnc_begin_import(DncImport(list="l", source="s", identity="1"), owner="o", lease=LEASE)
-    listed = Listed()
+    listed = ListedNumbers()
     listed.update(numbers)
     await store.dnc_stage(ticket, listed, lease=LEASE)
     await store.dnc_activate(ticket)

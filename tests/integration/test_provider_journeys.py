@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from dispatcher.bootstrap import Urls, callback_url, secret_key
-from dispatcher.cli.accounts import hook_address
+from dispatcher.cli.accounts import postback_address
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.hooks import hook_secret, request_url
+from dispatcher.domain.postback_address import postback_secret, request_url
 from dispatcher.flow import control
-from dispatcher.flow.examine import examine
-from dispatcher.providers.registry import KITS
+from dispatcher.flow.verify_account import verify_account
+from dispatcher.providers.registry import SPECS
 from dispatcher.simulator.server import post, serve
 from tests.inprocess import FLOW, OLD, PLAIN, REST, SAMPLES, Journey, Played, journey, some
 from tests.integration import journeys_of_lists
-from tests.toy.client import KIT as TOY
+from tests.toy.client import SPEC as TOY
 from tests.toy.played import PlayedToy
 
 pytestmark = pytest.mark.timeout(300)
@@ -60,10 +60,10 @@ async def several_calls_in_one_request_are_dialled_once_each(trip: Journey) -> N
 async def what_was_lost_is_sent_again_byte_for_byte_where_that_was_proved(trip: Journey) -> None:
     async with trip.playing("phonon") as played:
         account = await trip.account(played, "phonon", "phonon", options=FLOW, calls_per_request=3)
-        found = await examine(account, "+12025550100", timedelta(seconds=2), trip.services)
+        found = await verify_account(account, "+12025550100", timedelta(seconds=2), trip.services)
         assert (found.objection, found.dedupe_window, found.dialled) == (None, timedelta(seconds=2), True)
         assert abs(found.clock_off_s or 9) < 3
-        await trip.services.store.prove_dedupe(account.id, timedelta(minutes=10))
+        await trip.services.store.record_dedupe_window(account.id, timedelta(minutes=10))
         # 90: taken, and the answer lost; 92: refused with an error; 93: taken, and answered with an error
         numbers = some([90, 92, 93, 5], 40)
         waits = {"unknown": "90s", "accepted": "60s", "provider_retry": "60s"}
@@ -141,7 +141,7 @@ async def what_a_provider_says_of_an_account_is_heard_once(trip: Journey) -> Non
         stopped = {"resourceType": "LowBalance", "eventType": "Finished"}
         body = json.dumps({"events": [stopped]}).encode()
         for tries in (2, 1):
-            await trip.hear(account, body, tries)
+            await trip.apply(account, body, tries)
             state = (await trip.services.store.account(account.id)).state
             assert (state is AccountState.STOPPED) == (tries == 1)
 
@@ -224,13 +224,13 @@ async def the_address_of_one_request_is_of_no_use_for_another(trip: Journey) -> 
 
 async def a_fourth_provider_is_a_folder_and_a_line(trip: Journey) -> None:
     toy = PlayedToy()
-    KITS["toy"] = TOY  # the line
+    SPECS["toy"] = TOY  # the line
     server = await serve(toy.handle, "127.0.0.1", 0)
     try:
         played = Played(server.sockets[0].getsockname()[1], Path("-"), [])
         account = await trip.account(played, "toy", "toy", calls_per_request=5)
-        toy.hook = hook_address(trip.settings, account)
-        toy.secret = hook_secret(secret_key(trip.settings), account.name)
+        toy.hook = postback_address(trip.settings, account)
+        toy.secret = postback_secret(secret_key(trip.settings), account.name)
         numbers = some([1, 5, 9], 30)
         campaign = await trip.campaign(account, numbers)
         await trip.until_done(campaign)
@@ -239,7 +239,7 @@ async def a_fourth_provider_is_a_folder_and_a_line(trip: Journey) -> None:
         assert Counter(toy.rung) == {n: 1 + n.endswith("5") for n in numbers if not n.endswith("9")}
     finally:
         server.close()
-        del KITS["toy"]
+        del SPECS["toy"]
 
 
 CASES: list[Callable[[Journey], Awaitable[None]]] = [

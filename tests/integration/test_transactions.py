@@ -11,18 +11,18 @@ import pytest
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.postback import RawPostback
-from dispatcher.domain.report import LiveRow
+from dispatcher.domain.report import ProgressRow
 from dispatcher.domain.results import Disposition as D
-from dispatcher.domain.results import Source
+from dispatcher.domain.results import UpdateSource
 from dispatcher.flow.postback import receive, settle_postbacks
 from dispatcher.flow.settle import settle
 from dispatcher.flow.tick import tick
 from dispatcher.ports import Services
 from dispatcher.store import PostgresStore
 from tests.conftest import opened
-from tests.factories import LEASE, ask_for, make_account, make_campaign, news, number, states
+from tests.factories import LEASE, ask_for, make_account, make_campaign, number, states, update
 from tests.integration.proxy import Proxy, Rival, proxy_to, rival_at
-from tests.toy.client import KIT
+from tests.toy.client import SPEC
 
 ONE_CALL = 6
 IDLE_TICK = 5
@@ -32,7 +32,7 @@ IDLE_TICK = 5
 class Hints:
     """The Broker port: what was hinted at."""
 
-    shown: list[LiveRow] = field(default_factory=list)
+    shown: list[ProgressRow] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
 
     async def start_shift(self, account_id: int) -> None:
@@ -47,7 +47,7 @@ class Hints:
     async def probe(self, account_id: int) -> None:
         self.others.append("probe")
 
-    async def show(self, rows: Sequence[LiveRow]) -> None:
+    async def publish_progress(self, rows: Sequence[ProgressRow]) -> None:
         self.shown += rows
 
 
@@ -57,15 +57,15 @@ class Providers:
     def of(self, account: Account) -> Any:
         raise AssertionError("nobody is called")
 
-    def reader(self, account: Account) -> Any:
-        return KIT.reader({})
+    def parser(self, account: Account) -> Any:
+        return SPEC.parser({})
 
     def capabilities(self, account: Account) -> Any:
-        return KIT.capabilities({})
+        return SPEC.capabilities({})
 
 
 class Chance:
-    def draw(self) -> float:
+    def random(self) -> float:
         return 0.5
 
 
@@ -103,8 +103,8 @@ async def counted(database_url: str) -> AsyncIterator[Counted]:
 async def one_call(counted: Counted, campaign: Campaign, ask: Any) -> None:
     """Permitted, recorded, told of by a postback, and that settled."""
     (row,) = (await counted.store.permit(ask)).granted
-    known = {row.key: row.situation(campaign.policy, row.permit_at)}
-    taken = news(row.key, D.IN_FLIGHT, source=Source.SUBMIT, provider_call_id=f"c-{row.key}")
+    known = {row.key: row.context(campaign.policy, row.permit_at)}
+    taken = update(row.key, D.IN_FLIGHT, source=UpdateSource.SUBMIT, provider_call_id=f"c-{row.key}")
     await settle(campaign.account_id, [taken], counted.services, known=known)
     body = {"rings": [{"ticket": f"c-{row.key}", "ref": row.key, "to": row.e164, "how": "picked up"}]}
     raw = RawPostback(
@@ -136,8 +136,8 @@ class TestOneCall:
         messages, transactions = counted.proxy.messages, counted.proxy.transactions
         permits = await counted.store.permit(ask_for(campaign, shift, 2))
         assert (counted.proxy.messages - messages, counted.proxy.transactions - transactions) == (1, 1)
-        known = {row.key: row.situation(campaign.policy, row.permit_at) for row in permits.granted}
-        unsent = [news(row.key, D.NOT_SENT, source=Source.SUBMIT) for row in permits.granted]
+        known = {row.key: row.context(campaign.policy, row.permit_at) for row in permits.granted}
+        unsent = [update(row.key, D.NOT_SENT, source=UpdateSource.SUBMIT) for row in permits.granted]
         await counted.store.settle(unsent, [0.5] * 2, known)
         assert (counted.proxy.messages - messages, counted.proxy.transactions - transactions) == (2, 2)
 

@@ -23,9 +23,9 @@ from config.settings import Settings
 from dispatcher.bootstrap import Urls
 from dispatcher.domain.account import Account
 from dispatcher.domain.errors import ServerError
-from dispatcher.domain.hooks import hook_secret, hook_url, request_url
 from dispatcher.domain.postback import RawPostback
-from dispatcher.domain.results import Disposition, Source
+from dispatcher.domain.postback_address import postback_secret, postback_url, request_url
+from dispatcher.domain.results import Disposition, UpdateSource
 from dispatcher.flow.postback import settle_postbacks
 from dispatcher.ports import Services, Store
 from dispatcher.store import PostgresStore
@@ -34,7 +34,7 @@ from dispatcher.web.app import make_app
 from dispatcher.web.inbox import Inbox
 from dispatcher.web.postbacks import MOST_BYTES
 from tests.contract.test_callfire import webhook
-from tests.factories import dial, hear, make_account, make_campaign, news, number, states
+from tests.factories import apply, dial, make_account, make_campaign, number, states, update
 
 SECRET = "test-secret-of-thirty-two-letters"
 
@@ -68,11 +68,11 @@ async def kept(urls: Urls) -> list[dict[str, Any]]:
 
 
 async def ask(web: httpx.AsyncClient, account: Account, content: Any = b"{}", **changes: Any) -> httpx.Response:
-    secret = hook_secret(SECRET.encode(), account.name).encode()
+    secret = postback_secret(SECRET.encode(), account.name).encode()
     headers = {"Content-Type": "application/json", **changes.pop("headers", {})}
     if isinstance(content, bytes):
         headers.setdefault("X-CallFire-Signature", hmac.new(secret, content, hashlib.sha1).hexdigest())
-    url = hook_url("http://test", SECRET.encode(), account).replace(*changes.pop("replace", ("", "")))
+    url = postback_url("http://test", SECRET.encode(), account).replace(*changes.pop("replace", ("", "")))
     return await web.request(changes.pop("method", "POST"), url, content=content, headers=headers)
 
 
@@ -91,7 +91,9 @@ async def test_a_result_comes_in_and_finishes_its_row(
 ) -> None:
     campaign = await make_campaign(services.store, [number(170)], account)
     (row,) = await dial(services.store, campaign)
-    await hear(services.store, news(row.key, Disposition.IN_FLIGHT, source=Source.SUBMIT, provider_call_id="13394"))
+    await apply(
+        services.store, update(row.key, Disposition.IN_FLIGHT, source=UpdateSource.SUBMIT, provider_call_id="13394")
+    )
     body = json.dumps(webhook(toNumber=number(170))).encode()
     assert [await post(web, account, body) for _ in range(2)] == [200, 200]
     assert await states(services.store, campaign) == {"SELECTED": 1}  # stored, not yet believed
@@ -145,7 +147,7 @@ async def test_what_is_taken(web: httpx.AsyncClient, account: Account, urls: Url
 
 async def test_the_address_of_one_request(web: httpx.AsyncClient, account: Account, urls: Urls) -> None:
     url = request_url("http://test", SECRET.encode(), account, "r1")
-    signature = hmac.new(hook_secret(SECRET.encode(), account.name).encode(), b"{}", hashlib.sha1).hexdigest()
+    signature = hmac.new(postback_secret(SECRET.encode(), account.name).encode(), b"{}", hashlib.sha1).hexdigest()
     headers = {"Content-Type": "application/json", "X-CallFire-Signature": signature}
     assert (await web.post(url.replace("r1.", "r2."), content=b"{}", headers=headers)).status_code == 404
     assert (await web.post(url, content=b"{}", headers=headers)).status_code == 200

@@ -17,11 +17,11 @@ from pydantic import SecretStr
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from config.settings import Settings, Web
+from config.settings import Settings, WebSettings
 from dispatcher.bootstrap import Urls
 from dispatcher.cli.demo import free_port
 from dispatcher.domain.account import Account
-from dispatcher.domain.hooks import hook_url
+from dispatcher.domain.postback_address import postback_url
 from dispatcher.ports import Services
 from dispatcher.web import api, connections
 from dispatcher.web.app import make_app
@@ -143,7 +143,7 @@ async def attacked(port: int) -> AsyncIterator[Attack]:
 async def test_half_sent_requests_do_not_stop_the_service(
     many_files: None, process: str, account: Account, urls: Urls
 ) -> None:
-    url = hook_url(process, SECRET.encode(), account)
+    url = postback_url(process, SECRET.encode(), account)
     async with attacked(int(process.rpartition(":")[2])) as attack:
         for i in range(8):  # longer than the deadline for a head: they come again and again
             async with httpx.AsyncClient(timeout=10) as client:
@@ -287,7 +287,7 @@ async def test_the_one_that_waits_longest_makes_room() -> None:
 async def uploads(urls: Urls, services: Services, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """The way in for services, with a campaign."""
     await make_account(services.store)
-    app = make_app(Settings(data=tmp_path, api_key=SecretStr(KEY), web=Web(most_load_bytes=1 << 20)), urls)
+    app = make_app(Settings(data=tmp_path, api_key=SecretStr(KEY), web=WebSettings(most_load_bytes=1 << 20)), urls)
     transport, headers = httpx.ASGITransport(app=app), {"Authorization": f"Bearer {KEY}"}
     async with (
         app.router.lifespan_context(app),
@@ -342,7 +342,7 @@ async def test_where_postbacks_may_come_from(
     app = make_app(Settings(data=tmp_path, secret_key=SecretStr(SECRET)), urls)
     transport = httpx.ASGITransport(app=app, client=(comes_from, 1))
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-        url = hook_url("http://x", SECRET.encode(), account)
+        url = postback_url("http://x", SECRET.encode(), account)
         assert (await client.post(url, content=b"{}", headers=JSON)).status_code == status
     async with await psycopg.AsyncConnection.connect(urls.database) as connection:
         kept = await (await connection.execute("SELECT source_ip FROM postback")).fetchall()
@@ -352,7 +352,7 @@ async def test_where_postbacks_may_come_from(
 async def test_a_proxy_says_for_whom_it_asks(process: str, services: Services) -> None:
     """uvicorn believes X-Forwarded-For of 127.0.0.1, unless FORWARDED_ALLOW_IPS says otherwise."""
     account = await make_account(services.store, provider="phonon", options={"source_addresses": "203.0.113.7"})
-    url = hook_url(process, SECRET.encode(), account)
+    url = postback_url(process, SECRET.encode(), account)
     async with httpx.AsyncClient() as client:
         for headers, status in (({}, 403), ({"X-Forwarded-For": "203.0.113.7"}, 200)):
             assert (await client.post(url, content=b"{}", headers={**JSON, **headers})).status_code == status

@@ -11,7 +11,7 @@ from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, 
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.domain.results import Result
 from dispatcher.domain.states import Actor, Phase, State
-from dispatcher.domain.tick import DueHead, DueMark, DueWork, Moved, Upkeep
+from dispatcher.domain.tick import CampaignRef, DueHead, DueMark, DueWork, Upkeep
 from tests.memory.tables import Tables
 
 
@@ -81,7 +81,7 @@ class Campaigns(Tables):
         self.accounts_[account_id] = replace(account, state=AccountState.OPEN, reason=None)
         return True
 
-    async def prove_dedupe(self, account_id: int, window: timedelta | None) -> None:
+    async def record_dedupe_window(self, account_id: int, window: timedelta | None) -> None:
         self.accounts_[account_id] = replace(await self.account(account_id), dedupe_window=window)
 
     async def edit_account(self, account_id: int, changes: Mapping[str, Any]) -> Account:
@@ -192,20 +192,20 @@ class Campaigns(Tables):
 
     async def upkeep(self) -> Upkeep:
         now = self.clock()
-        timely = {i for i, m in self.marks.items() if m.look_at and m.look_at <= now}
+        timely = {i for i, m in self.marks.items() if m.check_at and m.check_at <= now}
         looked = [self.campaigns_[i] for i in sorted(self.moved | timely)]
         states = (CampaignState.RUNNING, CampaignState.ABORTED)
         stopped = [a.id for a in self.accounts_.values() if a.state is AccountState.STOPPED]
         gone = [a.key for a in self._open() if a.phase is Phase.SENDING and a.lease_until <= now]
         return Upkeep(
-            moved=tuple(Moved(c.id, c.part, c.state) for c in looked if c.state in states),
+            moved=tuple(CampaignRef(c.id, c.part, c.state) for c in looked if c.state in states),
             expired=tuple(gone),
             postbacks_wait=bool(self._takeable()),
             accounts_to_ask=tuple(self._accounts_to_ask()),
             accounts_to_probe=tuple(i for i in stopped if self.probe_at[i] <= now),
         )
 
-    async def due_heads(self, campaigns: Sequence[Moved]) -> list[DueHead]:
+    async def due_heads(self, campaigns: Sequence[CampaignRef]) -> list[DueHead]:
         heads = []
         for campaign in (self.campaigns_[m.campaign_id] for m in campaigns):
             if campaign.state is not CampaignState.RUNNING:
@@ -221,8 +221,10 @@ class Campaigns(Tables):
 
     async def mark_due(self, marks: Sequence[DueMark]) -> None:
         self.marks |= {m.campaign_id: m for m in marks}
-        self.moved -= {m.campaign_id for m in marks if not m.look_again and m.version == str(self.moves[m.campaign_id])}
-        self.moved |= {m.campaign_id for m in marks if m.look_again}
+        self.moved -= {
+            m.campaign_id for m in marks if not m.check_again and m.version == str(self.moves[m.campaign_id])
+        }
+        self.moved |= {m.campaign_id for m in marks if m.check_again}
 
     async def due_work(self, account_id: int, n: int) -> tuple[Account, list[DueWork]]:
         now, work = self.clock(), []
@@ -237,14 +239,14 @@ class Campaigns(Tables):
 
     async def finish_campaign(self, campaign_id: int) -> bool:
         campaign = self.campaigns_[campaign_id]
-        heads = await self.due_heads([Moved(campaign_id, 0, campaign.state)])
+        heads = await self.due_heads([CampaignRef(campaign_id, 0, campaign.state)])
         if not heads or heads[0].due_at is not None or not heads[0].is_idle:
             self._notice(campaign_id)
             return False
         self.campaigns_[campaign_id] = replace(campaign, state=CampaignState.DONE)
         return True
 
-    async def abort_waiting(self, campaign: Moved, n: int) -> int:
+    async def abort_waiting(self, campaign: CampaignRef, n: int) -> int:
         waiting = self._waiting(campaign.campaign_id)[:n]
         for row in waiting:
             self._move(row, State.FINISHED, Actor.ABORT, "ABORTED", row.result or Result.UNDIALED)

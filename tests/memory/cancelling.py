@@ -56,5 +56,5 @@ class Cancelling(Tables):
                 continue
             if a.key in self.cancels:
                 self.cancels[a.key].ask_at = None
-            if a.look_at:
-                a.look_at = min(a.look_at, now + timedelta(seconds=5))
+            if a.next_lookup_at:
+                a.next_lookup_at = min(a.next_lookup_at, now + timedelta(seconds=5))

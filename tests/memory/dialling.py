@@ -13,19 +13,19 @@ from dispatcher.domain.loading import Deduplicated, LoadReport, LoadTicket, Reje
 from dispatcher.domain.permitting import (
     REACHED_EARLIER,
     Candidate,
-    Gate,
+    PermitContext,
     PermitRequest,
     Permits,
     Permitted,
+    capacity_of,
     held_by,
     refusal,
-    room_of,
 )
 from dispatcher.domain.postback import PostbackMark
-from dispatcher.domain.results import Disposition, News, Outcome, Sighting, Source
+from dispatcher.domain.results import AttemptUpdate, CallReport, Disposition, Outcome, UpdateSource
 from dispatcher.domain.settling import BUSY_WAIT, next_step
 from dispatcher.domain.states import FINAL, OPEN, Actor, RetryOwner, State
-from dispatcher.domain.steps import Await, Decision, PutBack, Redial, Situation
+from dispatcher.domain.steps import AttemptContext, Decision, KeepOpen, Redial, Requeue
 from tests.memory.tables import Attempt, Row, Tables
 
 
@@ -51,7 +51,7 @@ class Dialling(Tables):
     async def stage(self, ticket: LoadTicket, block: Deduplicated, *, lease: timedelta) -> None:
         self.staged[ticket.load_id] += [*block.unique, *block.duplicates]
 
-    async def rehearse_load(
+    async def dry_run_load(
         self,
         campaign: Campaign,
         identity: str,
@@ -133,9 +133,9 @@ class Dialling(Tables):
 
     async def permit(self, ask: PermitRequest) -> Permits:
         now, campaign = self.clock(), self.campaigns_[ask.work.campaign_id]
-        gate = self._gate(ask, now)
+        gate = self._permit_context(ask, now)
         held = held_by(gate, ask.terms)
-        room = 0 if held else min(len(ask.keys), room_of(gate, ask.terms))
+        room = 0 if held else min(len(ask.keys), capacity_of(gate, ask.terms))
         granted, refusals = [], 0
         for key, row in zip(ask.keys, self._pick(ask, now, room), strict=False):
             if any(a.row.e164 == row.e164 for a in self._open()):
@@ -149,18 +149,18 @@ class Dialling(Tables):
         left = sum(r.due_at <= now for r in self._waiting(campaign.id))
         return Permits(granted=tuple(granted), refused=refusals, held=held_by(gate, ask.terms), due_left=left)
 
-    def _gate(self, ask: PermitRequest, now: datetime) -> Gate:
+    def _permit_context(self, ask: PermitRequest, now: datetime) -> PermitContext:
         account, campaign = self.accounts_[ask.shift.account_id], self.campaigns_[ask.work.campaign_id]
         flying = [a for a in self._open() if not a.provider_owned and a.permit_at > now - account.in_flight_ttl]
         shift, until = self.shifts.get((ask.shift.account_id, ask.shift.slot), (None, now))
-        return Gate(
+        return PermitContext(
             now=now,
             shift_is_live=shift == ask.shift and until > now,
             account_state=account.state,
             throttled_until=account.throttled_until,
             campaign_state=campaign.state,
             policy_version=campaign.policy_version,
-            account_room=account.in_flight - sum(a.account_id == account.id for a in flying),
+            account_capacity=account.in_flight - sum(a.account_id == account.id for a in flying),
             campaign_busy=sum(a.row.campaign_id == campaign.id for a in flying),
         )
 
@@ -179,13 +179,13 @@ class Dialling(Tables):
                 (a.result for a in self.attempts.values() if a.row is row and a.result in REACHED_EARLIER), None
             ),
             permits=row.permits,
-            charged=row.charged,
+            dials=row.dials,
             first_dialled_at=row.first_dialled_at,
             last_result=row.result,
         )
 
     def _grant(self, key: str, row: Row, ask: PermitRequest, now: datetime) -> Permitted:
-        row.fence, row.permits, row.charged = row.fence + 1, row.permits + 1, row.charged + 1
+        row.fence, row.permits, row.dials = row.fence + 1, row.permits + 1, row.dials + 1
         row.first_dialled_at = row.first_dialled_at or now
         self._move(row, State.SELECTED, Actor.PERMIT)
         campaign, account_id, until = self.campaigns_[row.campaign_id], ask.shift.account_id, now + ask.lease
@@ -202,7 +202,7 @@ class Dialling(Tables):
             variables=row.variables,
             permit_at=now,
             permits=row.permits,
-            charged=row.charged,
+            dials=row.dials,
             due_at=row.due_at,
             first_dialled_at=row.first_dialled_at,
             last_result=row.result,
@@ -226,20 +226,20 @@ class Dialling(Tables):
 
     async def settle(
         self,
-        news: Sequence[News],
-        draws: Sequence[float],
-        known: Mapping[str, Situation] | None = None,
+        updates: Sequence[AttemptUpdate],
+        fractions: Sequence[float],
+        known: Mapping[str, AttemptContext] | None = None,
         marks: Sequence[PostbackMark] = (),
     ) -> list[Decision]:
         decided = []
-        for item, draw in zip(news, draws, strict=True):
+        for item, fraction in zip(updates, fractions, strict=True):
             if attempt := self.attempts.get(item.key):
                 at = (known or {}).get(item.key)
                 if at is None or at.version != self._versions(attempt):
-                    at = self._situation(attempt)
-                decision = next_step(item, at, draw)
+                    at = self._context(attempt)
+                decision = next_step(item, at, fraction)
                 if _waits(decision):  # confirmed under the lists' lock
-                    decision = next_step(item, self._situation(attempt), draw)
+                    decision = next_step(item, self._context(attempt), fraction)
                 self._apply(attempt, decision)
                 decided.append(decision)
         self._mark(marks)
@@ -248,9 +248,9 @@ class Dialling(Tables):
     async def numbers_of(self, keys: Sequence[str]) -> list[str]:
         return [a.row.e164 or "" for key in keys if (a := self.attempts.get(key))]
 
-    def _situation(self, attempt: Attempt) -> Situation:
+    def _context(self, attempt: Attempt) -> AttemptContext:
         row, now = attempt.row, self.clock()
-        return Situation(
+        return AttemptContext(
             key=attempt.key,
             part=0,
             destination_id=row.id,
@@ -260,13 +260,13 @@ class Dialling(Tables):
             is_latest=row.fence == attempt.fence,
             permit_at=attempt.permit_at,
             lease_over=attempt.phase in OPEN and attempt.lease_until <= now,
-            looks=attempt.looks,
-            resolve_by=attempt.resolve_by,
+            lookups=attempt.lookups,
+            result_deadline=attempt.result_deadline,
             attempt_result=attempt.result,
             state=row.state,
             retry_owner=row.retry_owner,
             permits=row.permits,
-            charged=row.charged,
+            dials=row.dials,
             due_at=row.due_at,
             first_dialled_at=row.first_dialled_at,
             last_result=row.result,
@@ -284,54 +284,60 @@ class Dialling(Tables):
         attempt.screened = outcome.disposition is Disposition.SCREENED
         if isinstance(step, Redial):
             self.redials[row.campaign_id, step.reason] += 1
-        elif isinstance(step, PutBack):
-            self.put_backs[row.campaign_id, step.reason] += 1
-        elif isinstance(step, Await):
+        elif isinstance(step, Requeue):
+            self.requeues[row.campaign_id, step.reason] += 1
+        elif isinstance(step, KeepOpen):
             attempt.provider_owned = step.owner is RetryOwner.PROVIDER
-            attempt.look_at, attempt.resolve_by, attempt.looks = step.look_at, step.resolve_by, step.looks
+            attempt.next_lookup_at, attempt.result_deadline, attempt.lookups = (
+                step.next_lookup_at,
+                step.result_deadline,
+                step.lookups,
+            )
         if after:
             self._move(row, after.state, decision.actor, after.reason, after.result)
             row.retry_owner, row.due_at, row.result = after.retry_owner, after.due_at, after.result
-            row.charged, row.first_dialled_at = after.charged, after.first_dialled_at
+            row.dials, row.first_dialled_at = after.dials, after.first_dialled_at
         attempt.provider_call_id = attempt.provider_call_id or outcome.provider_call_id
         attempt.provider_request_id = attempt.provider_request_id or outcome.provider_request_id
 
-    async def hopeless(self, account_id: int, n: int) -> list[News]:
+    async def long_overdue(self, account_id: int, n: int) -> list[AttemptUpdate]:
         now, over = self.clock(), Outcome(disposition=Disposition.OVERDUE)
-        due = [a for a in self._open() if a.account_id == account_id and a.look_at and a.look_at <= now]
-        return [News(a.key, over, Source.RESOLVER) for a in due if _open_call(a, now).is_hopeless][:n]
+        due = [a for a in self._open() if a.account_id == account_id and a.next_lookup_at and a.next_lookup_at <= now]
+        return [AttemptUpdate(a.key, over, UpdateSource.RESOLVER) for a in due if _open_call(a, now).is_long_overdue][
+            :n
+        ]
 
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         now = self.clock()
-        due = [a for a in self._open() if a.account_id == account_id and a.look_at and a.look_at <= now]
-        due = sorted(due, key=lambda a: a.look_at or now)[:n]
+        due = [a for a in self._open() if a.account_id == account_id and a.next_lookup_at and a.next_lookup_at <= now]
+        due = sorted(due, key=lambda a: a.next_lookup_at or now)[:n]
         for a in due:
-            a.look_at = now + timedelta(seconds=30)
+            a.next_lookup_at = now + timedelta(seconds=30)
         return [_open_call(a, now) for a in due]
 
-    async def match(self, account_id: int, sightings: Sequence[Sighting]) -> list[Situation | None]:
+    async def match(self, account_id: int, reports: Sequence[CallReport]) -> list[AttemptContext | None]:
         mine = [a for a in self.attempts.values() if a.account_id == account_id]
         by_call = {a.provider_call_id: a for a in mine if a.provider_call_id}
-        found: list[Situation | None] = []
-        for sighting in sightings:
-            attempt = next((a for a in mine if a.key == sighting.key), None)
-            attempt = attempt or by_call.get(sighting.outcome.provider_call_id or "")
-            if attempt is None and sighting.request_id and sighting.to:
-                asked = (sighting.request_id, sighting.to)
+        found: list[AttemptContext | None] = []
+        for report in reports:
+            attempt = next((a for a in mine if a.key == report.key), None)
+            attempt = attempt or by_call.get(report.outcome.provider_call_id or "")
+            if attempt is None and report.request_id and report.to:
+                asked = (report.request_id, report.to)
                 fitting = [a for a in mine if (a.provider_request_id, a.row.e164) == asked]
-                call = sighting.outcome.provider_call_id
+                call = report.outcome.provider_call_id
                 attempt = next((a for a in fitting if a.provider_call_id in (None, call)), None)
-            fits = attempt is not None and sighting.channel is attempt.campaign.policy.channel
-            agrees = attempt is not None and sighting.to in (None, attempt.row.e164)
-            found.append(self._situation(attempt) if attempt and agrees and fits else None)
+            fits = attempt is not None and report.channel is attempt.campaign.policy.channel
+            agrees = attempt is not None and report.to in (None, attempt.row.e164)
+            found.append(self._context(attempt) if attempt and agrees and fits else None)
         return found
 
-    async def match_by_number(self, account_id: int, sightings: Sequence[Sighting]) -> list[Situation | None]:
-        once = Counter(s.to for s in sightings)
-        found: list[Situation | None] = []
-        for s in sightings:
+    async def match_by_number(self, account_id: int, reports: Sequence[CallReport]) -> list[AttemptContext | None]:
+        once = Counter(s.to for s in reports)
+        found: list[AttemptContext | None] = []
+        for s in reports:
             fits = [
-                self._situation(a)
+                self._context(a)
                 for a in self._open()
                 if a.account_id == account_id and a.row.e164 == s.to and not a.provider_call_id
                 if a.campaign.policy.channel is s.channel
@@ -342,7 +348,7 @@ class Dialling(Tables):
 
 
 def _waits(decision: Decision) -> bool:
-    return isinstance(decision.step, PutBack | Redial)
+    return isinstance(decision.step, Requeue | Redial)
 
 
 def _open_call(a: Attempt, now: datetime) -> OpenCall:
@@ -356,6 +362,6 @@ def _open_call(a: Attempt, now: datetime) -> OpenCall:
         provider_request_id=a.provider_request_id,
         provider_owned=a.provider_owned,
         flow=a.campaign.policy.content.flow,
-        resolve_by=a.resolve_by or now,
+        result_deadline=a.result_deadline or now,
         as_of=now,
     )

@@ -8,23 +8,23 @@ from datetime import UTC, datetime, timedelta
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.destination import Tally
+from dispatcher.domain.counters import StateCounts
 from dispatcher.domain.dnc import (
     DncAdd,
     DncEntry,
     DncImport,
     DncList,
-    DncPlace,
+    DncListRef,
     DncReport,
     ImportTicket,
-    Listed,
-    Waiting,
+    ListedNumbers,
+    ScreeningCursor,
 )
 from dispatcher.domain.errors import NotAllowed
+from dispatcher.domain.history import DestinationHistory
 from dispatcher.domain.postback import Postback, PostbackState, RawPostback
 from dispatcher.domain.report import AttemptKey, ExportFormat, Progress, Status, Violation
 from dispatcher.domain.states import FINAL, Actor, Phase, RetryOwner, State
-from dispatcher.domain.story import Story
 from tests.memory.tables import Inbox, Tables, holds_for
 
 
@@ -67,7 +67,7 @@ class Lists(Tables):
         self._screen()
         return False
 
-    async def dnc_remove(self, numbers: Sequence[str], place: DncPlace) -> int:
+    async def dnc_remove(self, numbers: Sequence[str], place: DncListRef) -> int:
         before = len(self.entries)
         self.entries = [e for e in self.entries if not (e.number in numbers and _same_place(e, place))]
         return before - len(self.entries)
@@ -109,7 +109,7 @@ class Lists(Tables):
 
     async def dnc_keep_import(self, ticket: ImportTicket, *, lease: timedelta) -> None: ...
 
-    async def dnc_stage(self, ticket: ImportTicket, listed: Listed, *, lease: timedelta) -> None:
+    async def dnc_stage(self, ticket: ImportTicket, listed: ListedNumbers, *, lease: timedelta) -> None:
         self.imports[ticket.import_id][1].extend([*listed.numbers(), *(f"{x}*" for x in listed.prefixes)])
 
     async def dnc_activate(self, ticket: ImportTicket) -> int:
@@ -152,17 +152,19 @@ class Lists(Tables):
     async def dnc_fail_import(self, ticket: ImportTicket) -> None:
         self.imports.pop(ticket.import_id, None)
 
-    async def dnc_screen_waiting(self, campaign: Campaign, after: Waiting | None, n: int) -> tuple[Waiting | None, int]:
+    async def dnc_screen_waiting(
+        self, campaign: Campaign, after: ScreeningCursor | None, n: int
+    ) -> tuple[ScreeningCursor | None, int]:
         first = datetime(1, 1, 1, tzinfo=UTC)
-        at = after or Waiting(State.READY, first, 0)
+        at = after or ScreeningCursor(State.READY, first, 0)
         rows = [r for r in self._waiting(campaign.id) if r.state is at.state and (r.due_at, r.id) > (at.due_at, at.id)]
         page = sorted(rows, key=lambda r: (r.due_at, r.id))[:n]
         hit = [r for r in page if self._on_list(r.e164 or "", campaign)]
-        last = Waiting(at.state, page[-1].due_at, page[-1].id) if page else None
+        last = ScreeningCursor(at.state, page[-1].due_at, page[-1].id) if page else None
         for row in hit:
             self._move(row, State.DNC, Actor.SCREEN, "DNC_ADDED")
         if last is None and at.state is State.READY:
-            return await self.dnc_screen_waiting(campaign, Waiting(State.CALLBACK, first, 0), n)
+            return await self.dnc_screen_waiting(campaign, ScreeningCursor(State.CALLBACK, first, 0), n)
         return last, len(hit)
 
     async def save_postbacks(self, raws: Sequence[RawPostback]) -> None:
@@ -192,10 +194,10 @@ class Lists(Tables):
         mark = self.marks.get(campaign.id)
         return Status(
             campaign=campaign,
-            tally=Tally(rows),
+            state_counts=StateCounts(rows),
             permits=sum(a.row.campaign_id == campaign.id for a in self.attempts.values()),
             redials={why: n for (c, why), n in self.redials.items() if c == campaign.id},
-            put_backs={why: n for (c, why), n in self.put_backs.items() if c == campaign.id},
+            requeues={why: n for (c, why), n in self.requeues.items() if c == campaign.id},
             next_due_at=mark.next_due_at if mark else None,
             blocked_by=mark.blocked_by if mark else None,
         )
@@ -203,7 +205,7 @@ class Lists(Tables):
     async def progress(self, campaign_ids: Sequence[int]) -> Sequence[Progress]:
         return [await self.status(self.campaigns_[i]) for i in campaign_ids]
 
-    async def story(self, campaign: Campaign, e164: str) -> Story | None:
+    async def history(self, campaign: Campaign, e164: str) -> DestinationHistory | None:
         raise NotImplementedError  # a report for people: PostgreSQL's own tests hold it
 
     async def export(
@@ -235,8 +237,8 @@ class Lists(Tables):
         return found
 
 
-def _same_place(one: DncPlace, other: DncPlace) -> bool:
-    return all(getattr(one, name) == getattr(other, name) for name in DncPlace.__slots__)
+def _same_place(one: DncListRef, other: DncListRef) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in DncListRef.__slots__)
 
 
 def _names(listed: Sequence[str], number: str | None) -> bool:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Call
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.results import Frozen
+from dispatcher.domain.results import LostRequest
 from dispatcher.domain.states import Phase
 from tests.memory.tables import Kept, Tables
 
@@ -16,12 +16,12 @@ _SOON, _AGAIN, _TRIES = timedelta(seconds=5), timedelta(seconds=30), 3
 class Resending(Tables):
     """Frozen requests in memory."""
 
-    async def freeze(self, account_id: int, requests: Sequence[Frozen]) -> None:
+    async def keep_lost_requests(self, account_id: int, requests: Sequence[LostRequest]) -> None:
         now = self.clock()
         for request in requests if self.accounts_[account_id].dedupe_window else ():
             self.frozen.setdefault(request.digest, Kept(request, account_id, now, now + _SOON))
 
-    async def take_frozen(self, account_id: int, n: int) -> list[Frozen]:
+    async def take_lost_requests(self, account_id: int, n: int) -> list[LostRequest]:
         account, now = self.accounts_[account_id], self.clock()
         since = now - (account.dedupe_window or timedelta(0)) / 2
         for kept in self.frozen.values():
@@ -36,7 +36,7 @@ class Resending(Tables):
             kept.resend_at, kept.tries = now + _AGAIN, kept.tries + 1
         return [k.request for k in taken]
 
-    async def may_resend(self, account_id: int, request: Frozen) -> list[Call] | None:
+    async def may_resend(self, account_id: int, request: LostRequest) -> list[Call] | None:
         account, now, calls = self.accounts_[account_id], self.clock(), []
         for key in request.keys:
             attempt = self.attempts.get(key)
@@ -57,6 +57,6 @@ class Resending(Tables):
             calls.append(Call(key=key, to=to, caller_id=attempt.caller_id, text="", channel=policy.channel))
         return calls
 
-    async def end_frozen(self, requests: Sequence[Frozen]) -> None:
+    async def end_lost_requests(self, requests: Sequence[LostRequest]) -> None:
         for request in requests:
             self.frozen[request.digest].ended = True

@@ -10,10 +10,10 @@ from typing import Any
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncEntry, DncImport, DncPlace, Scope
+from dispatcher.domain.dnc import DncEntry, DncImport, DncListRef, Scope
 from dispatcher.domain.loading import LoadTicket
 from dispatcher.domain.postback import Postback, PostbackMark, PostbackState
-from dispatcher.domain.results import Frozen, Result
+from dispatcher.domain.results import LostRequest, Result
 from dispatcher.domain.screening import Screened
 from dispatcher.domain.states import FINAL, LEGAL_MOVES, OPEN, WAITING, Actor, Phase, RetryOwner, State
 from dispatcher.domain.tick import DueMark
@@ -33,7 +33,7 @@ class Row:
     due_at: datetime
     result: Result | None = None
     permits: int = 0
-    charged: int = 0
+    dials: int = 0
     fence: int = 0
     retry_owner: RetryOwner = RetryOwner.US
     first_dialled_at: datetime | None = None
@@ -56,9 +56,9 @@ class Attempt:
     provider_owned: bool = False
     provider_call_id: str | None = None
     provider_request_id: str | None = None
-    look_at: datetime | None = None
-    resolve_by: datetime | None = None
-    looks: int = 0
+    next_lookup_at: datetime | None = None
+    result_deadline: datetime | None = None
+    lookups: int = 0
     result: Result | None = None
     screened: bool = False
     version: int = 0
@@ -73,7 +73,7 @@ class Cancel:
 
 @dataclass
 class Kept:
-    request: Frozen
+    request: LostRequest
     account_id: int
     created_at: datetime
     resend_at: datetime
@@ -113,7 +113,7 @@ class Tables:
     inbox: dict[int, Inbox] = field(default_factory=dict)
     marks: dict[int, DueMark] = field(default_factory=dict)
     redials: Counter[tuple[int, str]] = field(default_factory=Counter)
-    put_backs: Counter[tuple[int, str]] = field(default_factory=Counter)
+    requeues: Counter[tuple[int, str]] = field(default_factory=Counter)
     moved: set[int] = field(default_factory=set)
     """Campaigns in which something has moved since the tick looked at them."""
     moves: Counter[int] = field(default_factory=Counter)
@@ -149,7 +149,9 @@ class Tables:
         kept = {k.account_id for k in self.frozen.values() if not k.ended and k.resend_at <= now}
         proved = {i for i in kept if self.accounts_[i].state is AccountState.OPEN}
         asked = {self.attempts[k].account_id for k, c in self.cancels.items() if c.ask_at and c.ask_at <= now}
-        return sorted({a.account_id for a in self._open() if a.look_at and a.look_at <= now} | proved | asked)
+        return sorted(
+            {a.account_id for a in self._open() if a.next_lookup_at and a.next_lookup_at <= now} | proved | asked
+        )
 
     def _open(self) -> list[Attempt]:
         return [a for a in self.attempts.values() if a.phase in OPEN]
@@ -170,7 +172,7 @@ class Tables:
         return None
 
 
-def holds_for(place: DncPlace, campaign: Campaign) -> bool:
+def holds_for(place: DncListRef, campaign: Campaign) -> bool:
     """Is a list of this place asked about a campaign's numbers?"""
     scoped_to = campaign.account_id if place.scope is Scope.ACCOUNT else campaign.id
     scoped = place.scope is Scope.GLOBAL or place.scope_id == scoped_to

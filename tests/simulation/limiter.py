@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dispatcher.domain.pacing import LATE_S, Booking, Limit, Memory, relied_on, reserve
+from dispatcher.domain.pacing import LATE_S, Memory, RateLimit, Reservation, relied_on, reserve
 
 _CLOCK_JUMP_S = 1.0
 
@@ -19,14 +19,16 @@ class VirtualLimiter:
     next_at: dict[str, float] = field(default_factory=dict)
     saved: tuple[Memory | None, dict[str, float]] = (None, {})
 
-    async def answer(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float) -> tuple[Booking, float]:
+    async def answer(
+        self, limits: list[RateLimit], n: int, horizon_s: float, lead_s: float
+    ) -> tuple[Reservation, float]:
         """The booking, and when it was made."""
         now = self.now()
         self.memory = relied_on(self.memory, str(self.run), now)
-        known = [Limit(x.name, x.interval_s, self.next_at.get(x.name)) for x in limits]
-        booking, moved = reserve(known, n, horizon_s, now, lead_s, self.memory.since)
+        known = [RateLimit(x.name, x.interval_s, self.next_at.get(x.name)) for x in limits]
+        reservation, moved = reserve(known, n, horizon_s, now, lead_s, self.memory.since)
         self.next_at |= {x.name: x.next_at for x in moved if x.next_at is not None}
-        return booking, now
+        return reservation, now
 
     def flush(self) -> None:
         self.memory, self.next_at = None, {}
@@ -48,14 +50,14 @@ class VirtualLimiterClient:
     server: Any
     now: Callable[[], float]
 
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
-        booking: Booking
-        booking, booked_at = await self.server.answer(limits, n, horizon_s, lead_s)
+    async def reserve(self, limits: list[RateLimit], n: int, horizon_s: float, lead_s: float = 0) -> Reservation:
+        reservation: Reservation
+        reservation, booked_at = await self.server.answer(limits, n, horizon_s, lead_s)
         late_s = self.now() - booked_at
-        if booking.blocked_by or late_s > _CLOCK_JUMP_S:
-            return booking
-        delays = tuple(max(0.0, x - late_s) for x in booking.delays_s if x - late_s >= -LATE_S)
-        return Booking(delays) if delays else Booking(blocked_by="REDIS_SLOW")
+        if reservation.blocked_by or late_s > _CLOCK_JUMP_S:
+            return reservation
+        delays = tuple(max(0.0, x - late_s) for x in reservation.delays_s if x - late_s >= -LATE_S)
+        return Reservation(delays) if delays else Reservation(blocked_by="REDIS_SLOW")
 
     async def ping(self) -> None: ...
     async def close(self) -> None: ...

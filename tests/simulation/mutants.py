@@ -15,12 +15,12 @@ from dispatcher.domain import pacing, permitting, settling
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Call, Shift
 from dispatcher.domain.campaign import CampaignState
-from dispatcher.domain.permitting import Candidate, Gate, Permits, Terms
+from dispatcher.domain.permitting import Candidate, PermitContext, Permits, Terms
 from dispatcher.domain.reasons import Reason
-from dispatcher.domain.results import Disposition, News
+from dispatcher.domain.results import AttemptUpdate, Disposition
 from dispatcher.domain.states import Actor, Phase
-from dispatcher.domain.steps import Finish, PutBack, Redial
-from dispatcher.flow import lane, postback, reconcile, send_queue, sender, settle
+from dispatcher.domain.steps import Finish, Redial, Requeue
+from dispatcher.flow import account_dialer, postback, reconcile, send_queue, sender, settle
 from tests.memory import dialling
 
 D = Disposition
@@ -46,7 +46,7 @@ def _handle(disposition: D, broken: Callable[..., Any]) -> Break:
     return lambda patch: patch.setattr(settling, "_HANDLERS", {**settling._HANDLERS, disposition: broken})
 
 
-def _gate(change: Callable[[Gate], Gate]) -> Break:
+def _permit_context(change: Callable[[PermitContext], PermitContext]) -> Break:
     """Let the permit see the group's facts otherwise."""
     real = permitting.held_by
     return lambda patch: patch.setattr(dialling, "held_by", lambda gate, terms: real(change(gate), terms))
@@ -56,30 +56,32 @@ def _row(change: Callable[[Candidate], Candidate]) -> Break:
     """Let the permit see a row's facts otherwise."""
     real = permitting.refusal
 
-    def refusal(row: Candidate, gate: Gate, terms: Terms) -> Finish | None:
+    def refusal(row: Candidate, gate: PermitContext, terms: Terms) -> Finish | None:
         return real(change(row), gate, terms)
 
     return lambda patch: patch.setattr(dialling, "refusal", refusal)
 
 
 def a_permit_age_is_not_asked(patch: Patch) -> None:
-    real = sender._Gate.__init__
-    patch.setattr(sender._Gate, "__init__", lambda self, queue, dies, needs, now: real(self, queue, NEVER, needs, now))
+    real = sender._SlotGate.__init__
+    patch.setattr(
+        sender._SlotGate, "__init__", lambda self, queue, dies, needs, now: real(self, queue, NEVER, needs, now)
+    )
 
 
 def b_lost_permits_are_not_withdrawn(patch: Patch) -> None:
-    async def withdraw(self: lane.AccountLane, keys: Sequence[str]) -> None:
+    async def withdraw(self: account_dialer.AccountDialer, keys: Sequence[str]) -> None:
         if self._shift:
             self._shift = await self._services.store.void_permits(self._shift)
 
-    patch.setattr(lane.AccountLane, "_withdraw", withdraw)
+    patch.setattr(account_dialer.AccountDialer, "_withdraw", withdraw)
 
 
 def b_lost_permits_are_dialled(patch: Patch) -> None:
     """The answer is lost, and what it granted is sent and also put back."""
-    real = lane.AccountLane._withdraw
+    real = account_dialer.AccountDialer._withdraw
 
-    async def withdraw(self: lane.AccountLane, keys: Sequence[str]) -> None:
+    async def withdraw(self: account_dialer.AccountDialer, keys: Sequence[str]) -> None:
         await real(self, keys)
         account, store = self._account, self._services.store
         assert account
@@ -93,7 +95,7 @@ def b_lost_permits_are_dialled(patch: Patch) -> None:
         if calls:
             await provider.submit(calls, may_send)
 
-    patch.setattr(lane.AccountLane, "_withdraw", withdraw)
+    patch.setattr(account_dialer.AccountDialer, "_withdraw", withdraw)
 
 
 def _call_of(attempt: Any) -> Any:
@@ -101,7 +103,7 @@ def _call_of(attempt: Any) -> Any:
 
 
 def b_epoch_is_not_asked(patch: Patch) -> None:
-    _gate(lambda gate: replace(gate, shift_is_live=True))(patch)
+    _permit_context(lambda gate: replace(gate, shift_is_live=True))(patch)
 
 
 def b_epoch_is_not_raised(patch: Patch) -> None:
@@ -112,12 +114,12 @@ def b_epoch_is_not_raised(patch: Patch) -> None:
 
 
 def b_keys_are_asked_for_before_the_epoch_is_raised(patch: Patch) -> None:
-    real = lane.AccountLane._withdraw
+    real = account_dialer.AccountDialer._withdraw
 
-    async def withdraw(self: lane.AccountLane, keys: Sequence[str]) -> None:
+    async def withdraw(self: account_dialer.AccountDialer, keys: Sequence[str]) -> None:
         await real(self, await self._services.store.existing(keys))
 
-    patch.setattr(lane.AccountLane, "_withdraw", withdraw)
+    patch.setattr(account_dialer.AccountDialer, "_withdraw", withdraw)
 
 
 def c_slots_are_ignored(patch: Patch) -> None:
@@ -129,21 +131,21 @@ def c_slots_are_ignored(patch: Patch) -> None:
 
 
 def d_account_limit_is_not_booked(patch: Patch) -> None:
-    real = lane._limits
-    patch.setattr(lane, "_limits", lambda *of: real(*of)[1:])
+    real = account_dialer._limits
+    patch.setattr(account_dialer, "_limits", lambda *of: real(*of)[1:])
 
 
 def e_paused_campaigns_dial_on(patch: Patch) -> None:
-    _gate(lambda gate: replace(gate, campaign_state=CampaignState.RUNNING))(patch)
+    _permit_context(lambda gate: replace(gate, campaign_state=CampaignState.RUNNING))(patch)
 
 
 def f_no_cap_in_flight(patch: Patch) -> None:
     for module in (permitting, dialling):
-        patch.setattr(module, "room_of", lambda gate, terms: 10_000)
+        patch.setattr(module, "capacity_of", lambda gate, terms: 10_000)
 
 
 def g_stopped_accounts_dial_on(patch: Patch) -> None:
-    _gate(lambda gate: replace(gate, account_state=AccountState.OPEN))(patch)
+    _permit_context(lambda gate: replace(gate, account_state=AccountState.OPEN))(patch)
 
 
 def h_window_is_not_asked(patch: Patch) -> None:
@@ -155,7 +157,7 @@ def i_late_results_are_dropped(patch: Patch) -> None:
 
 
 def j_overdue_is_dialled_again(patch: Patch) -> None:
-    _handle(D.OVERDUE, lambda news, at, draw: _put_back(news, at, Phase.ABANDONED))(patch)
+    _handle(D.OVERDUE, lambda news, at, random: _requeue(news, at, Phase.ABANDONED))(patch)
 
 
 def k_who_was_reached_is_not_asked(patch: Patch) -> None:
@@ -170,13 +172,13 @@ def m_no_ceiling_of_permits(patch: Patch) -> None:
 def n_stop_is_not_listed(patch: Patch) -> None:
     async def deaf(*of: Any) -> None: ...
 
-    patch.setattr(postback, "_hear_people", deaf)
+    patch.setattr(postback, "_list_opt_outs", deaf)
 
 
 def o_refusal_is_believed_after_all(patch: Patch) -> None:
-    def rejected(news: News, at: Any, draw: float) -> Any:
+    def rejected(news: AttemptUpdate, at: Any, random: float) -> Any:
         due = at.now + (news.outcome.retry_after or settling.THROTTLED_WAIT)
-        return settling._put_back(news, at, due, Reason.NOT_SENT, Phase.REJECTED)
+        return settling._requeue(news, at, due, Reason.NOT_SENT, Phase.REJECTED)
 
     _handle(D.THROTTLE, rejected)(patch)
 
@@ -198,12 +200,14 @@ def lists_are_not_asked_at_the_permit(patch: Patch) -> None:
 
 
 def age_counts_from_the_answer(patch: Patch) -> None:
-    real = lane.AccountLane._hand_over
+    real = account_dialer.AccountDialer._hand_over
 
-    def hand_over(self: lane.AccountLane, granted: Any, slots: Any, at_once: int, permit: sender.Permit) -> None:
+    def hand_over(
+        self: account_dialer.AccountDialer, granted: Any, slots: Any, at_once: int, permit: sender.Permit
+    ) -> None:
         real(self, granted, slots, at_once, replace(permit, asked_at=self._clock.now()))
 
-    patch.setattr(lane.AccountLane, "_hand_over", hand_over)
+    patch.setattr(account_dialer.AccountDialer, "_hand_over", hand_over)
 
 
 def versions_are_not_compared(patch: Patch) -> None:
@@ -215,22 +219,22 @@ def put_backs_do_not_ask_the_lists(patch: Patch) -> None:
 
 
 def reaper_puts_back(patch: Patch) -> None:
-    _handle(D.LEASE_OVER, lambda news, at, draw: _put_back(news, at, Phase.NOT_SENT))(patch)
+    _handle(D.LEASE_OVER, lambda news, at, random: _requeue(news, at, Phase.NOT_SENT))(patch)
 
 
 def lost_answers_are_dialled_again(patch: Patch) -> None:
-    _handle(D.RECONCILE, lambda news, at, draw: _put_back(news, at, Phase.NOT_SENT))(patch)
+    _handle(D.RECONCILE, lambda news, at, random: _requeue(news, at, Phase.NOT_SENT))(patch)
 
 
 def provider_is_dialled_over(patch: Patch) -> None:
-    def redial(news: News, at: Any, draw: float) -> Any:
+    def redial(news: AttemptUpdate, at: Any, random: float) -> Any:
         return settling._decide(news, at, Redial(at.now, None, Reason.TAKEN_OVER), Phase.RESULT)
 
     _handle(D.PROVIDER_RETRY, redial)(patch)
 
 
 def nobody_gives_up(patch: Patch) -> None:
-    _handle(D.OVERDUE, lambda news, at, draw: settling._ignore(news, at, Reason.CONFLICT))(patch)
+    _handle(D.OVERDUE, lambda news, at, random: settling._ignore(news, at, Reason.CONFLICT))(patch)
 
 
 def marks_are_written_before_news(patch: Patch) -> None:
@@ -267,8 +271,8 @@ def late_slots_are_used(patch: Patch) -> None:
 
 
 def redials_do_not_wait(patch: Patch) -> None:
-    def at_once(news: News, at: Any, draw: float) -> Any:
-        decision = settling._retryable(news, at, draw)
+    def at_once(news: AttemptUpdate, at: Any, random: float) -> Any:
+        decision = settling._retryable(news, at, random)
         step = decision.step
         return replace(decision, step=replace(step, due_at=at.now)) if isinstance(step, Redial) else decision
 
@@ -277,16 +281,16 @@ def redials_do_not_wait(patch: Patch) -> None:
 
 def lease_is_forgotten(patch: Patch) -> None:
     """Nobody reaps: what a dead worker held stays SENDING."""
-    _handle(D.LEASE_OVER, lambda news, at, draw: settling._ignore(news, at, Reason.CONFLICT))(patch)
+    _handle(D.LEASE_OVER, lambda news, at, random: settling._ignore(news, at, Reason.CONFLICT))(patch)
 
 
 def recorder_gives_up_at_once(patch: Patch) -> None:
     patch.setattr(settle, "KEEP_TRYING_S", -1)
 
 
-def _put_back(news: News, at: Any, phase: Phase) -> Any:
+def _requeue(news: AttemptUpdate, at: Any, phase: Phase) -> Any:
     """A put-back that looks as if the sender had found that not a byte left."""
-    return replace(settling._decide(news, at, PutBack(at.now, Reason.NOT_SENT), phase), actor=Actor.SENDER)
+    return replace(settling._decide(news, at, Requeue(at.now, Reason.NOT_SENT), phase), actor=Actor.SENDER)
 
 
 MUTANTS = tuple(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.campaign import Campaign, CampaignState
-from dispatcher.domain.dnc import DncAdd, DncImport, Listed
+from dispatcher.domain.dnc import DncAdd, DncImport, ListedNumbers
 from dispatcher.domain.errors import NotAllowed
 from dispatcher.domain.states import Phase
 from tests.factories import LEASE, load, number
@@ -120,7 +120,7 @@ class People:
             named = [f"{named[0]}*"]
         new = DncImport(list="file", source="s", identity=str(self._stage.now))
         ticket = await self._store.dnc_begin_import(new, owner="x", lease=LEASE)
-        await self._store.dnc_stage(ticket, Listed.of(named), lease=LEASE)
+        await self._store.dnc_stage(ticket, ListedNumbers.of(named), lease=LEASE)
         await self._store.dnc_activate(ticket)
 
     async def _reply_stop(self) -> None:

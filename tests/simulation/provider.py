@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.postback import RawPostback
-from dispatcher.domain.reading import Body, Event, Reading
+from dispatcher.domain.provider_body import Body, ParsedBody, ProviderNotice
 from dispatcher.domain.reasons import Cause
-from dispatcher.domain.results import Disposition, Frozen, Outcome, Result, Sighting
+from dispatcher.domain.results import CallReport, Disposition, LostRequest, Outcome, Result
 from dispatcher.domain.states import State
 from tests.simulation.machinery import Mortal, Worker
 
@@ -236,7 +236,7 @@ class Line:
 
     def _no_answer(self, calls: Sequence[Call]) -> Outcome:
         keys = tuple(call.key for call in calls)
-        return Outcome(disposition=D.RECONCILE, frozen=Frozen(digest=f"of {keys[0]}", body=b"", keys=keys))
+        return Outcome(disposition=D.RECONCILE, frozen=LostRequest(digest=f"of {keys[0]}", body=b"", keys=keys))
 
     def _dial(self, calls: Sequence[Call], sent_at: float) -> str:
         request = f"of {calls[0].key}"
@@ -256,7 +256,7 @@ class Line:
         return self._no_answer(calls)
 
     async def resend(
-        self, frozen: Frozen, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]
+        self, frozen: LostRequest, calls: Sequence[Call], may_send: Callable[[], Awaitable[bool]]
     ) -> dict[str, Outcome]:
         if not await may_send():
             return {}
@@ -290,11 +290,11 @@ class Line:
             taken.add(request)
         return frozenset(taken)
 
-    def read(self, body: Body) -> Reading:
+    def read(self, body: Body) -> ParsedBody:
         seen = json.loads(body.data)
         if opt_out := seen.get("stop"):
-            return Reading(events=(Event(type="reply", opt_out=opt_out),))
-        return Reading(sightings=(Sighting(outcome=MEANING[seen["result"]], key=seen["key"], to=seen["to"]),))
+            return ParsedBody(notices=(ProviderNotice(type="reply", opt_out=opt_out),))
+        return ParsedBody(reports=(CallReport(outcome=MEANING[seen["result"]], key=seen["key"], to=seen["to"]),))
 
     def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
         return True
@@ -318,7 +318,7 @@ class VirtualProviders:
     def of(self, account: Any) -> Any:
         return self._provider
 
-    def reader(self, account: Any) -> Any:
+    def parser(self, account: Any) -> Any:
         return self._provider
 
     def capabilities(self, account: Any) -> Any:

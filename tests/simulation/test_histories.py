@@ -48,4 +48,4 @@ def test_the_same_seed_gives_the_same_history() -> None:
     first, second = World(3), World(3)
     assert first.run() == second.run() == []
     assert [vars(d) for d in first.exchange.ledger] == [vars(d) for d in second.exchange.ledger]
-    assert first.store.tally() == second.store.tally()
+    assert first.store.state_counts() == second.store.state_counts()

@@ -11,9 +11,9 @@ from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, DncReport, ImportTicket
 from dispatcher.domain.permitting import PermitRequest, Permits, Permitted
 from dispatcher.domain.postback import PostbackMark
-from dispatcher.domain.results import REACHED, Frozen, News, Result
+from dispatcher.domain.results import REACHED, AttemptUpdate, LostRequest, Result
 from dispatcher.domain.states import OPEN
-from dispatcher.domain.steps import Decision, PutBack, Redial, Situation
+from dispatcher.domain.steps import AttemptContext, Decision, Redial, Requeue
 from tests.memory import MemoryStore
 from tests.memory.tables import Attempt
 
@@ -74,9 +74,9 @@ class WatchedStore(MemoryStore):
 
     async def settle(
         self,
-        news: Sequence[News],
+        news: Sequence[AttemptUpdate],
         draws: Sequence[float],
-        known: Mapping[str, Situation] | None = None,
+        known: Mapping[str, AttemptContext] | None = None,
         marks: Sequence[PostbackMark] = (),
     ) -> list[Decision]:
         try:
@@ -85,7 +85,7 @@ class WatchedStore(MemoryStore):
             self.broken.append(f"an impossible move: {error}")
             raise
         for d in decisions:
-            if isinstance(d.step, PutBack | Redial) and self.is_listed(d.at.e164):
+            if isinstance(d.step, Requeue | Redial) and self.is_listed(d.context.e164):
                 self.broken.append(f"{d.key} was put back although its number is listed")
         return decisions
 
@@ -134,7 +134,7 @@ class WatchedStore(MemoryStore):
         await super().leave_shift(shift)
         self.voided.add(shift)
 
-    async def may_resend(self, account_id: int, request: Frozen) -> list[Call] | None:
+    async def may_resend(self, account_id: int, request: LostRequest) -> list[Call] | None:
         calls = await super().may_resend(account_id, request)
         for call in calls or ():
             attempt = self.attempts[call.key]
@@ -150,7 +150,7 @@ class WatchedStore(MemoryStore):
             by_row[attempt.row.id].append(attempt)
         return by_row
 
-    def tally(self) -> Counter[str]:
+    def state_counts(self) -> Counter[str]:
         return Counter(f"{row.state} {row.result or ''}".strip() for row in self.rows.values())
 
 

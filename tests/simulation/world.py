@@ -115,9 +115,9 @@ class World:
 
     # the small ports
 
-    async def show(self, rows: Any) -> None: ...
+    async def publish_progress(self, rows: Any) -> None: ...
 
-    def draw(self) -> float:
+    def random(self) -> float:
         return self.rng.random()
 
     async def start_shift(self, account_id: int) -> None:
@@ -188,7 +188,7 @@ class World:
         )
         self.account_id = account.id
         if self.resends:
-            await self.store.prove_dedupe(account.id, timedelta(minutes=10))
+            await self.store.record_dedupe_window(account.id, timedelta(minutes=10))
         policy: dict[str, Any] = {**SHORT, "in_flight": in_flight, "cps": self.rng.choice([self.cps / 2, 100])}
         if self.gives_up:
             policy["timeouts"] = {**SHORT["timeouts"], "take_over": "1m"}

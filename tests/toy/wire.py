@@ -5,18 +5,18 @@ from typing import Any
 
 from dispatcher.domain.attempt import Call
 from dispatcher.domain.errors import PayloadError
-from dispatcher.domain.reading import Body, Event, Reading
-from dispatcher.domain.results import Outcome, Sighting
+from dispatcher.domain.provider_body import Body, ParsedBody, ProviderNotice
+from dispatcher.domain.results import CallReport, Outcome
 from dispatcher.providers.payload import read_document, read_international, read_model
-from dispatcher.providers.wire import Optional, Text, Wire, list_of
-from tests.toy.outcomes import MEANINGS
+from dispatcher.providers.payload_model import OptionalText, PayloadModel, Text, list_of
+from tests.toy.outcomes import CODES
 
 
-class Ring(Wire):
+class Ring(PayloadModel):
     """One call."""
 
     ticket: Text
-    ref: Optional = None
+    ref: OptionalText = None
     to: Any = None
     how: Text
 
@@ -24,7 +24,7 @@ class Ring(Wire):
 class Reader:
     """Reads what Toy answers and posts."""
 
-    def read(self, body: Body) -> Reading:
+    def read(self, body: Body) -> ParsedBody:
         """Raises PayloadError."""
         document = read_document(body.content_type, body.data)
         if not isinstance(document, dict):
@@ -32,29 +32,29 @@ class Reader:
         if "refused" in document:
             return _refused(str(document["refused"]))
         rings = [read_model(Ring, item) for item in list_of(document.get("rings"))]
-        return Reading(sightings=tuple(_sighting(ring) for ring in rings))
+        return ParsedBody(reports=tuple(_report(ring) for ring in rings))
 
     def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
         """Toy sends our secret back."""
         return headers.get("x-toy") == secret
 
 
-def _refused(word: str) -> Reading:
-    meaning = MEANINGS.of("refusal", word)
-    outcome = Outcome(disposition=meaning.disposition, state=meaning.state, result=meaning.result, detail=word.upper())
-    return Reading(events=(Event(type="error", outcome=outcome, detail={"word": word}),))
+def _refused(word: str) -> ParsedBody:
+    mapping = CODES.of("refusal", word)
+    outcome = Outcome(disposition=mapping.disposition, state=mapping.state, result=mapping.result, detail=word.upper())
+    return ParsedBody(notices=(ProviderNotice(type="error", outcome=outcome, detail={"word": word}),))
 
 
-def _sighting(ring: Ring) -> Sighting:
-    meaning = MEANINGS.of("call", ring.how)
+def _report(ring: Ring) -> CallReport:
+    mapping = CODES.of("call", ring.how)
     outcome = Outcome(
-        disposition=meaning.disposition,
-        state=meaning.state,
-        result=meaning.result,
+        disposition=mapping.disposition,
+        state=mapping.state,
+        result=mapping.result,
         provider_call_id=ring.ticket,
         raw_state=ring.how,
     )
-    return Sighting(outcome=outcome, key=ring.ref, to=read_international(ring.to), records=1)
+    return CallReport(outcome=outcome, key=ring.ref, to=read_international(ring.to), records=1)
 
 
 def request(calls: Sequence[Call]) -> list[dict[str, str]]:

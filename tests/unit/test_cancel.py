@@ -14,11 +14,11 @@ from dispatcher.domain.account import Account
 from dispatcher.domain.attempt import OpenCall
 from dispatcher.domain.errors import UsageError
 from dispatcher.domain.ledger import worst_second
-from dispatcher.domain.pacing import Booking, Limit, reserve, slots_to_book
-from dispatcher.domain.results import Disposition, News, Outcome, Source
+from dispatcher.domain.pacing import RateLimit, Reservation, reserve, slots_to_reserve
+from dispatcher.domain.results import AttemptUpdate, Disposition, Outcome, UpdateSource
 from dispatcher.flow import reconcile
 from dispatcher.flow.cancel import cancel
-from dispatcher.flow.turns import Turns
+from dispatcher.flow.request_slots import RequestSlots
 from dispatcher.ports import Services
 from tests.contract.answering import http
 from tests.contract.test_adapters import FACES, Face, every_face, open_call, opened
@@ -94,7 +94,7 @@ class Paced:
 
     def __init__(self, rate: float) -> None:
         self.account = cast(Account, SimpleNamespace(id=1, rate=rate))
-        self.limits: dict[str, Limit] = {}
+        self.limits: dict[str, RateLimit] = {}
         self.sent: dict[str, list[float]] = {"dial": [], "ask": [], "cancel": []}
 
     @property
@@ -107,28 +107,30 @@ class Paced:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
-        known = [Limit(x.name, x.interval_s, (self.limits.get(x.name) or x).next_at) for x in limits]
-        booking, moved = reserve(known, n, horizon_s, self.now(), lead_s)
+    async def reserve(self, limits: list[RateLimit], n: int, horizon_s: float, lead_s: float = 0) -> Reservation:
+        known = [RateLimit(x.name, x.interval_s, (self.limits.get(x.name) or x).next_at) for x in limits]
+        reservation, moved = reserve(known, n, horizon_s, self.now(), lead_s)
         self.limits |= {x.name: x for x in moved}
-        return booking
+        return reservation
 
     async def dial(self, until: float) -> None:
         """As a shift books that has more work than slots."""
         rate = self.account.rate
         while self.now() < until:
-            booking = await self.reserve([Limit("account:1", 1 / rate)], slots_to_book(rate), 2.0, 0.1)
-            self.sent["dial"] += [self.now() + delay for delay in booking.delays_s]
-            await asyncio.sleep(booking.delays_s[-1] - 0.2 if booking.delays_s else max(0.01, booking.wait_s - 2.0))
+            reservation = await self.reserve([RateLimit("account:1", 1 / rate)], slots_to_reserve(rate), 2.0, 0.1)
+            self.sent["dial"] += [self.now() + delay for delay in reservation.delays_s]
+            await asyncio.sleep(
+                reservation.delays_s[-1] - 0.2 if reservation.delays_s else max(0.01, reservation.wait_s - 2.0)
+            )
 
     async def ask(self, kind: str, share: float, until: float, takes_s: float) -> None:
         """Round after round of requests that take their time."""
         while self.now() < until:
             wanted = 5
             share_of = reconcile._share(self.account, kind, share)
-            turns = Turns(reconcile._pace(self.account), share_of, wanted, self.services)
+            slots = RequestSlots(reconcile._pace(self.account), share_of, wanted, self.services)
             for _ in range(wanted):
-                if not await turns.take():
+                if not await slots.take():
                     break
                 self.sent[kind].append(self.now())
                 await asyncio.sleep(takes_s)
@@ -160,10 +162,10 @@ def test_all_requests_of_an_account_keep_its_limit_and_no_kind_is_starved(
 def test_who_finds_no_slot_in_time_gives_up_at_once() -> None:
     async def tried() -> tuple[bool, float, bool]:
         paced = Paced(0.01)
-        assert await Turns(Limit("account:1", 100.0), None, 1, paced.services).take()
-        turns = Turns(Limit("account:1", 100.0), None, 1, paced.services)
+        assert await RequestSlots(RateLimit("account:1", 100.0), None, 1, paced.services).take()
+        slots = RequestSlots(RateLimit("account:1", 100.0), None, 1, paced.services)
         began = paced.now()
-        return await turns.take(), paced.now() - began, turns.are_over
+        return await slots.take(), paced.now() - began, slots.are_over
 
     loop = VirtualLoop()
     assert loop.run_until_complete(tried()) == (False, 0.0, True)
@@ -216,21 +218,23 @@ class Waiting:
             replace(open_call("7"), key=f"{n:013d}", permit_at=NOW - (long_ago if n < self.long_due else HOUR))
             for n in range(self.long_due + 40)
         ]
-        self.due = [replace(call, resolve_by=call.permit_at + HOUR, as_of=NOW) for call in self.due]
+        self.due = [replace(call, result_deadline=call.permit_at + HOUR, as_of=NOW) for call in self.due]
 
     async def account(self, account_id: int) -> Account:
         return cast(Account, SimpleNamespace(id=1, rate=50.0))
 
-    async def hopeless(self, account_id: int, n: int) -> list[News]:
-        over = [call for call in self.due if call.is_hopeless][:n]
+    async def long_overdue(self, account_id: int, n: int) -> list[AttemptUpdate]:
+        over = [call for call in self.due if call.is_long_overdue][:n]
         self.due = [call for call in self.due if call not in over]
-        return [News(call.key, Outcome(disposition=Disposition.OVERDUE), Source.RESOLVER) for call in over]
+        return [
+            AttemptUpdate(call.key, Outcome(disposition=Disposition.OVERDUE), UpdateSource.RESOLVER) for call in over
+        ]
 
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         taken, self.due = self.due[:n], self.due[n:]
         return taken
 
-    async def take_frozen(self, account_id: int, n: int) -> list[Any]:
+    async def take_lost_requests(self, account_id: int, n: int) -> list[Any]:
         return []
 
     async def forget_cancels(self, account_id: int) -> None: ...
@@ -246,21 +250,21 @@ class Waiting:
         self.asked += len(asked)
         return {call.key: Outcome(disposition=Disposition.IN_FLIGHT) for call in asked}
 
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
+    async def reserve(self, limits: list[RateLimit], n: int, horizon_s: float, lead_s: float = 0) -> Reservation:
         self.slots -= 1
-        return Booking((0.0,)) if self.slots >= 0 else Booking(blocked_by="x", wait_s=1000)
+        return Reservation((0.0,)) if self.slots >= 0 else Reservation(blocked_by="x", wait_s=1000)
 
     def now(self) -> float:
         return 0.0
 
     async def sleep(self, seconds: float) -> None: ...
 
-    async def settle(self, account_id: int, news: list[News], services: Services) -> None:
+    async def settle(self, account_id: int, news: list[AttemptUpdate], services: Services) -> None:
         self.ended.update(str(x.outcome.disposition) for x in news)
 
 
 @pytest.mark.parametrize(
-    ("hopeless", "slots", "ended"),
+    ("long_overdue", "slots", "ended"),
     [
         (0, 100, {"in-flight": 5}),
         (300, 100, {"overdue": 300, "in-flight": 5}),
@@ -269,9 +273,9 @@ class Waiting:
     ],
 )
 async def test_what_is_hopeless_ends_without_a_slot(
-    hopeless: int, slots: int, ended: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    long_overdue: int, slots: int, ended: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = Waiting(hopeless, slots=slots)
+    world = Waiting(long_overdue, slots=slots)
     monkeypatch.setattr(reconcile, "settle", world.settle)
     ports = {"store": world, "limiter": world, "providers": world, "clock": world}
     await reconcile.reconcile(1, cast(Services, SimpleNamespace(**ports, stopping=lambda: False)))

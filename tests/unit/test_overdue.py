@@ -8,7 +8,7 @@ from dispatcher.domain.attempt import OpenCall
 from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Outcome, Result
 from dispatcher.domain.states import Phase, State
-from dispatcher.flow.reconcile import news_of
+from dispatcher.flow.reconcile import update_of
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BUSY = Outcome(disposition=D.RETRYABLE, state=State.FINISHED, result=Result.BUSY)
@@ -25,13 +25,13 @@ def waited(*, over: bool, phase: Phase = Phase.UNKNOWN, theirs: bool = False) ->
         permit_at=NOW - timedelta(minutes=5),
         provider_call_id=None,
         provider_owned=theirs,
-        resolve_by=NOW + timedelta(minutes=-1 if over else 1),
+        result_deadline=NOW + timedelta(minutes=-1 if over else 1),
         as_of=NOW,
     )
 
 
 def disposition(call: OpenCall, answer: Outcome | None) -> D:
-    return news_of(call, answer).outcome.disposition
+    return update_of(call, answer).outcome.disposition
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from dispatcher.cli.session import settings
 from dispatcher.domain.attempt import KEY_LENGTH
 from dispatcher.domain.errors import UsageError
 from dispatcher.domain.postback import is_of_request
-from dispatcher.domain.results import Disposition, Outcome, Sighting
+from dispatcher.domain.results import CallReport, Disposition, Outcome
 
 
 @pytest.mark.parametrize(("variable", "least"), [("DISPATCHER_SECRET_KEY", 32), ("DISPATCHER_API_KEY", 16)])
@@ -57,7 +57,7 @@ def test_credentials_on_an_open_wire_are_warned_of(
 
 def test_the_address_of_one_call_vouches_for_that_call_only() -> None:
     key, other = "0" * KEY_LENGTH, "1" * KEY_LENGTH
-    seen = Sighting(outcome=Outcome(disposition=Disposition.IN_FLIGHT), key=key)
+    seen = CallReport(outcome=Outcome(disposition=Disposition.IN_FLIGHT), key=key)
     assert is_of_request(seen, key)
     assert not is_of_request(seen, other)
     for account_wide in (None, "b" + "0" * 14):  # the name of several is a digest: see is_of_request

@@ -12,18 +12,18 @@ from datetime import datetime
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.errors import PayloadError, ServerError
-from dispatcher.domain.reading import Reading
+from dispatcher.domain.provider_body import ParsedBody
 from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Channel, Outcome
-from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options
-from dispatcher.providers.callfire.asking import Asking, lost_in, nobody_rang, reference_of, reference_to
+from dispatcher.providers.adapter import Adapter, AdapterConfig, MaySend, Options
+from dispatcher.providers.callfire.broadcast import BroadcastAdapter, lost_in, not_made, reference_of, reference_to
 from dispatcher.providers.callfire.client11 import CallFire11
-from dispatcher.providers.callfire.reader import Reader
+from dispatcher.providers.callfire.parser import CallFireParser
 from dispatcher.providers.callfire.wire import Webhook, recipient
 from dispatcher.providers.http import Answer, Params, always, basic
-from dispatcher.providers.kit import Kit
 from dispatcher.providers.payload import read_json, read_model, read_number
-from dispatcher.providers.wire import Text, Wire, named
+from dispatcher.providers.payload_model import PayloadModel, Text, named
+from dispatcher.providers.spec import ProviderSpec
 
 PAGE = 100
 MOST_CALLS = 500
@@ -36,30 +36,30 @@ _PATHS = {Channel.VOICE: "/calls", Channel.TEXT: "/texts"}
 _RESOURCES = {"OutboundCall": ["Finished"], "OutboundText": ["Finished"], "InboundText": ["Finished"]}
 
 
-class Items(Wire):
+class Items(PayloadModel):
     """A page of a list."""
 
     items: tuple[dict[str, object], ...] = ()
     total: int | None = named("totalCount")
 
 
-class Listed(Wire):
+class DncNumber(PayloadModel):
     """A number on their do-not-call list."""
 
     number: Text
 
 
-class CallFire(Asking):
+class CallFire(BroadcastAdapter):
     """The Provider port for CallFire v2."""
 
     page = PAGE
 
-    def __init__(self, opening: Opening) -> None:
-        super().__init__(opening, basic(opening.secret), Reader())
-        self._route = opening.options.get("route")
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__(config, basic(config.secret), CallFireParser())
+        self._route = config.options.get("route")
         self._made: dict[str, str] = {}
         """Broadcasts without recipients yet, by the first of our keys."""
-        campaign = opening.options.get("campaign_id")
+        campaign = config.options.get("campaign_id")
         # one bad number must not refuse the others: it comes back as INVALID
         self._params = [("strictValidation", "false"), *([("campaignId", campaign)] if campaign else [])]
 
@@ -68,36 +68,36 @@ class CallFire(Asking):
         """A broadcast is made first, and then filled."""
         return 2 if self._route in _BY_BROADCAST else 1
 
-    async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
+    async def post(self, calls: Sequence[Call], may_send: MaySend) -> ParsedBody | Outcome:
         """POST /calls or /texts; by way of a broadcast of its own where calls must be stoppable."""
         channel = calls[0].channel
         body = [recipient(call.to, call.caller_id, _content(call), call.key) for call in calls]
         if self._route in _BY_BROADCAST and channel is Channel.VOICE:
             return await self._post_into_broadcast(calls[0], body, may_send)
-        answer = await self._lanes.send("POST", _PATHS[channel], json=body, params=self._params, may_send=may_send)
+        answer = await self._pool.send("POST", _PATHS[channel], json=body, params=self._params, may_send=may_send)
         return self.read_answer(answer)
 
     async def _post_into_broadcast(
         self, first: Call, body: list[dict[str, object]], may_send: MaySend
-    ) -> Reading | Outcome:
+    ) -> ParsedBody | Outcome:
         """A running broadcast without recipients rings nobody; its recipients are dialled at once."""
         broadcast = self._made.get(first.key)
         if broadcast is None:
             wanted = {"name": first.key, "fromNumber": first.caller_id.lstrip("+"), "sounds": _sounds(first)}
             start = [("start", "true")]
-            answer = await self._lanes.send("POST", _BROADCASTS, json=wanted, params=start, may_send=may_send)
+            answer = await self._pool.send("POST", _BROADCASTS, json=wanted, params=start, may_send=may_send)
             made = self.read_answer(answer)
             if isinstance(made, Outcome):
-                return nobody_rang(made)
+                return not_made(made)
             broadcast = reference_of(made)
             if broadcast is None:
                 return made  # refused, with the reason
             self._keep(first.key, broadcast)  # a veto comes back to it
         fill = self._fill_by_batch if self._route == "batch" else self._fill
-        reading = lost_in(await fill(broadcast, body, may_send), broadcast)
-        if not isinstance(reading, Outcome) or reading.cause is not Cause.VETO:
+        parsed = lost_in(await fill(broadcast, body, may_send), broadcast)
+        if not isinstance(parsed, Outcome) or parsed.cause is not Cause.VETO:
             self._made.pop(first.key, None)
-        return reading
+        return parsed
 
     def _keep(self, key: str, broadcast: str) -> None:
         """Most keys that were vetoed never come back: their rows were dialled under other keys, or ended."""
@@ -105,24 +105,24 @@ class CallFire(Asking):
         while len(self._made) > MOST_MADE:
             del self._made[next(iter(self._made))]
 
-    async def _fill(self, broadcast: str, body: list[dict[str, object]], may_send: MaySend) -> Reading | Outcome:
+    async def _fill(self, broadcast: str, body: list[dict[str, object]], may_send: MaySend) -> ParsedBody | Outcome:
         """Recipients are dialled at once, and come back as calls."""
         path = f"{_BROADCASTS}/{broadcast}/recipients"
-        answer = await self._lanes.send("POST", path, json=body, params=self._params[:1], may_send=may_send)
-        reading = self.read_answer(answer)
-        if isinstance(reading, Outcome):
-            return reading
-        return replace(reading, sightings=tuple(replace(seen, request_id=broadcast) for seen in reading.sightings))
+        answer = await self._pool.send("POST", path, json=body, params=self._params[:1], may_send=may_send)
+        parsed = self.read_answer(answer)
+        if isinstance(parsed, Outcome):
+            return parsed
+        return replace(parsed, reports=tuple(replace(seen, request_id=broadcast) for seen in parsed.reports))
 
     async def _fill_by_batch(
         self, broadcast: str, body: list[dict[str, object]], may_send: MaySend
-    ) -> Reading | Outcome:
+    ) -> ParsedBody | Outcome:
         """They look at a batch afterwards: a bad number or a duplicate becomes an action that says so."""
         batch = {"name": broadcast, "recipients": body, "scrubDuplicates": True}
         path = f"{_BROADCASTS}/{broadcast}/batches"
-        reading = self.read_answer(await self._lanes.send("POST", path, json=batch, may_send=may_send))
-        if isinstance(reading, Outcome) or reference_of(reading) is None:
-            return reading
+        parsed = self.read_answer(await self._pool.send("POST", path, json=batch, may_send=may_send))
+        if isinstance(parsed, Outcome) or reference_of(parsed) is None:
+            return parsed
         return reference_to(broadcast)
 
     def path(self, channel: Channel) -> str:
@@ -137,15 +137,15 @@ class CallFire(Asking):
 
     async def stop(self, broadcast: str, may_ask: MaySend) -> Answer | Outcome:
         """POST /calls/broadcasts/{id}/stop."""
-        return await self._asking.send("POST", f"{_BROADCASTS}/{broadcast}/stop", may_send=may_ask)
+        return await self._question_pool.send("POST", f"{_BROADCASTS}/{broadcast}/stop", may_send=may_ask)
 
     async def cancel(self, requests: Sequence[str], may_ask: MaySend = always) -> frozenset[str]:
         """Calls that are in no broadcast cannot be stopped."""
         return await super().cancel(requests, may_ask) if self._route in _BY_BROADCAST else frozenset()
 
-    async def knock(self) -> Answer | Outcome:
+    async def probe_request(self) -> Answer | Outcome:
         """GET /me/account."""
-        return await self._asking.send("GET", "/me/account")
+        return await self._question_pool.send("GET", "/me/account")
 
     async def subscribe(self, url: str, secret: str) -> None:
         """POST /webhooks for each kind of news that this address does not get yet."""
@@ -154,14 +154,14 @@ class CallFire(Asking):
             if (url, resource) in known:
                 continue
             wanted = {"name": "dispatcher", "resource": resource, "events": events, "callback": url, "secret": secret}
-            answer = await self._asking.send("POST", "/webhooks", json=wanted)
+            answer = await self._question_pool.send("POST", "/webhooks", json=wanted)
             _require(answer, (200, 201), "took no webhook")
 
     async def unsubscribe(self, url: str) -> int:
         """DELETE /webhooks/{id}."""
         ours = [w for w in await self._webhooks() if w.address == url]
         for webhook in ours:
-            _require(await self._asking.send("DELETE", f"/webhooks/{webhook.id}"), (200, 204), "kept a webhook")
+            _require(await self._question_pool.send("DELETE", f"/webhooks/{webhook.id}"), (200, 204), "kept a webhook")
         return len(ours)
 
     async def _webhooks(self) -> list[Webhook]:
@@ -173,7 +173,9 @@ class CallFire(Asking):
         last: tuple[dict[str, object], ...] = ()
         while True:
             params = [("limit", str(PAGE)), ("offset", str(len(found)))]
-            answer = _require(await self._asking.send("GET", path, params=params), (200,), f"did not list {path}")
+            answer = _require(
+                await self._question_pool.send("GET", path, params=params), (200,), f"did not list {path}"
+            )
             try:
                 page = read_model(Items, read_json(answer.body))
             except PayloadError as error:
@@ -188,7 +190,7 @@ class CallFire(Asking):
 
     async def dnc_numbers(self) -> list[str]:
         """GET /contacts/dncs."""
-        listed = [read_model(Listed, item) for item in await self._list("/contacts/dncs")]
+        listed = [read_model(DncNumber, item) for item in await self._list("/contacts/dncs")]
         return [number for item in listed if (number := read_number(item.number))]
 
     async def dnc_add(self, numbers: Sequence[str]) -> None:
@@ -196,7 +198,7 @@ class CallFire(Asking):
         for i in range(0, len(numbers), PAGE):
             page = [number.lstrip("+") for number in numbers[i : i + PAGE]]
             wanted = {"numbers": page, "call": True, "text": True, "source": "dispatcher"}
-            answer = await self._asking.send("POST", "/contacts/dncs", json=wanted)
+            answer = await self._question_pool.send("POST", "/contacts/dncs", json=wanted)
             _require(answer, (200, 201, 204), "took no do-not-call numbers")
 
 
@@ -219,8 +221,8 @@ def _sounds(call: Call) -> dict[str, str]:
     return {"liveSoundText": call.text, "machineSoundText": call.text, **voice}
 
 
-def _open(opening: Opening) -> Adapter:
-    return CallFire11(opening) if opening.options.get("api") == "1.1" else CallFire(opening)
+def _open(config: AdapterConfig) -> Adapter:
+    return CallFire11(config) if config.options.get("api") == "1.1" else CallFire(config)
 
 
 def _capabilities(options: Options) -> Capabilities:
@@ -232,7 +234,7 @@ def _capabilities(options: Options) -> Capabilities:
         own_retries=True,
         callback_auth=CallbackAuth.ADDRESS if old else CallbackAuth.SIGNATURE,
         most_calls=MOST_CALLS,
-        alike=old,
+        single_text=old,
         channels=frozenset(Channel),
         cancel=old or options.get("route") in _BY_BROADCAST,
         dnc=not old,
@@ -244,10 +246,10 @@ def _base_url(options: Options) -> str:
     return "https://www.callfire.com/api/1.1/rest" if old else "https://api.callfire.com/v2"
 
 
-KIT = Kit(
+SPEC = ProviderSpec(
     base_url=_base_url,
     open=_open,
-    reader=lambda options: Reader(signed=options.get("api") != "1.1"),
+    parser=lambda options: CallFireParser(signed=options.get("api") != "1.1"),
     capabilities=_capabilities,
     options={
         "api": ("2", "1.1"),

@@ -13,17 +13,17 @@ from urllib.parse import urlencode
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import PayloadError, ServerError
-from dispatcher.domain.reading import Reading
+from dispatcher.domain.provider_body import ParsedBody
 from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Channel, Outcome
-from dispatcher.providers.adapter import MaySend, Opening, Pause
-from dispatcher.providers.callfire.asking import Asking, lost_in, nobody_rang, reference_of
+from dispatcher.providers.adapter import AdapterConfig, MaySend, Pause
+from dispatcher.providers.callfire.broadcast import BroadcastAdapter, lost_in, not_made, reference_of
 from dispatcher.providers.callfire.outcomes import TRIGGERS
-from dispatcher.providers.callfire.reader import Reader
+from dispatcher.providers.callfire.parser import CallFireParser
 from dispatcher.providers.callfire.wire import KEY_ATTRIBUTE, Webhook
 from dispatcher.providers.http import Answer, Params, always, basic
 from dispatcher.providers.payload import read_document, read_model
-from dispatcher.providers.wire import list_of
+from dispatcher.providers.payload_model import list_of
 
 PAGE = 50
 """They allow 1,000; an answer of ours may have 256 KiB."""
@@ -33,15 +33,15 @@ Form = list[tuple[str, str]]
 _PATHS = {Channel.VOICE: "/call", Channel.TEXT: "/text"}
 
 
-class CallFire11(Asking):
+class CallFire11(BroadcastAdapter):
     """The Provider port for CallFire 1.1."""
 
     page = PAGE
 
-    def __init__(self, opening: Opening) -> None:
-        super().__init__(opening, {**basic(opening.secret), "Accept": "*/*"}, Reader(signed=False))
-        self._format = opening.options.get("format") or "xml"
-        self._made: dict[str, Reading] = {}
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__(config, {**basic(config.secret), "Accept": "*/*"}, CallFireParser(signed=False))
+        self._format = config.options.get("format") or "xml"
+        self._made: dict[str, ParsedBody] = {}
         """Broadcasts without a batch yet, by the first of our keys."""
         self._suffix = ".json" if self._format == "json" else ""
 
@@ -52,7 +52,7 @@ class CallFire11(Asking):
             by_text.setdefault(call.text, []).append(call)
         return list(by_text.values())
 
-    async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
+    async def post(self, calls: Sequence[Call], may_send: MaySend) -> ParsedBody | Outcome:
         """SendCall or SendText for one; CreateBroadcast and CreateContactBatch for several."""
         first = calls[0]
         if len(calls) == 1:
@@ -62,7 +62,7 @@ class CallFire11(Asking):
             "/broadcast", [*_broadcast(first), ("Name", first.key)], always
         )
         if isinstance(made, Outcome):
-            return nobody_rang(made)
+            return not_made(made)
         broadcast = reference_of(made)
         if broadcast is None:
             return made  # refused, with the reason
@@ -72,12 +72,12 @@ class CallFire11(Asking):
             del self._made[first.key]
         return lost_in(batch, broadcast) if isinstance(batch, Outcome) or reference_of(batch) is None else made
 
-    async def _post(self, path: str, form: Form, may_send: MaySend) -> Reading | Outcome:
+    async def _post(self, path: str, form: Form, may_send: MaySend) -> ParsedBody | Outcome:
         body = urlencode(form).encode()
-        answer = await self._lanes.send("POST", path + self._suffix, content=body, headers=_FORM, may_send=may_send)
+        answer = await self._pool.send("POST", path + self._suffix, content=body, headers=_FORM, may_send=may_send)
         return self.read_answer(answer)
 
-    async def repeats(self, call: Call, pause: Pause) -> bool:
+    async def detects_duplicate(self, call: Call, pause: Pause) -> bool:
         """The same RequestId gives the same broadcast."""
         path, form = _PATHS[call.channel], [*_broadcast(call), *_to([call])]
         first = await self._post(path, form, always)
@@ -85,7 +85,7 @@ class CallFire11(Asking):
             return False
         await pause()
         again = await self._post(path, form, always)
-        return isinstance(again, Reading) and reference_of(again) == reference_of(first)
+        return isinstance(again, ParsedBody) and reference_of(again) == reference_of(first)
 
     def path(self, channel: Channel) -> str:
         """GetCall and QueryCalls, or GetText and QueryTexts."""
@@ -102,11 +102,11 @@ class CallFire11(Asking):
         """ControlBroadcast STOP."""
         form = urlencode([("RequestId", f"stop-{broadcast}"), ("Command", "STOP")]).encode()
         path = f"/broadcast/{broadcast}/control"
-        return await self._asking.send("PUT", path, content=form, headers=_FORM, may_send=may_ask)
+        return await self._question_pool.send("PUT", path, content=form, headers=_FORM, may_send=may_ask)
 
-    async def knock(self) -> Answer | Outcome:
+    async def probe_request(self) -> Answer | Outcome:
         """QueryCalls, one row of it."""
-        return await self._asking.send("GET", "/call", params=[("MaxResults", "1")])
+        return await self._question_pool.send("GET", "/call", params=[("MaxResults", "1")])
 
     async def subscribe(self, url: str, secret: str) -> None:
         """CreateSubscription for each trigger that this address does not get yet."""
@@ -149,7 +149,7 @@ class CallFire11(Asking):
 
     async def _asked(self, method: str, path: str, form: Form | None = None, **named: Any) -> Answer:
         body = urlencode(form).encode() if form else None
-        answer = await self._asking.send(method, path, content=body, headers=_FORM if form else None, **named)
+        answer = await self._question_pool.send(method, path, content=body, headers=_FORM if form else None, **named)
         if isinstance(answer, Answer) and answer.status in (200, 201, 204):
             return answer
         said = f"HTTP {answer.status}" if isinstance(answer, Answer) else answer.why

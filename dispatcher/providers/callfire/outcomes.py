@@ -7,81 +7,83 @@ from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Outcome, read_result
 from dispatcher.domain.results import Result as R
 from dispatcher.domain.states import State as S
-from dispatcher.providers.meaning import UNKNOWN, Meaning, Meanings
+from dispatcher.providers.code_table import UNKNOWN, CodeMapping, CodeTable
 
-MEANINGS = Meanings(
+CODES = CodeTable(
     {
         # where an action is
-        ("state", "READY"): Meaning(D.IN_FLIGHT, S.READY),  # waits at the provider
-        ("state", "SELECTED"): Meaning(D.IN_FLIGHT, S.SELECTED),  # is being dialled
-        ("state", "CALLBACK"): Meaning(D.PROVIDER_RETRY, S.CALLBACK),  # they ring again: not ours to redial
-        ("state", "FINISHED"): Meaning(D.UNKNOWN, S.FINISHED),  # its result decides; without one nothing is known
-        ("state", "DISABLED"): Meaning(D.HOLD, S.READY, R.POSTPONED),  # batch switched off; comes back when enabled
-        ("state", "SKIPPED"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.SKIPPED),  # an agent skipped it
-        ("state", "DNC"): Meaning(D.SCREENED, S.DNC, R.DNC),  # on their list; goes to ours
-        ("state", "DUP"): Meaning(D.SCREENED, S.DUP, R.UNDIALED),  # waits there already; settling asks about it
-        ("state", "INVALID"): Meaning(D.SCREENED, S.INVALID, R.UNDIALED),  # no final result on the wire
-        ("state", "TIMEOUT"): Meaning(D.FINAL_FAILURE, S.TIMEOUT),  # dialled, result not reported: may have rung
-        ("state", "PERIOD_LIMIT"): Meaning(D.SCREENED, S.FINISHED, R.UNDIALED),  # redialling defeats their limit
-        ("state", "RESTRICTED_NUMBER"): Meaning(D.SCREENED, S.INVALID, R.UNDIALED),  # the provider refuses it
+        ("state", "READY"): CodeMapping(D.IN_FLIGHT, S.READY),  # waits at the provider
+        ("state", "SELECTED"): CodeMapping(D.IN_FLIGHT, S.SELECTED),  # is being dialled
+        ("state", "CALLBACK"): CodeMapping(D.PROVIDER_RETRY, S.CALLBACK),  # they ring again: not ours to redial
+        ("state", "FINISHED"): CodeMapping(D.UNKNOWN, S.FINISHED),  # its result decides; without one nothing is known
+        ("state", "DISABLED"): CodeMapping(D.HOLD, S.READY, R.POSTPONED),  # batch switched off; comes back when enabled
+        ("state", "SKIPPED"): CodeMapping(D.FINAL_FAILURE, S.FINISHED, R.SKIPPED),  # an agent skipped it
+        ("state", "DNC"): CodeMapping(D.SCREENED, S.DNC, R.DNC),  # on their list; goes to ours
+        ("state", "DUP"): CodeMapping(D.SCREENED, S.DUP, R.UNDIALED),  # waits there already; settling asks about it
+        ("state", "INVALID"): CodeMapping(D.SCREENED, S.INVALID, R.UNDIALED),  # no final result on the wire
+        ("state", "TIMEOUT"): CodeMapping(D.FINAL_FAILURE, S.TIMEOUT),  # dialled, result not reported: may have rung
+        ("state", "PERIOD_LIMIT"): CodeMapping(D.SCREENED, S.FINISHED, R.UNDIALED),  # redialling defeats their limit
+        ("state", "RESTRICTED_NUMBER"): CodeMapping(D.SCREENED, S.INVALID, R.UNDIALED),  # the provider refuses it
         # what a FINISHED action came to
-        ("result", "LA"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.LA),  # answered by a person
-        ("result", "AM"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.AM),  # message left on a machine: we ask for that
-        ("result", "BUSY"): Meaning(D.RETRYABLE, S.FINISHED, R.BUSY),  # in a call
-        ("result", "NO_ANS"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.NO_ANS),  # retried only if the campaign lists it
-        ("result", "DNC"): Meaning(D.SCREENED, S.DNC, R.DNC),  # pressed the key, or on their list
-        ("result", "XFER"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.XFER),  # transferred
-        ("result", "XFER_LEG"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.XFER_LEG),  # second leg of a transfer
-        ("result", "UNDIALED"): Meaning(D.RETRYABLE, S.FINISHED, R.UNDIALED),  # never rang: put back uncharged
-        ("result", "INTERNAL_ERROR"): Meaning(
+        ("result", "LA"): CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.LA),  # answered by a person
+        ("result", "AM"): CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.AM),  # message left on a machine: we ask for that
+        ("result", "BUSY"): CodeMapping(D.RETRYABLE, S.FINISHED, R.BUSY),  # in a call
+        ("result", "NO_ANS"): CodeMapping(
+            D.FINAL_FAILURE, S.FINISHED, R.NO_ANS
+        ),  # retried only if the campaign lists it
+        ("result", "DNC"): CodeMapping(D.SCREENED, S.DNC, R.DNC),  # pressed the key, or on their list
+        ("result", "XFER"): CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.XFER),  # transferred
+        ("result", "XFER_LEG"): CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.XFER_LEG),  # second leg of a transfer
+        ("result", "UNDIALED"): CodeMapping(D.RETRYABLE, S.FINISHED, R.UNDIALED),  # never rang: put back uncharged
+        ("result", "INTERNAL_ERROR"): CodeMapping(
             D.RETRYABLE, S.FINISHED, R.INTERNAL_ERROR, redials=1
         ),  # "retry or call us"
-        ("result", "CARRIER_ERROR"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.CARRIER_ERROR),  # often a dead number
-        ("result", "CARRIER_TEMP_ERROR"): Meaning(D.RETRYABLE, S.FINISHED, R.CARRIER_TEMP_ERROR),  # long delay
-        ("result", "SD"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.SD),  # voicemail drop
-        ("result", "POSTPONED"): Meaning(D.PROVIDER_RETRY, S.CALLBACK, R.POSTPONED),  # not final wherever seen
-        ("result", "ABANDONED"): Meaning(
+        ("result", "CARRIER_ERROR"): CodeMapping(D.FINAL_FAILURE, S.FINISHED, R.CARRIER_ERROR),  # often a dead number
+        ("result", "CARRIER_TEMP_ERROR"): CodeMapping(D.RETRYABLE, S.FINISHED, R.CARRIER_TEMP_ERROR),  # long delay
+        ("result", "SD"): CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.SD),  # voicemail drop
+        ("result", "POSTPONED"): CodeMapping(D.PROVIDER_RETRY, S.CALLBACK, R.POSTPONED),  # not final wherever seen
+        ("result", "ABANDONED"): CodeMapping(
             D.FINAL_FAILURE, S.FINISHED, R.ABANDONED
         ),  # no agent; redialling is a matter of law
-        ("result", "SKIPPED"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.SKIPPED),  # an agent skipped it
-        ("result", "INVALID_NUMBER"): Meaning(D.SCREENED, S.INVALID, R.INVALID_NUMBER),  # newer 1.1 documents
-        ("result", "SENT"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.SENT),  # a text left
-        ("result", "RECEIVED"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.RECEIVED),  # a reply came
-        ("result", "DNT"): Meaning(D.SCREENED, S.DNC, R.DNT),  # do not text
-        ("result", "TOO_BIG"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.TOO_BIG),  # the same text fails for all
+        ("result", "SKIPPED"): CodeMapping(D.FINAL_FAILURE, S.FINISHED, R.SKIPPED),  # an agent skipped it
+        ("result", "INVALID_NUMBER"): CodeMapping(D.SCREENED, S.INVALID, R.INVALID_NUMBER),  # newer 1.1 documents
+        ("result", "SENT"): CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.SENT),  # a text left
+        ("result", "RECEIVED"): CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.RECEIVED),  # a reply came
+        ("result", "DNT"): CodeMapping(D.SCREENED, S.DNC, R.DNT),  # do not text
+        ("result", "TOO_BIG"): CodeMapping(D.FINAL_FAILURE, S.FINISHED, R.TOO_BIG),  # the same text fails for all
         # a broadcast, as its notifications and queries tell it
-        ("broadcast", "TEST"): Meaning(D.IN_FLIGHT),
-        ("broadcast", "SETUP"): Meaning(D.IN_FLIGHT),
-        ("broadcast", "START_PENDING"): Meaning(D.IN_FLIGHT),
-        ("broadcast", "RUNNING"): Meaning(D.IN_FLIGHT),
-        ("broadcast", "SCHEDULED"): Meaning(D.IN_FLIGHT),
-        ("broadcast", "APPROVED"): Meaning(D.IN_FLIGHT),
-        ("broadcast", "VALIDATING_EMAIL"): Meaning(D.IN_FLIGHT),
-        ("broadcast", "VALIDATING_START"): Meaning(D.IN_FLIGHT),
-        ("broadcast", "STOPPED"): Meaning(D.HOLD),  # somebody stopped it
-        ("broadcast", "FINISHED"): Meaning(D.RECONCILE),  # no more dials: what is not final is asked about
-        ("broadcast", "ARCHIVED"): Meaning(D.RECONCILE),
-        ("broadcast", "SUSPENDED"): Meaning(D.ACCOUNT_STOP),
-        ("broadcast", "BLOCKED_SUSPICIOUS"): Meaning(D.ACCOUNT_STOP),
-        ("broadcast", "DECLINED"): Meaning(D.ACCOUNT_STOP),
-        ("batch", "NEW"): Meaning(D.IN_FLIGHT),
-        ("batch", "VALIDATING"): Meaning(D.IN_FLIGHT),
-        ("batch", "ACTIVE"): Meaning(D.IN_FLIGHT),
-        ("batch", "ERRORS"): Meaning(D.RECONCILE),  # some numbers refused: their actions say which
-        ("batch", "SOURCE_ERROR"): Meaning(D.CONFIG_STOP),
+        ("broadcast", "TEST"): CodeMapping(D.IN_FLIGHT),
+        ("broadcast", "SETUP"): CodeMapping(D.IN_FLIGHT),
+        ("broadcast", "START_PENDING"): CodeMapping(D.IN_FLIGHT),
+        ("broadcast", "RUNNING"): CodeMapping(D.IN_FLIGHT),
+        ("broadcast", "SCHEDULED"): CodeMapping(D.IN_FLIGHT),
+        ("broadcast", "APPROVED"): CodeMapping(D.IN_FLIGHT),
+        ("broadcast", "VALIDATING_EMAIL"): CodeMapping(D.IN_FLIGHT),
+        ("broadcast", "VALIDATING_START"): CodeMapping(D.IN_FLIGHT),
+        ("broadcast", "STOPPED"): CodeMapping(D.HOLD),  # somebody stopped it
+        ("broadcast", "FINISHED"): CodeMapping(D.RECONCILE),  # no more dials: what is not final is asked about
+        ("broadcast", "ARCHIVED"): CodeMapping(D.RECONCILE),
+        ("broadcast", "SUSPENDED"): CodeMapping(D.ACCOUNT_STOP),
+        ("broadcast", "BLOCKED_SUSPICIOUS"): CodeMapping(D.ACCOUNT_STOP),
+        ("broadcast", "DECLINED"): CodeMapping(D.ACCOUNT_STOP),
+        ("batch", "NEW"): CodeMapping(D.IN_FLIGHT),
+        ("batch", "VALIDATING"): CodeMapping(D.IN_FLIGHT),
+        ("batch", "ACTIVE"): CodeMapping(D.IN_FLIGHT),
+        ("batch", "ERRORS"): CodeMapping(D.RECONCILE),  # some numbers refused: their actions say which
+        ("batch", "SOURCE_ERROR"): CodeMapping(D.CONFIG_STOP),
         # HTTP answers that carry CallFire's own error body; without one they prove nothing
-        ("http", "200"): Meaning(D.IN_FLIGHT),
-        ("http", "201"): Meaning(D.IN_FLIGHT),
-        ("http", "204"): Meaning(D.IN_FLIGHT),
-        ("http", "400"): Meaning(D.CONFIG_STOP),  # a parameter, unless the text speaks of the account
-        ("http", "401"): Meaning(D.ACCOUNT_STOP),  # credentials
-        ("http", "403"): Meaning(D.ACCOUNT_STOP),  # no permission
-        ("http", "404"): Meaning(D.CONFIG_STOP),  # an id of ours that they do not have
-        ("http", "429"): Meaning(D.THROTTLE),  # client documents: "Rate Limit Reached"
-        ("http", "500"): Meaning(D.RECONCILE),  # their fault, and it may have dialled
+        ("http", "200"): CodeMapping(D.IN_FLIGHT),
+        ("http", "201"): CodeMapping(D.IN_FLIGHT),
+        ("http", "204"): CodeMapping(D.IN_FLIGHT),
+        ("http", "400"): CodeMapping(D.CONFIG_STOP),  # a parameter, unless the text speaks of the account
+        ("http", "401"): CodeMapping(D.ACCOUNT_STOP),  # credentials
+        ("http", "403"): CodeMapping(D.ACCOUNT_STOP),  # no permission
+        ("http", "404"): CodeMapping(D.CONFIG_STOP),  # an id of ours that they do not have
+        ("http", "429"): CodeMapping(D.THROTTLE),  # client documents: "Rate Limit Reached"
+        ("http", "500"): CodeMapping(D.RECONCILE),  # their fault, and it may have dialled
         # v2 webhooks about the account
-        ("account", "LowBalance"): Meaning(D.ACCOUNT_STOP),
-        ("account", "MonthlyRenewal"): Meaning(D.IN_FLIGHT),  # news for people
+        ("account", "LowBalance"): CodeMapping(D.ACCOUNT_STOP),
+        ("account", "MonthlyRenewal"): CodeMapping(D.IN_FLIGHT),  # news for people
     }
 )
 CARRIER_RETRIES = frozenset({R.CARRIER_TEMP_ERROR, R.POSTPONED})
@@ -108,31 +110,31 @@ TRIGGERS = {
 """What 1.1 may be asked to tell of, and the root of the notification that tells it (seed 002)."""
 
 
-def of_action(state: str, final: str | None, last: str | None) -> Meaning:
+def of_action(state: str, final: str | None, last: str | None) -> CodeMapping:
     """What an action means by its state, its final result, and the result of its last dial."""
     word = final or last
     result = read_result(word) if word else None
-    meaning = MEANINGS.of("state", state)
-    if meaning.state is S.FINISHED and meaning.result is None:
-        return MEANINGS.of("result", result) if result else meaning
-    if meaning.disposition is D.IN_FLIGHT and result in CARRIER_RETRIES:
-        meaning = Meaning(D.PROVIDER_RETRY, S.CALLBACK)
-    return meaning._replace(result=meaning.result or result)
+    mapping = CODES.of("state", state)
+    if mapping.state is S.FINISHED and mapping.result is None:
+        return CODES.of("result", result) if result else mapping
+    if mapping.disposition is D.IN_FLIGHT and result in CARRIER_RETRIES:
+        mapping = CodeMapping(D.PROVIDER_RETRY, S.CALLBACK)
+    return mapping._replace(result=mapping.result or result)
 
 
 def of_problem(status: int, message: str) -> Outcome:
     """What an error body means: a 400 may be about the account, and only its text says so."""
-    meaning = MEANINGS.of("http", status)
+    mapping = CODES.of("http", status)
     detail = f"HTTP {status}"
     if status == 400:
         for word, reason in ACCOUNT_WORDS.items():
             if word in message.casefold():
                 return Outcome(disposition=D.ACCOUNT_STOP, state=S.READY, result=R.UNDIALED, detail=reason)
-    if meaning is UNKNOWN:
+    if mapping is UNKNOWN:
         return Outcome(disposition=D.CONFIG_STOP if status < 500 else D.RECONCILE, detail=detail)
-    undialled = meaning.disposition is not D.RECONCILE
+    undialled = mapping.disposition is not D.RECONCILE
     return Outcome(
-        disposition=meaning.disposition,
+        disposition=mapping.disposition,
         state=S.READY if undialled else None,
         result=R.UNDIALED if undialled else None,
         detail=detail,

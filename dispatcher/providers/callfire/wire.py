@@ -11,10 +11,19 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from dispatcher.domain.errors import PayloadError
-from dispatcher.domain.results import Channel, Disposition, Outcome, Sighting
-from dispatcher.providers.callfire.outcomes import MEANINGS, of_action
+from dispatcher.domain.results import CallReport, Channel, Disposition, Outcome
+from dispatcher.providers.callfire.outcomes import CODES, of_action
 from dispatcher.providers.payload import read_instant, read_model, read_ms, read_number
-from dispatcher.providers.wire import LONGEST_WORD, Flag, Number, Optional, Text, Wire, list_of, named
+from dispatcher.providers.payload_model import (
+    LONGEST_WORD,
+    Flag,
+    Number,
+    OptionalText,
+    PayloadModel,
+    Text,
+    list_of,
+    named,
+)
 
 KEY_ATTRIBUTE = "dispatcher_key"
 _TEXT_ONLY = frozenset({"SENT", "RECEIVED", "DNT", "TOO_BIG", "DO NOT TEXT", "MSG TOO BIG"})
@@ -28,11 +37,11 @@ Time = Annotated[datetime | None, BeforeValidator(_time)]
 """ISO 8601 (1.1) or unix milliseconds (v2); junk of the published samples is no time."""
 
 
-class Record(Wire):
+class DialRecord(PayloadModel):
     """One dial of an action."""
 
     # 'callResult' and 'textResult' stand in several published samples
-    word: Optional = named("Result", "result", "callResult", "textResult")
+    word: OptionalText = named("Result", "result", "callResult", "textResult")
     cost: Number = named("BilledAmount", "billedAmount")
     answered_at: Time = named("AnswerTime", "answerTime")
     finished_at: Time = named("FinishTime", "finishTime")
@@ -40,27 +49,27 @@ class Record(Wire):
     message: str | None = named("Message", "message")
 
 
-class Action(Wire):
+class Action(PayloadModel):
     """A call or a text."""
 
     id: Text = Field(validation_alias=AliasChoices("@id", "id", "Id"))
     state: Text = Field(validation_alias=AliasChoices("State", "state"))
     to: Any = named("ToNumber", "toNumber")
     from_: Any = named("FromNumber", "fromNumber")
-    final: Optional = named("FinalResult", "finalResult", "finalCallResult", "finalTextResult")
-    attributes: dict[str, Optional] | None = None
+    final: OptionalText = named("FinalResult", "finalResult", "finalCallResult", "finalTextResult")
+    attributes: dict[str, OptionalText] | None = None
     inbound: Flag = named("Inbound", "inbound", default=False)
     agent: Flag = named("AgentCall", "agentCall", default=False)
     created: Time = named("Created", "created")
     modified: Time = named("Modified", "modified")
-    broadcast: Optional = named("BroadcastId")
+    broadcast: OptionalText = named("BroadcastId")
     message: str | None = named("Message", "message")
-    records: Annotated[tuple[Record, ...], BeforeValidator(list_of)] = named(
+    records: Annotated[tuple[DialRecord, ...], BeforeValidator(list_of)] = named(
         "CallRecord", "TextRecord", "records", default=()
     )
 
     @property
-    def last(self) -> Record | None:
+    def last(self) -> DialRecord | None:
         """Its last dial."""
         return self.records[-1] if self.records else None
 
@@ -72,31 +81,31 @@ class Action(Wire):
         return (self.attributes or {}).get(KEY_ATTRIBUTE)
 
 
-class Problem(Wire):
+class Problem(PayloadModel):
     """An error's body; the status inside it is not to be trusted (a fixture says 100)."""
 
     message: str = Field(validation_alias=AliasChoices("Message", "message"))
     code: int | None = named("internalCode")
 
 
-class Webhook(Wire):
+class Webhook(PayloadModel):
     """A subscription as they list it."""
 
     id: Text = Field(validation_alias=AliasChoices("@id", "id", "Id"))
     address: str | None = named("Endpoint", "endpoint", "callback")
     """Whole: it is compared."""
-    event: Optional = named("TriggerEvent", "triggerEvent", "resource")
+    event: OptionalText = named("TriggerEvent", "triggerEvent", "resource")
 
 
 def outcome_of(action: Action) -> Outcome:
     """What one action's state and result mean."""
     last = action.last
-    meaning = of_action(action.state, action.final, last.word if last else None)
+    mapping = of_action(action.state, action.final, last.word if last else None)
     return Outcome(
-        disposition=meaning.disposition,
-        state=meaning.state,
-        result=meaning.result,
-        redials=meaning.redials,
+        disposition=mapping.disposition,
+        state=mapping.state,
+        result=mapping.result,
+        redials=mapping.redials,
         provider_call_id=action.id,
         raw_state=action.state,
         raw_result=action.final or (last.word if last else None),
@@ -107,9 +116,9 @@ def outcome_of(action: Action) -> Outcome:
     )
 
 
-def sighting_of(action: Action, channel: Channel | None = None) -> Sighting:
+def report_of(action: Action, channel: Channel | None = None) -> CallReport:
     """One action as a report that must still be matched to an attempt."""
-    return Sighting(
+    return CallReport(
         outcome=outcome_of(action),
         key=action.key,
         to=read_number(action.to),
@@ -127,7 +136,7 @@ def _channel_of(action: Action) -> Channel:
     return Channel.TEXT if action.message is not None or words & _TEXT_ONLY else Channel.VOICE
 
 
-def read_actions(documents: Any, channel: Channel | None = None) -> tuple[Sighting, ...]:
+def read_actions(documents: Any, channel: Channel | None = None) -> tuple[CallReport, ...]:
     """Calls or texts; the calls of agents are none of ours, and other people's may look as they like.
 
     Raises PayloadError for one that stands alone.
@@ -137,14 +146,14 @@ def read_actions(documents: Any, channel: Channel | None = None) -> tuple[Sighti
     for document in items:
         with suppress(PayloadError) if len(items) > 1 else nullcontext():
             found.append(read_model(Action, document))
-    return tuple(sighting_of(action, channel) for action in found if not action.agent)
+    return tuple(report_of(action, channel) for action in found if not action.agent)
 
 
 def of_status(table: str, status: str | None) -> Outcome:
     """What the state of a broadcast or a batch means for the account that runs it."""
-    meaning = MEANINGS.of(table, status or "")
-    stopped = meaning.disposition is Disposition.ACCOUNT_STOP
-    return Outcome(disposition=meaning.disposition, detail=f"BROADCAST_{status}"[:LONGEST_WORD] if stopped else None)
+    mapping = CODES.of(table, status or "")
+    stopped = mapping.disposition is Disposition.ACCOUNT_STOP
+    return Outcome(disposition=mapping.disposition, detail=f"BROADCAST_{status}"[:LONGEST_WORD] if stopped else None)
 
 
 def recipient(to: str, caller_id: str | None, texts: Mapping[str, str], key: str) -> dict[str, Any]:

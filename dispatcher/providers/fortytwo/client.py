@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dispatcher.domain.attempt import Call, OpenCall
-from dispatcher.domain.capability import CallbackAuth, Capabilities, Content, Dedupe, LookupBy
+from dispatcher.domain.capability import CallbackAuth, Capabilities, ContentKind, Dedupe, LookupBy
 from dispatcher.domain.errors import NotAllowed
-from dispatcher.domain.reading import BodyKind, Reading
+from dispatcher.domain.provider_body import BodyKind, ParsedBody
 from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Disposition, Outcome, Result
 from dispatcher.domain.states import State
-from dispatcher.providers.adapter import NOT_FOUND, UNREADABLE, Adapter, MaySend, Opening, every, seen_outcome
+from dispatcher.providers.adapter import NOT_FOUND, UNREADABLE, Adapter, AdapterConfig, MaySend, every, seen_outcome
 from dispatcher.providers.fortytwo.outcomes import LASTING
-from dispatcher.providers.fortytwo.wire import Reader, job, job_id, most_destinations
+from dispatcher.providers.fortytwo.wire import FortytwoParser, job, job_id, most_destinations
 from dispatcher.providers.http import Answer
-from dispatcher.providers.kit import Kit
+from dispatcher.providers.spec import ProviderSpec
 
 MOST_CALLS = 500
 """As long as their answers fit into what we read of one."""
@@ -36,59 +36,59 @@ class Fortytwo(Adapter):
     )
     """They leave out what they cannot dial."""
 
-    def __init__(self, opening: Opening) -> None:
-        super().__init__(opening, {"Authorization": f"Token {opening.secret}"}, Reader())
-        self._callback_url = opening.callback_url
-        self._paths = {name: opening.options[name] for name in ("voice_path", "call_path", "job_path")}
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__(config, {"Authorization": f"Token {config.secret}"}, FortytwoParser())
+        self._callback_url = config.callback_url
+        self._paths = {name: config.options[name] for name in ("voice_path", "call_path", "job_path")}
         self._in_a_row: Counter[int] = Counter()
 
     def requests_of(self, calls: Sequence[Call]) -> list[Sequence[Call]]:
         """One job says one thing."""
-        alike: dict[tuple[str | None, ...], list[Call]] = {}
+        single_text: dict[tuple[str | None, ...], list[Call]] = {}
         for call in calls:
-            alike.setdefault((call.text, call.audio_url, call.voice, call.language), []).append(call)
-        return list(alike.values())
+            single_text.setdefault((call.text, call.audio_url, call.voice, call.language), []).append(call)
+        return list(single_text.values())
 
-    async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
+    async def post(self, calls: Sequence[Call], may_send: MaySend) -> ParsedBody | Outcome:
         """POST a job."""
         body = job(calls, self._callback_url(job_id(calls)))
-        answer = await self._lanes.send("POST", self._paths["voice_path"], json=body, may_send=may_send)
-        reading = self.read_answer(answer)
-        return self._with_patience(reading) if isinstance(reading, Reading) else reading
+        answer = await self._pool.send("POST", self._paths["voice_path"], json=body, may_send=may_send)
+        parsed = self.read_answer(answer)
+        return self._with_patience(parsed) if isinstance(parsed, ParsedBody) else parsed
 
-    def _with_patience(self, reading: Reading) -> Reading:
+    def _with_patience(self, parsed: ParsedBody) -> ParsedBody:
         """Some codes mean a pause, and more when they last."""
-        code = _code_of(reading)
+        code = _code_of(parsed)
         if code not in LASTING:
             self._in_a_row.clear()
-            return reading
+            return parsed
         self._in_a_row[code] += 1
         most, then = LASTING[code]
-        (event,) = reading.events
+        (notice,) = parsed.notices
         if (
             self._in_a_row[code] < most
-            or event.outcome is None
-            or event.outcome.disposition is not Disposition.THROTTLE
+            or notice.outcome is None
+            or notice.outcome.disposition is not Disposition.THROTTLE
         ):
-            return reading
-        return replace(reading, events=(replace(event, outcome=replace(event.outcome, disposition=then)),))
+            return parsed
+        return replace(parsed, notices=(replace(notice, outcome=replace(notice.outcome, disposition=then)),))
 
-    def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
+    def spread(self, parsed: ParsedBody, calls: Sequence[Call]) -> dict[str, Outcome]:
         """They leave out what they cannot dial; an answer that names nobody at all proves nothing."""
-        if not reading.sightings and all(event.type == "job" for event in reading.events):
+        if not parsed.reports and all(notice.type == "job" for notice in parsed.notices):
             return every(calls, UNREADABLE)
-        return super().spread(reading, calls)
+        return super().spread(parsed, calls)
 
-    def split(self, reading: Reading, n: int) -> int | None:
+    def split(self, parsed: ParsedBody, n: int) -> int | None:
         """-86 teaches how many a job may have; -85 and -101 hide one bad number among the good."""
-        if n == 1 or reading.verdict is None:
+        if n == 1 or parsed.verdict is None:
             return None
         # said of a whole job because of one of its numbers
-        if _code_of(reading) == _BAD_NUMBER or reading.verdict.cause is Cause.NO_COVERAGE:
+        if _code_of(parsed) == _BAD_NUMBER or parsed.verdict.cause is Cause.NO_COVERAGE:
             return (n + 1) // 2
-        if _code_of(reading) != _TOO_MANY:
+        if _code_of(parsed) != _TOO_MANY:
             return None
-        told = most_destinations(str(reading.events[0].detail.get("message")))
+        told = most_destinations(str(parsed.notices[0].detail.get("message")))
         self._most = max(1, min(self._most, told or n // 2, n - 1))
         return self._most
 
@@ -106,44 +106,44 @@ class Fortytwo(Adapter):
             path = self._paths["job_path"].replace("{id}", calls[0].provider_request_id or "")
         else:
             path = self._paths["call_path"].replace("{id}", calls[0].provider_call_id or "")
-        reading = await self.get(path, may_send=may_ask)
-        if reading is None or (reading.verdict and reading.verdict.disposition is not Disposition.RECONCILE):
+        parsed = await self.get(path, may_send=may_ask)
+        if parsed is None or (parsed.verdict and parsed.verdict.disposition is not Disposition.RECONCILE):
             return {}
-        by_id = {s.outcome.provider_call_id: seen_outcome(s) for s in reading.sightings}
+        by_id = {s.outcome.provider_call_id: seen_outcome(s) for s in parsed.reports}
         return {call.key: by_id.get(call.provider_call_id, NOT_FOUND) for call in calls}
 
     async def subscribe(self, url: str, secret: str) -> None:
         """Raises NotAllowed."""
         raise NotAllowed("Fortytwo is told with each request where to post; there is nothing to subscribe")
 
-    async def knock(self) -> Answer | Outcome:
+    async def probe_request(self) -> Answer | Outcome:
         """Ask for a call that never was."""
-        return await self._asking.send("GET", self._paths["call_path"].replace("{id}", _NOBODY))
+        return await self._question_pool.send("GET", self._paths["call_path"].replace("{id}", _NOBODY))
 
-    def lets_in(self, answer: Answer) -> bool:
+    def is_authorized(self, answer: Answer) -> bool:
         """'Not found' is said to who may ask."""
-        reading = self.read_answer(answer, BodyKind.LOOKUP)
-        verdict = reading.verdict if isinstance(reading, Reading) else None
+        parsed = self.read_answer(answer, BodyKind.LOOKUP)
+        verdict = parsed.verdict if isinstance(parsed, ParsedBody) else None
         return verdict is not None and verdict.disposition is Disposition.RECONCILE
 
 
-def _code_of(reading: Reading) -> int:
-    code = reading.events[0].detail.get("code") if reading.events else 0
+def _code_of(parsed: ParsedBody) -> int:
+    code = parsed.notices[0].detail.get("code") if parsed.notices else 0
     return code if isinstance(code, int) else 0
 
 
-KIT = Kit(
+SPEC = ProviderSpec(
     base_url=lambda options: "https://rest.fortytwo.com",
     open=Fortytwo,
-    reader=lambda options: Reader(),
+    parser=lambda options: FortytwoParser(),
     capabilities=lambda options: Capabilities(
         dedupe=Dedupe.NONE,
         lookup=LookupBy.THEIR_ID,
         own_retries=False,
         callback_auth=CallbackAuth.REQUEST_TOKEN,
         most_calls=MOST_CALLS,
-        alike=True,
-        contents=frozenset({Content.TEXT, Content.AUDIO}),
+        single_text=True,
+        contents=frozenset({ContentKind.TEXT, ContentKind.AUDIO}),
     ),
     options={"voice_path": "/1/voice", "call_path": "/1/voice/status/{id}", "job_path": "/1/voice/job/{id}"},
     patterns={"voice_path": r"/\S*", "call_path": r"/\S*\{id\}\S*", "job_path": r"/\S*\{id\}\S*"},

@@ -12,19 +12,19 @@ from dispatcher.domain.results import Disposition as D
 from dispatcher.domain.results import Outcome
 from dispatcher.domain.results import Result as R
 from dispatcher.domain.states import State as S
-from dispatcher.providers.meaning import UNKNOWN, Meaning, Meanings, normal
+from dispatcher.providers.code_table import UNKNOWN, CodeMapping, CodeTable, normal
 
-_TEMPORARY = Meaning(D.RETRYABLE, S.FINISHED, R.CARRIER_TEMP_ERROR)
+_TEMPORARY = CodeMapping(D.RETRYABLE, S.FINISHED, R.CARRIER_TEMP_ERROR)
 _TEMPORARY_ONCE = _TEMPORARY._replace(redials=1)
 _CONGESTED = _TEMPORARY._replace(congested=True)
-_CARRIER = Meaning(D.FINAL_FAILURE, S.FINISHED, R.CARRIER_ERROR)
-_NO_ANSWER = Meaning(D.FINAL_FAILURE, S.FINISHED, R.NO_ANS)
-_INTERNAL_ONCE = Meaning(D.RETRYABLE, S.FINISHED, R.INTERNAL_ERROR, redials=1)
-_CONFIG = Meaning(D.CONFIG_STOP, S.READY, R.UNDIALED)
-_STOP = Meaning(D.ACCOUNT_STOP, S.READY, R.UNDIALED)
-_THROTTLE = Meaning(D.THROTTLE, S.READY, R.UNDIALED)
+_CARRIER = CodeMapping(D.FINAL_FAILURE, S.FINISHED, R.CARRIER_ERROR)
+_NO_ANSWER = CodeMapping(D.FINAL_FAILURE, S.FINISHED, R.NO_ANS)
+_INTERNAL_ONCE = CodeMapping(D.RETRYABLE, S.FINISHED, R.INTERNAL_ERROR, redials=1)
+_CONFIG = CodeMapping(D.CONFIG_STOP, S.READY, R.UNDIALED)
+_STOP = CodeMapping(D.ACCOUNT_STOP, S.READY, R.UNDIALED)
+_THROTTLE = CodeMapping(D.THROTTLE, S.READY, R.UNDIALED)
 
-CAUSES: Mapping[str, tuple[tuple[int, ...], Meaning]] = {
+CAUSES: Mapping[str, tuple[tuple[int, ...], CodeMapping]] = {
     "UNALLOCATED_NUMBER": ((4001,), _CARRIER),  # does not exist
     "NO_ROUTE_TRANSIT_NET": ((4002,), _CARRIER),  # no coverage
     "NO_ROUTE_DESTINATION": ((4003,), _CARRIER),  # no coverage
@@ -32,7 +32,7 @@ CAUSES: Mapping[str, tuple[tuple[int, ...], Meaning]] = {
     "CALL_AWARDED_DELIVERED": ((4007,), UNKNOWN),  # rare; LA when it was answered
     "PRE_EMPTED": ((4008, 4045), _TEMPORARY),  # a call of more weight took the line
     "NORMAL_CLEARING": ((4016,), _NO_ANSWER),  # LA when it was answered
-    "USER_BUSY": ((4017,), Meaning(D.RETRYABLE, S.FINISHED, R.BUSY)),  # documented
+    "USER_BUSY": ((4017,), CodeMapping(D.RETRYABLE, S.FINISHED, R.BUSY)),  # documented
     "NO_USER_RESPONSE": ((4018,), _NO_ANSWER),  # by the campaign's policy
     "NO_ANSWER": ((4019,), _NO_ANSWER),  # by the campaign's policy
     "SUBSCRIBER_ABSENT": ((4020,), _NO_ANSWER),  # the phone is off
@@ -41,9 +41,9 @@ CAUSES: Mapping[str, tuple[tuple[int, ...], Meaning]] = {
     "REDIRECTION_TO_NEW_DESTINATION": ((4023,), _CARRIER),
     "EXCHANGE_ROUTING_ERROR": ((4025,), _TEMPORARY),
     "DESTINATION_OUT_OF_ORDER": ((4027,), _TEMPORARY),  # a line's fault that may heal
-    "INVALID_NUMBER_FORMAT": ((4028,), Meaning(D.SCREENED, S.INVALID, R.UNDIALED)),
+    "INVALID_NUMBER_FORMAT": ((4028,), CodeMapping(D.SCREENED, S.INVALID, R.UNDIALED)),
     "FACILITY_REJECTED": ((4029,), _CARRIER),
-    "RESPONSE_TO_STATUS_ENQUIRY": ((4030,), Meaning(D.UNKNOWN, None, R.INTERNAL_ERROR)),  # says nothing of the call
+    "RESPONSE_TO_STATUS_ENQUIRY": ((4030,), CodeMapping(D.UNKNOWN, None, R.INTERNAL_ERROR)),  # says nothing of the call
     "NORMAL_UNSPECIFIED": ((4031,), _TEMPORARY_ONCE),  # a catch-all
     "NORMAL_CIRCUIT_CONGESTION": ((4034,), _CONGESTED),
     "NETWORK_OUT_OF_ORDER": ((4038,), _TEMPORARY),
@@ -97,31 +97,31 @@ CAUSES: Mapping[str, tuple[tuple[int, ...], Meaning]] = {
 }
 """Why a call ended: the description first, the number second."""
 
-MEANINGS = Meanings(
+CODES = CodeTable(
     {
-        ("status", "UNDELIV"): Meaning(D.UNKNOWN, S.FINISHED),  # its cause decides; without one nothing is known
-        ("status", "DELIVRD"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.LA),  # the voice page says "delivered"
-        ("status", "SEEN"): Meaning(D.FINAL_SUCCESS, S.FINISHED, R.LA),  # sister API
-        ("status", "ACCEPTED"): Meaning(D.IN_FLIGHT, S.SELECTED),  # their SDK's tests
-        ("status", "RINGING"): Meaning(D.IN_FLIGHT, S.SELECTED),  # the event exists, its spelling is assumed
-        ("status", "ENROUTE"): Meaning(D.IN_FLIGHT, S.SELECTED),  # SMPP's family, as the three below
+        ("status", "UNDELIV"): CodeMapping(D.UNKNOWN, S.FINISHED),  # its cause decides; without one nothing is known
+        ("status", "DELIVRD"): CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.LA),  # the voice page says "delivered"
+        ("status", "SEEN"): CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.LA),  # sister API
+        ("status", "ACCEPTED"): CodeMapping(D.IN_FLIGHT, S.SELECTED),  # their SDK's tests
+        ("status", "RINGING"): CodeMapping(D.IN_FLIGHT, S.SELECTED),  # the event exists, its spelling is assumed
+        ("status", "ENROUTE"): CodeMapping(D.IN_FLIGHT, S.SELECTED),  # SMPP's family, as the three below
         ("status", "EXPIRED"): _NO_ANSWER,
         ("status", "REJECTD"): _CARRIER,
-        ("status", "DELETED"): Meaning(D.FINAL_FAILURE, S.FINISHED, R.INTERNAL_ERROR, redials=0),  # somebody's wish
+        ("status", "DELETED"): CodeMapping(D.FINAL_FAILURE, S.FINISHED, R.INTERNAL_ERROR, redials=0),  # somebody's wish
         # answers to a job or a query: HTTP 403, whatever is wrong
-        ("api", "0"): Meaning(D.IN_FLIGHT, S.READY),  # queued
-        ("api", "200"): Meaning(D.IN_FLIGHT, S.READY),  # queued, in the sister API's words
+        ("api", "0"): CodeMapping(D.IN_FLIGHT, S.READY),  # queued
+        ("api", "200"): CodeMapping(D.IN_FLIGHT, S.READY),  # queued, in the sister API's words
         ("api", "-50"): _STOP,  # not authorized
         ("api", "-80"): _CONFIG,  # invalid JSON: our bug
         ("api", "-81"): _CONFIG,  # audio and text at once
         ("api", "-82"): _CONFIG,  # a parameter that is not allowed
         ("api", "-83"): _CONFIG,  # destinations is no array
         ("api", "-84"): _CONFIG,  # no 'number'
-        ("api", "-85"): Meaning(
+        ("api", "-85"): CodeMapping(
             D.SCREENED, S.INVALID, R.UNDIALED
         ),  # a number is not 7 to 15 digits: find it, send the rest
-        ("api", "-86"): Meaning(D.THROTTLE, S.READY, R.UNDIALED),  # too many at once: split and send again
-        ("api", "-87"): Meaning(D.SCREENED, S.INVALID, R.UNDIALED),  # none is valid
+        ("api", "-86"): CodeMapping(D.THROTTLE, S.READY, R.UNDIALED),  # too many at once: split and send again
+        ("api", "-87"): CodeMapping(D.SCREENED, S.INVALID, R.UNDIALED),  # none is valid
         ("api", "-88"): _CONFIG,  # no destinations
         ("api", "-89"): _CONFIG,  # neither text nor audio
         ("api", "-90"): _CONFIG,  # text options in an audio call
@@ -145,23 +145,23 @@ MEANINGS = Meanings(
         ("api", "-110"): _CONFIG,  # trouble with the audio
         ("api", "-111"): _CONFIG,  # audio address
         ("api", "-112"): _THROTTLE,  # trouble in their telephone system
-        ("api", "-120"): Meaning(D.RECONCILE),  # no such message, yet
-        ("api", "-121"): Meaning(D.RECONCILE),  # malformed message id
+        ("api", "-120"): CodeMapping(D.RECONCILE),  # no such message, yet
+        ("api", "-121"): CodeMapping(D.RECONCILE),  # malformed message id
         ("api", "-122"): _STOP,  # a TEST account calls one number at a time
         ("api", "-123"): _STOP,  # a TEST account calls its own number only
-        ("api", "-125"): Meaning(D.RECONCILE),  # no such job, yet
-        ("api", "-126"): Meaning(D.RECONCILE),  # malformed job id
+        ("api", "-125"): CodeMapping(D.RECONCILE),  # no such job, yet
+        ("api", "-126"): CodeMapping(D.RECONCILE),  # malformed job id
         # answers without a code of theirs
-        ("http", "200"): Meaning(D.IN_FLIGHT),
+        ("http", "200"): CodeMapping(D.IN_FLIGHT),
         ("http", "400"): _CONFIG,  # not understood
         ("http", "401"): _STOP,  # token, or our address
         ("http", "403"): _STOP,  # without a code it is about authorization
         ("http", "404"): _CONFIG,  # no such endpoint
         ("http", "405"): _CONFIG,  # wrong method
-        ("http", "500"): Meaning(D.RECONCILE),  # may have been queued
-        ("http", "503"): Meaning(D.RECONCILE),  # likewise
-        **{("cause", name): meaning for name, (_, meaning) in CAUSES.items()},
-        **{("cause", str(code)): meaning for codes, meaning in CAUSES.values() for code in codes},
+        ("http", "500"): CodeMapping(D.RECONCILE),  # may have been queued
+        ("http", "503"): CodeMapping(D.RECONCILE),  # likewise
+        **{("cause", name): mapping for name, (_, mapping) in CAUSES.items()},
+        **{("cause", str(code)): mapping for codes, mapping in CAUSES.values() for code in codes},
     }
 )
 _NAMES = {code: name for name, (codes, _) in CAUSES.items() for code in codes}
@@ -179,42 +179,42 @@ _COVERAGE = ("coverage", "route")
 
 def of_call(
     status: str, code: int | None, description: str | None, *, rang: bool, ended: bool, answered: bool
-) -> Meaning:
+) -> CodeMapping:
     """What one entry of a callback or a query means."""
     text = (description or "").casefold()
     if any(word in text for word in _FUNDS) and not answered:
         return _STOP
     if "coverage" in text:
         return _CARRIER
-    meaning = MEANINGS.of("status", status)
-    if meaning.disposition is not D.UNKNOWN:
-        return meaning
-    if meaning is UNKNOWN and not ended:
-        return Meaning(D.IN_FLIGHT, S.SELECTED) if rang else UNKNOWN
+    mapping = CODES.of("status", status)
+    if mapping.disposition is not D.UNKNOWN:
+        return mapping
+    if mapping is UNKNOWN and not ended:
+        return CodeMapping(D.IN_FLIGHT, S.SELECTED) if rang else UNKNOWN
     return _of_cause(code, description, answered)
 
 
-def _of_cause(code: int | None, description: str | None, answered: bool) -> Meaning:
+def _of_cause(code: int | None, description: str | None, answered: bool) -> CodeMapping:
     name = normal(description or "") or _NAMES.get(code or 0, "")
-    if not MEANINGS.knows("cause", name):
+    if not CODES.knows("cause", name):
         name = _NAMES.get(code or 0, "")
     if answered:  # whatever ended it, somebody was reached
-        return Meaning(D.FINAL_SUCCESS, S.FINISHED, R.LA)
-    return MEANINGS.of("cause", name)
+        return CodeMapping(D.FINAL_SUCCESS, S.FINISHED, R.LA)
+    return CODES.of("cause", name)
 
 
 def of_answer(http: int, code: int | None, description: str) -> Outcome:
     """What an answer means that tells no result of a call."""
-    meaning = MEANINGS.of("api", code) if code is not None else MEANINGS.of("http", http)
-    if meaning is UNKNOWN:  # -94, -100, -113 ...: refused, and we do not know why
-        meaning = _CONFIG if 400 <= http < 500 else Meaning(D.RECONCILE)
+    mapping = CODES.of("api", code) if code is not None else CODES.of("http", http)
+    if mapping is UNKNOWN:  # -94, -100, -113 ...: refused, and we do not know why
+        mapping = _CONFIG if 400 <= http < 500 else CodeMapping(D.RECONCILE)
     text = description.casefold()
     if code == -101 and any(word in text for word in _FUNDS):
         return _outcome(_STOP, "INSUFFICIENT_FUNDS")
     if code == -101 and any(word in text for word in _COVERAGE):
         return replace(_outcome(_CARRIER), cause=Cause.NO_COVERAGE)
-    return _outcome(meaning, f"CODE {code}" if code is not None else f"HTTP {http}")
+    return _outcome(mapping, f"CODE {code}" if code is not None else f"HTTP {http}")
 
 
-def _outcome(meaning: Meaning, detail: str | None = None) -> Outcome:
-    return Outcome(disposition=meaning.disposition, state=meaning.state, result=meaning.result, detail=detail)
+def _outcome(mapping: CodeMapping, detail: str | None = None) -> Outcome:
+    return Outcome(disposition=mapping.disposition, state=mapping.state, result=mapping.result, detail=detail)

@@ -9,12 +9,12 @@ from pydantic import BeforeValidator
 
 from dispatcher.domain.attempt import Call
 from dispatcher.domain.errors import PayloadError
-from dispatcher.domain.reading import Body, BodyKind, Event, Reading
-from dispatcher.domain.results import Disposition, Outcome, Sighting
+from dispatcher.domain.provider_body import Body, BodyKind, ParsedBody, ProviderNotice
+from dispatcher.domain.results import CallReport, Disposition, Outcome
 from dispatcher.domain.states import State
 from dispatcher.providers.fortytwo.outcomes import of_answer, of_call
 from dispatcher.providers.payload import read_document, read_international, read_model, read_unix
-from dispatcher.providers.wire import Number, Optional, Text, Wire, list_of
+from dispatcher.providers.payload_model import Number, OptionalText, PayloadModel, Text, list_of
 
 DEFAULT_VOICE, DEFAULT_LANGUAGE = "WOMAN", "en-GB"
 _LIMIT = re.compile(r"only be (\d{1,9}) destination", re.IGNORECASE)
@@ -30,15 +30,15 @@ def _code(value: Any) -> Any:
 Code = Annotated[int | None, BeforeValidator(_code)]
 
 
-class Entry(Wire):
+class Entry(PayloadModel):
     """One call of a callback or a query."""
 
     message_id: Text
-    client_message_id: Optional = None
+    client_message_id: OptionalText = None
     to: Any = None
     status: Text
     error_code: Code = None
-    error_description: Optional = None
+    error_description: OptionalText = None
     timestamp: Any = None
     micro_timestamp: Any = None
     ring_date: Any = None
@@ -47,22 +47,22 @@ class Entry(Wire):
     actual_duration: Number = None
 
 
-class Result(Wire):
+class AcceptedCall(PayloadModel):
     """One destination of an accepted job."""
 
     message_id: Text
-    custom_id: Optional = None
+    custom_id: OptionalText = None
 
 
-class Info(Wire):
+class Info(PayloadModel):
     status_code: Code = None
     description: str = ""
 
 
-class Reader:
+class FortytwoParser:
     """Reads what Fortytwo answers and posts."""
 
-    def read(self, body: Body) -> Reading:
+    def read(self, body: Body) -> ParsedBody:
         """Raises PayloadError."""
         document = read_document(body.content_type, body.data)
         if not isinstance(document, dict):
@@ -83,15 +83,15 @@ class Reader:
         return True
 
 
-def _entries(document: dict[str, Any]) -> Reading:
+def _entries(document: dict[str, Any]) -> ParsedBody:
     job = document.get("api_job_id")
     entries = [read_model(Entry, item) for item in list_of(document["data"])]
-    return Reading(sightings=tuple(_sighting(entry, str(job)[:64] if job else None) for entry in entries))
+    return ParsedBody(reports=tuple(_report(entry, str(job)[:64] if job else None) for entry in entries))
 
 
-def _sighting(entry: Entry, job: str | None) -> Sighting:
+def _report(entry: Entry, job: str | None) -> CallReport:
     rang, answered, ended = (read_unix(d) for d in (entry.ring_date, entry.answer_date, entry.hang_date))
-    meaning = of_call(
+    mapping = of_call(
         entry.status,
         entry.error_code,
         entry.error_description,
@@ -100,17 +100,17 @@ def _sighting(entry: Entry, job: str | None) -> Sighting:
         answered=answered is not None,
     )
     cause = entry.error_description or (str(entry.error_code) if entry.error_code else None)
-    return Sighting(
+    return CallReport(
         outcome=Outcome(
-            disposition=meaning.disposition,
-            state=meaning.state,
-            result=meaning.result,
-            redials=meaning.redials,
-            congested=meaning.congested,
+            disposition=mapping.disposition,
+            state=mapping.state,
+            result=mapping.result,
+            redials=mapping.redials,
+            congested=mapping.congested,
             provider_call_id=entry.message_id,
             raw_state=entry.status,
             raw_result=cause,
-            detail="INSUFFICIENT_FUNDS" if meaning.disposition is Disposition.ACCOUNT_STOP else None,
+            detail="INSUFFICIENT_FUNDS" if mapping.disposition is Disposition.ACCOUNT_STOP else None,
             answered_at=answered,
             finished_at=ended,
             duration_s=entry.actual_duration,
@@ -123,19 +123,19 @@ def _sighting(entry: Entry, job: str | None) -> Sighting:
     )
 
 
-def _accepted(document: dict[str, Any], info: Info) -> Reading:
+def _accepted(document: dict[str, Any], info: Info) -> ParsedBody:
     """Results stand under the number as they cleaned it; an empty list says that there are none."""
     results = document.get("results") or {}
     if not isinstance(results, dict):
         raise PayloadError("results: is no object")
     job = str(document.get("api_job_id", ""))[:64] or None
-    sightings = tuple(_queued(number, read_model(Result, item), job) for number, item in results.items())
+    reports = tuple(_queued(number, read_model(AcceptedCall, item), job) for number, item in results.items())
     detail = {"id": job, "code": info.status_code, "message": info.description}
-    return Reading(sightings=sightings, events=() if sightings else (Event(type="job", detail=detail),))
+    return ParsedBody(reports=reports, notices=() if reports else (ProviderNotice(type="job", detail=detail),))
 
 
-def _queued(number: str, result: Result, job: str | None) -> Sighting:
-    return Sighting(
+def _queued(number: str, result: AcceptedCall, job: str | None) -> CallReport:
+    return CallReport(
         outcome=Outcome(disposition=Disposition.IN_FLIGHT, state=State.READY, provider_call_id=result.message_id),
         key=result.custom_id,
         to=read_international(number),
@@ -143,10 +143,10 @@ def _queued(number: str, result: Result, job: str | None) -> Sighting:
     )
 
 
-def _refused(info: Info, status: int) -> Reading:
+def _refused(info: Info, status: int) -> ParsedBody:
     detail = {"http_status": status, "code": info.status_code, "message": info.description}
     outcome = of_answer(status, info.status_code, info.description)
-    return Reading(events=(Event(type="error", outcome=outcome, detail=detail),))
+    return ParsedBody(notices=(ProviderNotice(type="error", outcome=outcome, detail=detail),))
 
 
 def most_destinations(message: str) -> int | None:

@@ -9,16 +9,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from dispatcher.domain.attempt import Call, OpenCall
-from dispatcher.domain.capability import CallbackAuth, Capabilities, Content, Dedupe, LookupBy
+from dispatcher.domain.capability import CallbackAuth, Capabilities, ContentKind, Dedupe, LookupBy
 from dispatcher.domain.errors import NotAllowed
-from dispatcher.domain.reading import BodyKind, Reading
+from dispatcher.domain.provider_body import BodyKind, ParsedBody
 from dispatcher.domain.reasons import Cause
-from dispatcher.domain.results import Disposition, Frozen, Outcome
-from dispatcher.providers.adapter import Adapter, MaySend, Opening, Options, Pause, every, frozen_as, seen_outcome
+from dispatcher.domain.results import Disposition, LostRequest, Outcome
+from dispatcher.providers.adapter import (
+    Adapter,
+    AdapterConfig,
+    MaySend,
+    Options,
+    Pause,
+    every,
+    seen_outcome,
+    with_lost_request,
+)
 from dispatcher.providers.http import Answer
-from dispatcher.providers.kit import Kit
 from dispatcher.providers.phonon.sources import checked_sources
-from dispatcher.providers.phonon.wire import Reader, request
+from dispatcher.providers.phonon.wire import PhononParser, request
+from dispatcher.providers.spec import ProviderSpec
 
 MOST_CALLS = 500
 MOST_BODY = 200_000
@@ -36,12 +45,12 @@ _SAID_TO_WHO_MAY = frozenset({_CHECKSUM_REPEATED, 301, 302, 304})
 class Phonon(Adapter):
     """The Provider port for Phonon, real-time or bulk."""
 
-    def __init__(self, opening: Opening) -> None:
-        super().__init__(opening, {}, Reader(reattempts=opening.options["reattempts"] == "on"))
-        self._secret = opening.secret
-        self._flow = opening.options["flow"]
-        self._pull_url = opening.options["pull_url"]
-        self._path = opening.options["create_path"]
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__(config, {}, PhononParser(reattempts=config.options["reattempts"] == "on"))
+        self._secret = config.secret
+        self._flow = config.options["flow"]
+        self._pull_url = config.options["pull_url"]
+        self._path = config.options["create_path"]
 
     def requests_of(self, calls: Sequence[Call]) -> list[Sequence[Call]]:
         """One request starts one flow."""
@@ -50,45 +59,47 @@ class Phonon(Adapter):
             by_flow.setdefault(call.flow or self._flow, []).append(call)
         return [part for group in by_flow.values() for part in _by_size(group)]
 
-    async def post(self, calls: Sequence[Call], may_send: MaySend) -> Reading | Outcome:
+    async def post(self, calls: Sequence[Call], may_send: MaySend) -> ParsedBody | Outcome:
         """POST outbound/create."""
         body = request(calls, _SECRET, calls[0].flow or self._flow, datetime.now(UTC))
         exact = self._exact(body)
-        frozen = Frozen(digest=hashlib.sha256(exact).hexdigest(), body=body, keys=tuple(call.key for call in calls))
-        answer = await self._lanes.send("POST", self._path, content=exact, headers=_JSON, may_send=may_send)
-        return frozen_as(frozen, self.read_answer(answer))
+        frozen = LostRequest(
+            digest=hashlib.sha256(exact).hexdigest(), body=body, keys=tuple(call.key for call in calls)
+        )
+        answer = await self._pool.send("POST", self._path, content=exact, headers=_JSON, may_send=may_send)
+        return with_lost_request(frozen, self.read_answer(answer))
 
     def _exact(self, body: bytes) -> bytes:
         return body.replace(_SECRET.encode(), self._secret.encode(), 1)  # the first is the field's own
 
-    async def resend(self, frozen: Frozen, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
+    async def resend(self, frozen: LostRequest, calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
         """The same bytes again; none when they would differ, because the secret or the code has changed."""
         exact = self._exact(frozen.body)
         if hashlib.sha256(exact).hexdigest() != frozen.digest:
             return {}
-        answer = await self._lanes.send("POST", self._path, content=exact, headers=_JSON, may_send=may_send)
-        reading = self.read_answer(answer)
-        if isinstance(reading, Outcome):
+        answer = await self._pool.send("POST", self._path, content=exact, headers=_JSON, may_send=may_send)
+        parsed = self.read_answer(answer)
+        if isinstance(parsed, Outcome):
             return {}
-        if _code_of(reading) == _CHECKSUM_REPEATED:  # the first one had arrived: its callbacks will tell
+        if _code_of(parsed) == _CHECKSUM_REPEATED:  # the first one had arrived: its callbacks will tell
             return every(calls, Outcome(disposition=Disposition.IN_FLIGHT, cause=Cause.CHECKSUM_REPEATED))
         # a refusal may have been said before the checksum was looked at: it proves nothing about the first one
-        said = self.spread(reading, calls)
+        said = self.spread(parsed, calls)
         return {key: outcome for key, outcome in said.items() if outcome.disposition is Disposition.IN_FLIGHT}
 
-    async def repeats(self, call: Call, pause: Pause) -> bool:
+    async def detects_duplicate(self, call: Call, pause: Pause) -> bool:
         """The same bytes again are refused."""
         body = request([call], self._secret, call.flow or self._flow, datetime.now(UTC))
-        first = self.read_answer(await self._lanes.send("POST", self._path, content=body, headers=_JSON))
-        if isinstance(first, Outcome) or any(event.type == "error" for event in first.events):
+        first = self.read_answer(await self._pool.send("POST", self._path, content=body, headers=_JSON))
+        if isinstance(first, Outcome) or any(notice.type == "error" for notice in first.notices):
             return False
         await pause()
-        again = self.read_answer(await self._lanes.send("POST", self._path, content=body, headers=_JSON))
-        return isinstance(again, Reading) and _code_of(again) == _CHECKSUM_REPEATED
+        again = self.read_answer(await self._pool.send("POST", self._path, content=body, headers=_JSON))
+        return isinstance(again, ParsedBody) and _code_of(again) == _CHECKSUM_REPEATED
 
-    def split(self, reading: Reading, n: int) -> int | None:
+    def split(self, parsed: ParsedBody, n: int) -> int | None:
         """303: too many; 205: one bad number among the good."""
-        code = _code_of(reading)
+        code = _code_of(parsed)
         if n == 1 or code not in (_BAD_NUMBER, _TOO_MANY):
             return None
         if code == _BAD_NUMBER:
@@ -112,11 +123,11 @@ class Phonon(Adapter):
             "security-id": self._secret,
             "flow-id": calls[0].flow or self._flow,
         }
-        answer = await self._asking.send("POST", self._pull_url, json=body, may_send=may_ask)
-        reading = self.read_answer(answer, BodyKind.LOOKUP) if isinstance(answer, Answer) else answer
-        if isinstance(reading, Outcome) or any(event.type == "error" for event in reading.events):
+        answer = await self._question_pool.send("POST", self._pull_url, json=body, may_send=may_ask)
+        parsed = self.read_answer(answer, BodyKind.LOOKUP) if isinstance(answer, Answer) else answer
+        if isinstance(parsed, Outcome) or any(notice.type == "error" for notice in parsed.notices):
             return {}
-        by_uuid = {s.outcome.provider_call_id: seen_outcome(s) for s in reading.sightings}
+        by_uuid = {s.outcome.provider_call_id: seen_outcome(s) for s in parsed.reports}
         not_over = Outcome(disposition=Disposition.IN_FLIGHT)
         return {call.key: by_uuid.get(call.provider_call_id, not_over) for call in calls}
 
@@ -124,15 +135,15 @@ class Phonon(Adapter):
         """Their portal is told by a person. Raises NotAllowed."""
         raise NotAllowed(f"Phonon is told in its own portal where to post; give each flow this address: {url}")
 
-    async def knock(self) -> Answer | Outcome:
+    async def probe_request(self) -> Answer | Outcome:
         """Start nothing."""
         body = request([], self._secret, self._flow, datetime.now(UTC))
-        return await self._asking.send("POST", self._path, content=body, headers=_JSON)
+        return await self._question_pool.send("POST", self._path, content=body, headers=_JSON)
 
-    def lets_in(self, answer: Answer) -> bool:
+    def is_authorized(self, answer: Answer) -> bool:
         """What is said about the flow or the list is said to who may start."""
-        reading = self.read_answer(answer)
-        return isinstance(reading, Reading) and _code_of(reading) in _SAID_TO_WHO_MAY
+        parsed = self.read_answer(answer)
+        return isinstance(parsed, ParsedBody) and _code_of(parsed) in _SAID_TO_WHO_MAY
 
 
 def _by_size(calls: Sequence[Call]) -> list[Sequence[Call]]:
@@ -149,8 +160,8 @@ def _by_size(calls: Sequence[Call]) -> list[Sequence[Call]]:
     return [part for part in parts if part]
 
 
-def _code_of(reading: Reading) -> int:
-    code = next((e.detail.get("code") for e in reading.events if "code" in e.detail), 0)
+def _code_of(parsed: ParsedBody) -> int:
+    code = next((e.detail.get("code") for e in parsed.notices if "code" in e.detail), 0)
     return code if isinstance(code, int) else 0
 
 
@@ -158,22 +169,22 @@ def _base_url(options: Options) -> str:
     return "https://central-api.phonon.io" if options.get("mode") == "bulk" else "https://central.phonon.io"
 
 
-def _reader(options: Options) -> Reader:
+def _parser(options: Options) -> PhononParser:
     checked_sources(options.get("source_addresses", ""))  # the web process compares them
-    return Reader(reattempts=options.get("reattempts") == "on")
+    return PhononParser(reattempts=options.get("reattempts") == "on")
 
 
-KIT = Kit(
+SPEC = ProviderSpec(
     base_url=_base_url,
     open=Phonon,
-    reader=_reader,
+    parser=_parser,
     capabilities=lambda options: Capabilities(
         dedupe=Dedupe.BYTES,
         lookup=LookupBy.THEIR_ID,
         own_retries=options.get("reattempts") != "off",
         callback_auth=CallbackAuth.ADDRESS,
         most_calls=MOST_CALLS,
-        contents=frozenset({Content.TEXT, Content.FLOW}),
+        contents=frozenset({ContentKind.TEXT, ContentKind.FLOW}),
     ),
     options={
         "mode": ("real-time", "bulk"),

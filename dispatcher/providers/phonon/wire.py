@@ -11,13 +11,13 @@ from pydantic import BeforeValidator
 
 from dispatcher.domain.attempt import Call
 from dispatcher.domain.errors import PayloadError
-from dispatcher.domain.reading import Body, Event, Reading
-from dispatcher.domain.results import Channel, Disposition, Outcome, Sighting
+from dispatcher.domain.provider_body import Body, ParsedBody, ProviderNotice
+from dispatcher.domain.results import CallReport, Channel, Disposition, Outcome
 from dispatcher.domain.states import State
-from dispatcher.providers.meaning import UNKNOWN, Meaning
+from dispatcher.providers.code_table import UNKNOWN, CodeMapping
 from dispatcher.providers.payload import read_document, read_instant, read_international, read_model
-from dispatcher.providers.phonon.outcomes import ACCOUNT_REASONS, MEANINGS, of_call, of_leg
-from dispatcher.providers.wire import Flag, Number, Optional, Text, Wire, list_of, named
+from dispatcher.providers.payload_model import Flag, Number, OptionalText, PayloadModel, Text, list_of, named
+from dispatcher.providers.phonon.outcomes import ACCOUNT_REASONS, CODES, of_call, of_leg
 
 IST = timezone(timedelta(hours=5, minutes=30))
 KEY_VARIABLE, TEXT_VARIABLE = "attempt", "text"
@@ -26,19 +26,19 @@ Time = Annotated[datetime | None, BeforeValidator(read_instant)]
 """With its offset; a time without one is refused, and is then no time."""
 
 
-class Leg(Wire):
+class Leg(PayloadModel):
     """One leg of a call: the customer's, or an agent's."""
 
     to: Any = named("calleeNumber", "callee-number")
     started_at: Time = named("startTime", "start-time")
     connected_at: Time = named("connectTime", "connect-time")
     ended_at: Time = named("endTime", "end-time")
-    cause: Optional = named("hangupCause", "hangup-cause")
-    connection: Optional = named("call-connection-status", "callConnectionStatus", "connectionStatus")
-    callee: Optional = named("calleeType", "callee-type")
+    cause: OptionalText = named("hangupCause", "hangup-cause")
+    connection: OptionalText = named("call-connection-status", "callConnectionStatus", "connectionStatus")
+    callee: OptionalText = named("calleeType", "callee-type")
     milliseconds: Number = named("duration")
     incoming: Flag = False
-    agent_status: Optional = named("agentStatus", "agent-status")
+    agent_status: OptionalText = named("agentStatus", "agent-status")
 
     @property
     def is_customers(self) -> bool:
@@ -52,30 +52,30 @@ class Leg(Wire):
         return self.milliseconds / 1000 if self.milliseconds is not None else None
 
 
-class Sms(Wire):
+class Sms(PayloadModel):
     """A text that a flow sent."""
 
-    id: Optional = None
+    id: OptionalText = None
     to: Any = None
-    status: Optional = named("deliveryStatus", "delivery-status", "status")
+    status: OptionalText = named("deliveryStatus", "delivery-status", "status")
     sent_at: Time = named("sendTime", "send-time")
 
 
-class Email(Wire):
+class Email(PayloadModel):
     """An e-mail that a flow sent."""
 
-    id: Optional = None
-    status: Optional = named("deliveryStatus", "delivery-status", "status")
+    id: OptionalText = None
+    status: OptionalText = named("deliveryStatus", "delivery-status", "status")
 
 
-class Told(Wire):
+class CallPayload(PayloadModel):
     """What a callback or the pull API tells of one call."""
 
-    uuid: Optional = named("phonon-uuid", "phononUuid")
-    request: Optional = named("request-id", "requestId")
-    client: Optional = named("client-identifier", "clientIdentifier")
-    flow: Optional = named("flowStatus", "flow-status", "flow_status")
-    agent_status: Optional = named("agentStatus", "agent-status")
+    uuid: OptionalText = named("phonon-uuid", "phononUuid")
+    request: OptionalText = named("request-id", "requestId")
+    client: OptionalText = named("client-identifier", "clientIdentifier")
+    flow: OptionalText = named("flowStatus", "flow-status", "flow_status")
+    agent_status: OptionalText = named("agentStatus", "agent-status")
     keys: Any = None
     legs: Annotated[tuple[Leg, ...], BeforeValidator(list_of)] = named("callDetails", "call-details", default=())
     texts: Annotated[tuple[Sms, ...], BeforeValidator(list_of)] = named("smsDetails", "sms-details", default=())
@@ -91,24 +91,24 @@ class Told(Wire):
         return self.client
 
 
-class Answer(Wire):
+class ApiAnswer(PayloadModel):
     """What the API says first in every answer."""
 
     code: Annotated[int, BeforeValidator(lambda v: int(v) if str(v).isdigit() and len(str(v)) < 5 else v)] = named(
         "api-response-code", default=...
     )
     message: str = named("api-response-message", default="")
-    request: Optional = named("request-id")
+    request: OptionalText = named("request-id")
 
 
-class Detail(Wire):
+class Detail(PayloadModel):
     """One accepted call."""
 
-    client: Optional = named("client-identifier")
+    client: OptionalText = named("client-identifier")
     uuid: Text = named("phonon-uuid", default=...)
 
 
-class Reader:
+class PhononParser:
     """Reads what Phonon answers and posts.
 
     `reattempts`: the account's flows may ring again by themselves. Then a leg that was not answered is not the end
@@ -118,95 +118,95 @@ class Reader:
     def __init__(self, reattempts: bool = False) -> None:
         self._reattempts = reattempts
 
-    def read(self, body: Body) -> Reading:
+    def read(self, body: Body) -> ParsedBody:
         """Raises PayloadError."""
         document = read_document(body.content_type, body.data)
         if not isinstance(document, dict):
             raise PayloadError("the body is no object")
         if isinstance(document.get("body"), dict):  # the delivery report's wrapper
             document = document["body"]
-        reading = _answer(document, body) if "api-response-code" in document else _call(document)
+        parsed = _answer(document, body) if "api-response-code" in document else _call(document)
         if not self._reattempts:
-            return reading
-        return replace(reading, sightings=tuple(_doubted(seen) for seen in reading.sightings))
+            return parsed
+        return replace(parsed, reports=tuple(_doubted(seen) for seen in parsed.reports))
 
     def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
         """They sign nothing: the secret in the address must do."""
         return True
 
 
-def _answer(document: dict[str, Any], body: Body) -> Reading:
-    answer = read_model(Answer, document)
+def _answer(document: dict[str, Any], body: Body) -> ParsedBody:
+    answer = read_model(ApiAnswer, document)
     if isinstance(data := document.get("data"), list) and data:
         parts = [_call(item) for item in data]
-        return Reading(
-            sightings=tuple(s for part in parts for s in part.sightings),
-            events=tuple(e for part in parts for e in part.events),
+        return ParsedBody(
+            reports=tuple(s for part in parts for s in part.reports),
+            notices=tuple(e for part in parts for e in part.notices),
         )
     details = document.get("call-details")
     if answer.code in (200, 209) and details:
         found = [read_model(Detail, item) for item in list_of(details)]
         taken = tuple(_accepted(item, answer.request) for item in found)
-        return Reading(sightings=taken, events=_partial(answer, body.status))
+        return ParsedBody(reports=taken, notices=_partial(answer, body.status))
     return _said(answer, body.status)
 
 
-def _partial(answer: Answer, http: int) -> tuple[Event, ...]:
+def _partial(answer: ApiAnswer, http: int) -> tuple[ProviderNotice, ...]:
     """209: what is not among the accepted was found invalid."""
     if answer.code != 209:
         return ()
     detail: dict[str, Any] = {"http_status": http, "code": answer.code, "message": answer.message}
-    return (Event(type="partial", outcome=_outcome(MEANINGS.of("api", "205"), detail="CODE 209"), detail=detail),)
+    return (ProviderNotice(type="partial", outcome=_outcome(CODES.of("api", "205"), detail="CODE 209"), detail=detail),)
 
 
-def _accepted(item: Detail, request: str | None) -> Sighting:
+def _accepted(item: Detail, request: str | None) -> CallReport:
     outcome = Outcome(disposition=Disposition.IN_FLIGHT, state=State.READY, provider_call_id=item.uuid)
-    return Sighting(outcome=outcome, key=item.client, request_id=request)
+    return CallReport(outcome=outcome, key=item.client, request_id=request)
 
 
-def _said(answer: Answer, http: int) -> Reading:
+def _said(answer: ApiAnswer, http: int) -> ParsedBody:
     """An answer that names no call: all of it was accepted, or refused."""
-    meaning = MEANINGS.of("api", answer.code)
-    if meaning is UNKNOWN:  # a part of their table was not visible: it may have been taken
-        meaning = Meaning(Disposition.RECONCILE)
+    mapping = CODES.of("api", answer.code)
+    if mapping is UNKNOWN:  # a part of their table was not visible: it may have been taken
+        mapping = CodeMapping(Disposition.RECONCILE)
     detail: dict[str, Any] = {"http_status": http, "code": answer.code, "message": answer.message, "id": answer.request}
     accepted = http == 202 or answer.message.strip().casefold() == "accepted" or bool(answer.request)
     if answer.code == 202 and not accepted:  # the real-time API means something else by it
-        meaning = MEANINGS.of("api", "INVALID_SECURITY_ID")
+        mapping = CODES.of("api", "INVALID_SECURITY_ID")
     if http == 403:
-        meaning = MEANINGS.of("http", 403)
-    if meaning.disposition is Disposition.IN_FLIGHT:
+        mapping = CODES.of("http", 403)
+    if mapping.disposition is Disposition.IN_FLIGHT:
         kind = "no-data" if answer.code == 213 else "accepted"
-        return Reading(events=(Event(type=kind, outcome=_outcome(meaning), detail=detail),))
+        return ParsedBody(notices=(ProviderNotice(type=kind, outcome=_outcome(mapping), detail=detail),))
     reason = ACCOUNT_REASONS.get(answer.code, f"CODE {answer.code}")
-    return Reading(events=(Event(type="error", outcome=_outcome(meaning, detail=reason), detail=detail),))
+    return ParsedBody(notices=(ProviderNotice(type="error", outcome=_outcome(mapping, detail=reason), detail=detail),))
 
 
-def _call(document: Any) -> Reading:
-    call = read_model(Told, document)
+def _call(document: Any) -> ParsedBody:
+    call = read_model(CallPayload, document)
     if not (call.uuid or call.key or call.legs) or not isinstance(document, dict):
         raise PayloadError(
             "the body is none that Phonon sends: it has no phonon-uuid, callDetails, attempt key or api-response-code"
         )
-    events = [*_agents(call), *(_email(item) for item in call.emails)]
-    sightings = [_text(item, call) for item in call.texts if item.status]
+    notices = [*_agents(call), *(_email(item) for item in call.emails)]
+    reports = [_text(item, call) for item in call.texts if item.status]
     customers = [leg for leg in call.legs if leg.is_customers]
     if call.flow or customers:
-        sightings.insert(0, _sighting(call, customers))
-    return Reading(sightings=tuple(sightings), events=tuple(events))
+        reports.insert(0, _report(call, customers))
+    return ParsedBody(reports=tuple(reports), notices=tuple(notices))
 
 
-def _sighting(call: Told, customers: Sequence[Leg]) -> Sighting:
+def _report(call: CallPayload, customers: Sequence[Leg]) -> CallReport:
     """By the leg that was answered, if one was; else by the last."""
     answered = [leg for leg in customers if leg.connected_at is not None]
     legs = answered or customers
     last = legs[-1] if legs else None
     leg = of_leg(last.connection, last.cause, last.connected_at is not None) if last else None
-    meaning = of_call(call.flow, leg)
-    stopped = meaning.disposition is Disposition.ACCOUNT_STOP
-    return Sighting(
+    mapping = of_call(call.flow, leg)
+    stopped = mapping.disposition is Disposition.ACCOUNT_STOP
+    return CallReport(
         outcome=_outcome(
-            meaning,
+            mapping,
             provider_call_id=call.uuid,
             raw_state=call.flow,
             raw_result=(last.connection or last.cause) if last else None,
@@ -224,7 +224,7 @@ def _sighting(call: Told, customers: Sequence[Leg]) -> Sighting:
     )
 
 
-def _doubted(seen: Sighting) -> Sighting:
+def _doubted(seen: CallReport) -> CallReport:
     """Without a flow status only an answer is final: they may ring again."""
     outcome = seen.outcome
     over = (Disposition.FINAL_FAILURE, Disposition.RETRYABLE, Disposition.THROTTLE)
@@ -234,21 +234,21 @@ def _doubted(seen: Sighting) -> Sighting:
     return replace(seen, outcome=waiting)
 
 
-def _outcome(meaning: Meaning, **told: Any) -> Outcome:
+def _outcome(mapping: CodeMapping, **told: Any) -> Outcome:
     return Outcome(
-        disposition=meaning.disposition,
-        state=meaning.state,
-        result=meaning.result,
-        redials=meaning.redials,
-        congested=meaning.congested,
+        disposition=mapping.disposition,
+        state=mapping.state,
+        result=mapping.result,
+        redials=mapping.redials,
+        congested=mapping.congested,
         **told,
     )
 
 
-def _text(item: Sms, call: Told) -> Sighting:
-    meaning = MEANINGS.of("sms", item.status)
-    return Sighting(
-        outcome=_outcome(meaning, provider_call_id=item.id, raw_state=item.status),
+def _text(item: Sms, call: CallPayload) -> CallReport:
+    mapping = CODES.of("sms", item.status)
+    return CallReport(
+        outcome=_outcome(mapping, provider_call_id=item.id, raw_state=item.status),
         to=read_international(item.to),
         request_id=call.uuid,
         channel=Channel.TEXT,
@@ -257,23 +257,23 @@ def _text(item: Sms, call: Told) -> Sighting:
     )
 
 
-def _email(item: Email) -> Event:
-    meaning = MEANINGS.of("email", item.status) if item.status else None
+def _email(item: Email) -> ProviderNotice:
+    mapping = CODES.of("email", item.status) if item.status else None
     detail = {
         "id": item.id,
         "status": item.status,
-        "disposition": str(meaning.disposition) if meaning else None,
-        "result": str(meaning.result) if meaning and meaning.result else None,
+        "disposition": str(mapping.disposition) if mapping else None,
+        "result": str(mapping.result) if mapping and mapping.result else None,
     }
-    return Event(type="email", detail=detail)
+    return ProviderNotice(type="email", detail=detail)
 
 
-def _agents(call: Told) -> Iterator[Event]:
+def _agents(call: CallPayload) -> Iterator[ProviderNotice]:
     for leg in call.legs:
         if not leg.is_customers:
-            yield Event(type="agent", detail={"id": call.uuid, "status": leg.agent_status or leg.connection})
+            yield ProviderNotice(type="agent", detail={"id": call.uuid, "status": leg.agent_status or leg.connection})
     if call.agent_status:
-        yield Event(type="agent", detail={"id": call.uuid, "status": call.agent_status})
+        yield ProviderNotice(type="agent", detail={"id": call.uuid, "status": call.agent_status})
 
 
 def request(calls: Sequence[Call], security_id: str, flow_id: str, now: datetime) -> bytes:

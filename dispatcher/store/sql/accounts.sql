@@ -61,7 +61,7 @@ UPDATE account
                                  AND options || coalesce(%(options)s, '{}'::jsonb) = options THEN dedupe_window END
  WHERE id = %(id)s;
 
--- prove --
+-- record_dedupe_window --
 UPDATE account SET dedupe_window = %(window)s WHERE id = %(id)s;
 
 -- reopen --

@@ -73,12 +73,12 @@ WITH held AS (
 SELECT h.state AS was, m.id IS NOT NULL AS moved, r.act AS asked_act, r.subject AS asked_subject
   FROM held AS h LEFT JOIN moved AS m USING (id) LEFT JOIN request AS r ON r.id = %(request_id)s;
 
--- to_look_at --
+-- to_check --
 -- Campaigns in which something has moved since they were looked at, or at which it is time to look.
 SELECT c.id, c.part, c.state, c.policy_version
   FROM campaign_due AS k JOIN campaign AS c ON c.id = k.campaign_id
  WHERE (k.moved AND c.state IN ('RUNNING', 'ABORTED') AND c.purged_at IS NULL)
-    OR (k.look_at <= statement_timestamp() AND c.state = 'RUNNING')
+    OR (k.check_at <= statement_timestamp() AND c.state = 'RUNNING')
  ORDER BY k.next_due_at NULLS FIRST, c.id LIMIT %(n)s;
 
 -- due_heads --
@@ -101,12 +101,12 @@ SELECT c.id, c.account_id, c.policy_version, clock_timestamp() AS now,
 -- set_due --
 -- What was noticed since the campaign was looked at stays noticed.
 UPDATE campaign_due AS k
-   SET next_due_at = m.due_at, blocked_by = m.blocked_by, look_at = m.look_at, moved = m.moved OR k.xmin::text <> m.version
+   SET next_due_at = m.due_at, blocked_by = m.blocked_by, check_at = m.check_at, moved = m.moved OR k.xmin::text <> m.version
   FROM unnest(%(campaigns)s::bigint[], %(due)s::timestamptz[], %(blocked)s::text[], %(look)s::timestamptz[],
-              %(moved)s::bool[], %(versions)s::text[]) AS m (campaign_id, due_at, blocked_by, look_at, moved, version)
+              %(moved)s::bool[], %(versions)s::text[]) AS m (campaign_id, due_at, blocked_by, check_at, moved, version)
  WHERE k.campaign_id = m.campaign_id
    AND (k.next_due_at IS DISTINCT FROM m.due_at OR k.blocked_by IS DISTINCT FROM m.blocked_by
-        OR k.look_at IS DISTINCT FROM m.look_at OR k.moved <> m.moved);
+        OR k.check_at IS DISTINCT FROM m.check_at OR k.moved <> m.moved);
 
 -- notice --
 -- Something has moved that no counter tells of.
@@ -114,7 +114,7 @@ UPDATE campaign_due SET moved = true WHERE campaign_id = ANY (%(campaigns)s::big
 
 -- unnotice --
 -- An aborted campaign of which no row waits; one that was locked meanwhile still may.
-UPDATE campaign_due SET moved = false, next_due_at = NULL, look_at = NULL
+UPDATE campaign_due SET moved = false, next_due_at = NULL, check_at = NULL
  WHERE campaign_id = %(campaign_id)s
    AND NOT EXISTS (SELECT 1 FROM destination_{part}
                     WHERE campaign_id = %(campaign_id)s AND state IN ('READY', 'CALLBACK') AND retry_owner = 'US');
@@ -124,7 +124,7 @@ UPDATE campaign_due SET moved = false, next_due_at = NULL, look_at = NULL
 SELECT c.id, c.part, c.weight, c.policy_version,
        a.in_flight - (SELECT count(*) FROM open_attempt AS o
                        WHERE o.account_id = a.id AND NOT o.provider_owned
-                         AND o.permit_at > statement_timestamp() - a.in_flight_ttl) AS account_room,
+                         AND o.permit_at > statement_timestamp() - a.in_flight_ttl) AS account_capacity,
        (SELECT count(*) FROM open_attempt AS o
          WHERE o.account_id = a.id AND o.campaign_id = c.id AND NOT o.provider_owned
            AND o.permit_at > statement_timestamp() - a.in_flight_ttl) AS busy,

@@ -102,5 +102,5 @@ UPDATE cancel SET ask_at = NULL, asked_at = clock_timestamp()
 
 -- look_soon --
 -- What was stopped is over soon; whoever aborted waits for it.
-UPDATE open_attempt SET look_at = least(look_at, clock_timestamp() + interval '5 s')
- WHERE account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s) AND look_at IS NOT NULL;
+UPDATE open_attempt SET next_lookup_at = least(next_lookup_at, clock_timestamp() + interval '5 s')
+ WHERE account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s) AND next_lookup_at IS NOT NULL;

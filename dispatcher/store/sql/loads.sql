@@ -37,7 +37,7 @@ ALTER TABLE {target}
   ALTER channel SET DEFAULT {channel}, ALTER id SET DEFAULT nextval('destination_id_seq');
 CREATE UNLOGGED TABLE {duplicates} (line bigint NOT NULL, raw text NOT NULL, e164 text NOT NULL, variables jsonb);
 
--- create_rehearsal --
+-- create_dry_run --
 CREATE TEMPORARY TABLE {target} (LIKE destination INCLUDING DEFAULTS) ON COMMIT DROP;
 ALTER TABLE {target}
   ALTER part SET DEFAULT {part}, ALTER campaign_id SET DEFAULT {campaign}, ALTER load_id SET DEFAULT {load},

@@ -17,7 +17,7 @@ SELECT id FROM account WHERE id = %(account_id)s FOR NO KEY UPDATE;
 -- statement_timestamp() and not clock_timestamp() for rows: only a stable function can be the index's bound.
 WITH gate AS MATERIALIZED (
   SELECT clock_timestamp() AS now, a.state AS account_state, a.throttled_until, c.state AS campaign_state,
-         c.policy_version, a.in_flight - f.account AS account_room, f.campaign AS campaign_busy,
+         c.policy_version, a.in_flight - f.account AS account_capacity, f.campaign AS campaign_busy,
          EXISTS (SELECT 1 FROM shift AS s
                   WHERE s.account_id = a.id AND s.slot = %(slot)s AND s.owner = %(owner)s AND s.epoch = %(epoch)s
                     AND s.lease_until > clock_timestamp()) AS shift_is_live
@@ -34,7 +34,7 @@ WITH gate AS MATERIALIZED (
                    AND account_state = 'OPEN' AND (throttled_until IS NULL OR throttled_until <= now)
                    AND (%(closes_at)s::timestamptz IS NULL
                         OR now >= %(opens_at)s::timestamptz AND now < %(closes_at)s::timestamptz)
-              THEN greatest(0, least(%(n)s, account_room, %(in_flight)s - campaign_busy)) ELSE 0 END AS room,
+              THEN greatest(0, least(%(n)s, account_capacity, %(in_flight)s - campaign_busy)) ELSE 0 END AS room,
          -- new rows must not starve people who were promised a redial
          (SELECT count(*) FROM (
             SELECT 1 FROM destination_{part}
@@ -101,7 +101,7 @@ SELECT * FROM gate;
 -- grant --
 -- READY | CALLBACK (ours) -> SELECTED, charged; or, what is refused, its final state. The rows are locked, the lists too.
 WITH asked AS MATERIALIZED (
-  SELECT o.key, d.channel, o.fence, o.permit_at, d.id, d.e164, d.variables, d.state, d.permits, d.charged, d.due_at,
+  SELECT o.key, d.channel, o.fence, o.permit_at, d.id, d.e164, d.variables, d.state, d.permits, d.dials, d.due_at,
          d.first_dialled_at, d.result,
          CASE WHEN d.fence > 0 THEN
            (SELECT a.result FROM attempt_{part} AS a
@@ -121,7 +121,7 @@ WITH asked AS MATERIALIZED (
   SELECT *, CASE WHEN on_dnc THEN 'DNC_AT_PERMIT'
                  WHEN reached IS NOT NULL THEN 'REACHED_BEFORE'
                  WHEN permits >= %(max_permits)s THEN 'PUT_BACK_LIMIT'
-                 WHEN charged >= %(max_dials)s THEN 'MAX_DIALS'
+                 WHEN dials >= %(max_dials)s THEN 'MAX_DIALS'
                  WHEN clock_timestamp() > first_dialled_at + %(deadline)s THEN 'DEADLINE' END AS refusal
     FROM seen
 ), refused AS (
@@ -136,7 +136,7 @@ WITH asked AS MATERIALIZED (
   RETURNING d.state, d.result
 ), granted AS (
   UPDATE destination_{part} AS d
-     SET state = 'SELECTED', fence = j.fence, permits = j.permits + 1, charged = j.charged + 1,
+     SET state = 'SELECTED', fence = j.fence, permits = j.permits + 1, dials = j.dials + 1,
          first_dialled_at = coalesce(j.first_dialled_at, j.permit_at), reason = NULL, moved_by = 'permit'
     FROM judged AS j
    WHERE j.refusal IS NULL AND d.id = j.id
@@ -151,7 +151,7 @@ WITH asked AS MATERIALIZED (
   UNION ALL
   SELECT %(campaign_id)s, 'attempt', 'permitted', count(*) FROM judged WHERE refusal IS NULL HAVING count(*) > 0
 )
-SELECT key, id AS destination_id, fence, e164, variables, permit_at, permits + 1 AS permits, charged + 1 AS charged,
+SELECT key, id AS destination_id, fence, e164, variables, permit_at, permits + 1 AS permits, dials + 1 AS dials,
        due_at, coalesce(first_dialled_at, permit_at) AS first_dialled_at, result AS last_result, refusal,
        pg_current_xact_id()::xid::text AS version
   FROM judged;

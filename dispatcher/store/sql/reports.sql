@@ -1,6 +1,6 @@
 -- Figures for people.
 
--- tallies --
+-- counters --
 SELECT campaign_id, measure, label, sum(n)::bigint AS n
   FROM (SELECT campaign_id, measure, label, n FROM counter
          WHERE campaign_id = ANY (%(ids)s::bigint[]) AND measure = ANY (%(measures)s)
@@ -45,7 +45,7 @@ SELECT key, permit_at IS NOT NULL AS permitted,
   FROM any_attempt
  WHERE part = %(part)s AND campaign_id = %(campaign_id)s;
 
--- story_rows --
+-- history_rows --
 -- Its live row, and those that were never dialled: each kind has an index of its own.
 WITH rows AS (
   SELECT * FROM destination_{part} WHERE campaign_id = %(campaign_id)s AND channel = %(channel)s AND e164 = %(e164)s
@@ -54,13 +54,13 @@ WITH rows AS (
   SELECT * FROM destination_{part} WHERE campaign_id = %(campaign_id)s AND e164 = %(e164)s AND state IN ('DUP', 'INVALID')
 )
 SELECT d.load_id, l.source, d.line, d.raw, l.created_at AS loaded_at, d.state, d.reason, d.result, d.moved_by, d.permits,
-       d.charged, d.due_at, d.retry_owner, d.first_dialled_at, d.finished_at
+       d.dials, d.due_at, d.retry_owner, d.first_dialled_at, d.finished_at
   FROM rows AS d JOIN load AS l ON l.id = d.load_id
  ORDER BY d.load_id, d.line;
 
--- story_attempts --
+-- history_attempts --
 SELECT a.key, a.fence, a.phase, a.caller_id, a.policy_version, a.created_at, a.permit_at, a.closed_at, a.provider_call_id,
-       a.disposition, a.result, a.raw_state, a.raw_result, a.detail, a.step, a.reason, o.look_at, o.resolve_by,
+       a.disposition, a.result, a.raw_state, a.raw_result, a.detail, a.step, a.reason, o.next_lookup_at, o.result_deadline,
        o.lease_until, c.why AS cancel_why, c.created_at AS cancel_noted_at, c.ask_at AS cancel_ask_at,
        c.asked_at AS cancel_asked_at
   FROM (SELECT * FROM destination_{part} WHERE campaign_id = %(campaign_id)s AND channel = %(channel)s AND e164 = %(e164)s
@@ -73,14 +73,14 @@ SELECT a.key, a.fence, a.phase, a.caller_id, a.policy_version, a.created_at, a.p
   LEFT JOIN cancel AS c ON c.key = a.key
  ORDER BY a.fence;
 
--- story_now --
+-- history_now --
 SELECT clock_timestamp() AS now,
        (SELECT campaign_id FROM open_attempt
          WHERE channel = %(channel)s AND e164 = %(e164)s AND campaign_id <> %(campaign_id)s) AS elsewhere;
 
 -- exported --
 -- Every destination in the order in which it was loaded.
-SELECT d.line, l.source, d.raw, d.e164, d.state, d.result, d.reason, d.charged AS dials,
+SELECT d.line, l.source, d.raw, d.e164, d.state, d.result, d.reason, d.dials AS dials,
        to_char(d.first_dialled_at AT TIME ZONE 'UTC', {instant}) AS first_dialled_at,
        to_char(d.finished_at AT TIME ZONE 'UTC', {instant}) AS finished_at,
        CASE WHEN d.state IN ('READY', 'CALLBACK') AND d.retry_owner = 'US'

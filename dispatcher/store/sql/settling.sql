@@ -1,12 +1,12 @@
 -- Settling: the one door. Situations are read without a lock; what was decided on them is written in one message, and
 -- only where the rows are still as they were read.
 
--- situations_open --
+-- contexts_open --
 -- Open attempts of one part, by our keys, by the provider's ids of calls, or by its ids of requests with a number.
 WITH found AS MATERIALIZED (
   SELECT o.key, o.part, o.destination_id, o.campaign_id, o.e164, o.channel, o.phase, d.fence = o.fence AS is_latest,
-         o.permit_at, o.lease_until <= clock_timestamp() AS lease_over, o.looks, o.resolve_by, NULL AS attempt_result,
-         d.state, d.retry_owner, d.permits, d.charged, d.due_at, d.first_dialled_at, d.result AS last_result,
+         o.permit_at, o.lease_until <= clock_timestamp() AS lease_over, o.lookups, o.result_deadline, NULL AS attempt_result,
+         d.state, d.retry_owner, d.permits, d.dials, d.due_at, d.first_dialled_at, d.result AS last_result,
          c.state AS campaign_state, o.policy_version,
          clock_timestamp() AS now, d.xmin::text AS row_version, o.xmin::text AS attempt_version,
          o.provider_call_id AS call, o.provider_request_id AS request, o.account_id
@@ -28,12 +28,12 @@ SELECT f.*, EXISTS (SELECT 1 FROM listed AS l
                             OR (l.scope = 'campaign' AND l.scope_id = f.campaign_id))) AS on_dnc
   FROM found AS f;
 
--- situations_closed --
+-- contexts_closed --
 -- The same of closed attempts.
 WITH found AS MATERIALIZED (
   SELECT a.key, a.part, a.destination_id, a.campaign_id, a.e164, a.channel, a.phase, d.fence = a.fence AS is_latest,
-         a.permit_at, false AS lease_over, 0 AS looks, NULL AS resolve_by, a.result AS attempt_result,
-         d.state, d.retry_owner, d.permits, d.charged, d.due_at, d.first_dialled_at, d.result AS last_result,
+         a.permit_at, false AS lease_over, 0 AS lookups, NULL AS result_deadline, a.result AS attempt_result,
+         d.state, d.retry_owner, d.permits, d.dials, d.due_at, d.first_dialled_at, d.result AS last_result,
          c.state AS campaign_state, a.policy_version,
          clock_timestamp() AS now, d.xmin::text AS row_version, a.xmin::text AS attempt_version,
          a.provider_call_id AS call, a.provider_request_id AS request, a.account_id
@@ -87,15 +87,15 @@ SELECT key FROM open_attempt WHERE key = ANY (%(keys)s::text[]) ORDER BY key FOR
 -- has moved since. Gives the keys that hold.
 WITH holds AS (
   UPDATE open_attempt AS o
-     SET phase = m.phase, provider_owned = m.provider_owned, look_at = m.look_at, resolve_by = m.resolve_by,
-         looks = m.looks, provider_call_id = coalesce(o.provider_call_id, m.call),
+     SET phase = m.phase, provider_owned = m.provider_owned, next_lookup_at = m.next_lookup_at, result_deadline = m.result_deadline,
+         lookups = m.lookups, provider_call_id = coalesce(o.provider_call_id, m.call),
          provider_request_id = coalesce(o.provider_request_id, m.request),
          raw_state = coalesce(m.raw_state, o.raw_state), raw_result = coalesce(m.raw_result, o.raw_result),
          reason = m.why
     FROM unnest(%(key)s::text[], %(attempt_version)s::text[], %(phase)s::text[], %(provider_owned)s::bool[],
-                %(look_at)s::timestamptz[], %(resolve_by)s::timestamptz[], %(looks)s::int[], %(call)s::text[],
+                %(next_lookup_at)s::timestamptz[], %(result_deadline)s::timestamptz[], %(lookups)s::int[], %(call)s::text[],
                 %(request)s::text[], %(raw_state)s::text[], %(raw_result)s::text[], %(why)s::text[])
-         AS m (key, attempt_version, phase, provider_owned, look_at, resolve_by, looks, call, request, raw_state,
+         AS m (key, attempt_version, phase, provider_owned, next_lookup_at, result_deadline, lookups, call, request, raw_state,
                raw_result, why)
    WHERE o.key = m.key AND o.xmin::text = m.attempt_version
   RETURNING o.key
@@ -113,16 +113,16 @@ WITH said AS MATERIALIZED (
                 %(attempt_version)s::text[], %(was_open)s::bool[], %(waits)s::bool[], %(campaign_state)s::text[],
                 %(was_label)s::text[], %(label)s::text[], %(measure)s::text[], %(state)s::text[],
                 %(retry_owner)s::text[], %(result)s::text[], %(reason)s::text[], %(due_at)s::timestamptz[],
-                %(charged)s::int[], %(first_dialled_at)s::timestamptz[], %(is_final)s::bool[], %(moved_by)s::text[],
+                %(dials)s::int[], %(first_dialled_at)s::timestamptz[], %(is_final)s::bool[], %(moved_by)s::text[],
                 %(phase)s::text[], %(closes)s::bool[], %(amends)s::bool[], %(attempt_result)s::text[],
                 %(disposition)s::text[], %(step)s::text[], %(why)s::text[], %(provider_owned)s::bool[],
-                %(look_at)s::timestamptz[], %(resolve_by)s::timestamptz[], %(looks)s::int[], %(call)s::text[],
+                %(next_lookup_at)s::timestamptz[], %(result_deadline)s::timestamptz[], %(lookups)s::int[], %(call)s::text[],
                 %(request)s::text[], %(raw_state)s::text[], %(raw_result)s::text[], %(detail)s::text[],
                 %(answered_at)s::timestamptz[], %(duration_s)s::float8[], %(cost)s::float8[])
          AS m (key, destination_id, campaign_id, row_version, attempt_version, was_open, waits, campaign_state,
-               was_label, label, measure, state, retry_owner, result, reason, due_at, charged, first_dialled_at,
+               was_label, label, measure, state, retry_owner, result, reason, due_at, dials, first_dialled_at,
                is_final, moved_by, phase, closes, amends, attempt_result, disposition, step, why, provider_owned,
-               look_at, resolve_by, looks, call, request, raw_state, raw_result, detail, answered_at, duration_s, cost)
+               next_lookup_at, result_deadline, lookups, call, request, raw_state, raw_result, detail, answered_at, duration_s, cost)
 ), listed AS MATERIALIZED (
   SELECT * FROM dnc_named(ARRAY(SELECT e164 FROM open_attempt WHERE key = ANY (ARRAY(SELECT key FROM said WHERE waits))))
 ), holds AS MATERIALIZED (
@@ -142,7 +142,7 @@ WITH said AS MATERIALIZED (
 ), moved AS (
   UPDATE destination_{part} AS d
      SET state = h.state, retry_owner = h.retry_owner, result = h.result, reason = h.reason, due_at = h.due_at,
-         charged = h.charged, first_dialled_at = h.first_dialled_at, moved_by = h.moved_by,
+         dials = h.dials, first_dialled_at = h.first_dialled_at, moved_by = h.moved_by,
          finished_at = CASE WHEN h.is_final THEN clock_timestamp() END
     FROM holds AS h
    WHERE h.state IS NOT NULL AND d.id = h.destination_id
@@ -166,8 +166,8 @@ WITH said AS MATERIALIZED (
   SELECT key, part, account_id, coalesce(provider_call_id, call), coalesce(provider_request_id, request) FROM closed
 ), waiting AS (
   UPDATE open_attempt AS o
-     SET phase = h.phase, provider_owned = h.provider_owned, look_at = h.look_at, resolve_by = h.resolve_by,
-         looks = h.looks, provider_call_id = coalesce(o.provider_call_id, h.call),
+     SET phase = h.phase, provider_owned = h.provider_owned, next_lookup_at = h.next_lookup_at, result_deadline = h.result_deadline,
+         lookups = h.lookups, provider_call_id = coalesce(o.provider_call_id, h.call),
          provider_request_id = coalesce(o.provider_request_id, h.request),
          raw_state = coalesce(h.raw_state, o.raw_state), raw_result = coalesce(h.raw_result, o.raw_result),
          reason = h.why

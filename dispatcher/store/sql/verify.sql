@@ -20,7 +20,7 @@ SELECT d.part || ':' || d.id AS k FROM destination AS d
   JOIN campaign_policy AS p ON p.campaign_id = c.id AND p.version = c.policy_version
   LEFT JOIN (SELECT part, destination_id, count(*) AS n FROM any_attempt WHERE permit_at IS NOT NULL GROUP BY 1, 2) AS a
     ON a.part = d.part AND a.destination_id = d.id
- WHERE d.permits <> coalesce(a.n, 0) OR d.charged > (p.body -> 'retry' ->> 'max_dials')::int;
+ WHERE d.permits <> coalesce(a.n, 0) OR d.dials > (p.body -> 'retry' ->> 'max_dials')::int;
 
 -- I05 no permit while the number is on a do-not-call list --
 SELECT a.key AS k FROM any_attempt AS a
@@ -85,7 +85,7 @@ SELECT id::text AS k FROM postback WHERE state = 'NEW' AND received_at < clock_t
 SELECT key AS k FROM open_attempt
  WHERE (phase = 'SENDING' AND lease_until < clock_timestamp() - interval '60 s')
     OR (phase IN ('UNKNOWN', 'ACCEPTED')
-        AND greatest(look_at, resolve_by + (resolve_by - permit_at)) < clock_timestamp() - interval '5 min');
+        AND greatest(next_lookup_at, result_deadline + (result_deadline - permit_at)) < clock_timestamp() - interval '5 min');
 
 -- I15 every record that was read is accounted for once, and the counters say the same --
 SELECT 'load ' || l.id AS k FROM load AS l

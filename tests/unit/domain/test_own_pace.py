@@ -29,10 +29,10 @@ def test_one_look_at_late_slots(used: int, late: int, share: float) -> None:
 
 
 @given(st.lists(COUNTS, max_size=200))
-def test_stays_within_its_bounds_and_rises_only_step_by_step(looks: list[tuple[int, int]]) -> None:
+def test_stays_within_its_bounds_and_rises_only_step_by_step(lookups: list[tuple[int, int]]) -> None:
     pace = OwnPace()
     shares = [pace.share]
-    for used, late in looks:
+    for used, late in lookups:
         pace.observe(used, late)
         shares.append(pace.share)
     assert all(SLOWEST <= share <= 1.0 for share in shares)

@@ -12,15 +12,15 @@ from dispatcher.domain.pacing import (
     FIRST_AFTER_LOSS_S,
     LATE_ANSWER_S,
     LATE_S,
-    LONGEST_BOOKING_S,
-    Booking,
-    Limit,
+    LONGEST_RESERVATION_S,
     Memory,
+    RateLimit,
+    Reservation,
     Slots,
     relied_on,
     reserve,
     slots_of,
-    slots_to_book,
+    slots_to_reserve,
 )
 from dispatcher.domain.round_robin import WeightedRoundRobin
 
@@ -39,14 +39,14 @@ class Server:
     saved: tuple[Memory | None, dict[str, float]] = (None, {})
     booked: dict[str, list[float]] = field(default_factory=dict)
 
-    def reserve(self, limits: list[Limit], n: int, horizon_s: float, now: float, lead_s: float = 0) -> Booking:
+    def reserve(self, limits: list[RateLimit], n: int, horizon_s: float, now: float, lead_s: float = 0) -> Reservation:
         self.memory = relied_on(self.memory, str(self.run), now)
-        known = [Limit(x.name, x.interval_s, self.next_at.get(x.name)) for x in limits]
-        booking, moved = reserve(known, n, horizon_s, now, lead_s, self.memory.since)
+        known = [RateLimit(x.name, x.interval_s, self.next_at.get(x.name)) for x in limits]
+        reservation, moved = reserve(known, n, horizon_s, now, lead_s, self.memory.since)
         self.next_at |= {x.name: x.next_at for x in moved if x.next_at is not None}
         for limit in limits:
-            self.booked.setdefault(limit.name, []).extend(now + delay for delay in booking.delays_s)
-        return booking
+            self.booked.setdefault(limit.name, []).extend(now + delay for delay in reservation.delays_s)
+        return reservation
 
     def flush(self) -> None:
         self.memory, self.next_at = None, {}
@@ -70,11 +70,11 @@ class Server:
 def test_no_second_ever_holds_more_than_the_limit(
     account: float, campaign: float, asked: list[tuple[int, float]]
 ) -> None:
-    limits = [Limit("account", 1 / account), Limit("campaign", 1 / campaign)]
+    limits = [RateLimit("account", 1 / account), RateLimit("campaign", 1 / campaign)]
     now, sent = 100.0, []
     for n, pause in asked:
-        booking, limits = reserve(limits, n, 2.0, now)
-        sent += [now + delay for delay in booking.delays_s]
+        reservation, limits = reserve(limits, n, 2.0, now)
+        sent += [now + delay for delay in reservation.delays_s]
         now += pause
     assert sent == sorted(sent)
     assert worst_second([at + 1e-9 * i for i, at in enumerate(sent)]) <= min(account, campaign) + 1
@@ -98,9 +98,9 @@ def test_no_loss_of_memory_makes_a_second_fuller(
             getattr(server, step)()
         else:
             campaign, n, horizon, lead = step
-            limits = [Limit(name, intervals[name]) for name in ("account", campaign)]
-            booking = server.reserve(limits, n, horizon, now, lead)
-            assert all(delay <= LONGEST_BOOKING_S for delay in booking.delays_s)
+            limits = [RateLimit(name, intervals[name]) for name in ("account", campaign)]
+            reservation = server.reserve(limits, n, horizon, now, lead)
+            assert all(delay <= LONGEST_RESERVATION_S for delay in reservation.delays_s)
         now += pause
     for name, interval in intervals.items():
         server.check(name, interval)
@@ -110,41 +110,43 @@ def test_no_loss_of_memory_makes_a_second_fuller(
 @pytest.mark.parametrize(("rate", "shifts"), [(50, 8), (100, 64), (10, 8), (10, 2), (0.5, 4)])
 def test_many_shifts_that_book_all_they_can_around_a_loss(rate: float, shifts: int, fault: str) -> None:
     server = Server()
-    limit = Limit("account", 1 / rate)
+    limit = RateLimit("account", 1 / rate)
     for turn in range(1200):
         if turn == 200:
             server.save()
         if turn == 600:
             getattr(server, fault)()
         for shift in range(shifts):
-            server.reserve([limit], slots_to_book(rate), LONGEST_BOOKING_S if shift % 2 else 2.0, turn / 100)
+            server.reserve([limit], slots_to_reserve(rate), LONGEST_RESERVATION_S if shift % 2 else 2.0, turn / 100)
     server.check("account", 1 / rate)
     assert len(server.booked["account"]) > 0.6 * 12 * rate
 
 
 def test_who_starts_in_an_old_memory_waits_for_nothing_and_in_a_young_one_until_nothing_can_be_out() -> None:
     server = Server()
-    server.reserve([Limit("a", 0.1)], 1, 2.0, 100.0)
-    assert server.reserve([Limit("b", 0.1)], 1, 2.0, 101.0).wait_s == pytest.approx(FIRST_AFTER_LOSS_S - 0.9)
-    assert server.reserve([Limit("c", 0.1)], 2, 2.0, 110.0).delays_s == pytest.approx((0.0, 0.1))
+    server.reserve([RateLimit("a", 0.1)], 1, 2.0, 100.0)
+    assert server.reserve([RateLimit("b", 0.1)], 1, 2.0, 101.0).wait_s == pytest.approx(FIRST_AFTER_LOSS_S - 0.9)
+    assert server.reserve([RateLimit("c", 0.1)], 2, 2.0, 110.0).delays_s == pytest.approx((0.0, 0.1))
     server.flush()
-    assert server.reserve([Limit("d", 5.0)], 1, 2.0, 111.0).wait_s == pytest.approx(FIRST_AFTER_LOSS_S + 5.0)
+    assert server.reserve([RateLimit("d", 5.0)], 1, 2.0, 111.0).wait_s == pytest.approx(FIRST_AFTER_LOSS_S + 5.0)
 
 
 def test_a_slot_beyond_the_horizon_is_not_booked_and_says_how_long() -> None:
-    booking, limits = reserve([Limit("a", 10.0, 105.0), Limit("b", 1.0, 100.0)], 5, 2.0, 100.0)
-    assert (booking.delays_s, booking.blocked_by, booking.wait_s) == ((), "a", 5.0)
+    reservation, limits = reserve([RateLimit("a", 10.0, 105.0), RateLimit("b", 1.0, 100.0)], 5, 2.0, 100.0)
+    assert (reservation.delays_s, reservation.blocked_by, reservation.wait_s) == ((), "a", 5.0)
     assert limits[0].next_at == 105.0
 
 
 def test_a_booking_that_is_answered_late_is_forfeited() -> None:
-    booking = Booking(delays_s=(0.5, 1.0))
-    assert slots_of(booking, asked_at=10.0, now=10.0 + LATE_ANSWER_S) == [10.0 + LATE_ANSWER_S + d for d in (0.5, 1.0)]
-    assert slots_of(booking, asked_at=10.0, now=10.01 + LATE_ANSWER_S) == []
+    reservation = Reservation(delays_s=(0.5, 1.0))
+    assert slots_of(reservation, asked_at=10.0, now=10.0 + LATE_ANSWER_S) == [
+        10.0 + LATE_ANSWER_S + d for d in (0.5, 1.0)
+    ]
+    assert slots_of(reservation, asked_at=10.0, now=10.01 + LATE_ANSWER_S) == []
 
 
 def test_slow_rates_book_one_at_a_time() -> None:
-    assert [slots_to_book(rate) for rate in (0.1, 1, 50, 1000)] == [1, 1, 5, 100]
+    assert [slots_to_reserve(rate) for rate in (0.1, 1, 50, 1000)] == [1, 1, 5, 100]
 
 
 @given(st.lists(st.floats(0, 1), max_size=40), st.lists(st.tuples(st.floats(0, 1.2), st.floats(0, 0.5)), max_size=80))
@@ -176,8 +178,8 @@ def test_turns_by_weight() -> None:
 @given(st.dictionaries(st.integers(1, 9), st.integers(1, 10), min_size=1))
 def test_a_whole_turn_gives_each_its_weight(weights: dict[int, int]) -> None:
     turn = WeightedRoundRobin()
-    turns = [turn.choose(weights) for _ in range(sum(weights.values()))]
-    assert {name: turns.count(name) for name in weights} == weights
+    slots = [turn.choose(weights) for _ in range(sum(weights.values()))]
+    assert {name: slots.count(name) for name in weights} == weights
 
 
 def test_the_worst_second_is_half_open() -> None:

@@ -13,15 +13,15 @@ from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.permitting import (
     REACHED_EARLIER,
     Candidate,
-    Gate,
     Held,
     Hold,
+    PermitContext,
     Terms,
+    capacity_of,
     held_by,
     may_dial,
     number_refusal,
     refusal,
-    room_of,
 )
 from dispatcher.domain.reasons import Reason
 from dispatcher.domain.results import REACHED, Result
@@ -32,17 +32,17 @@ from tests.factories import make_policy, number
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 TERMS = Terms.of(make_policy(in_flight=5, retry={"max_dials": 3, "deadline": "2h"}), 1, NOW)
-GATE = Gate(
+GATE = PermitContext(
     now=NOW,
     shift_is_live=True,
     account_state=AccountState.OPEN,
     throttled_until=None,
     campaign_state=CampaignState.RUNNING,
     policy_version=1,
-    account_room=3,
+    account_capacity=3,
     campaign_busy=1,
 )
-ROW = Candidate(on_dnc=False, reached=None, permits=0, charged=0, first_dialled_at=None, last_result=None)
+ROW = Candidate(on_dnc=False, reached=None, permits=0, dials=0, first_dialled_at=None, last_result=None)
 HOLDS: list[tuple[Hold, dict[str, Any]]] = [
     (Hold.SHIFT_VOID, {"shift_is_live": False}),
     (Hold.CAMPAIGN_NOT_RUNNING, {"campaign_state": CampaignState.PAUSED}),
@@ -50,13 +50,13 @@ HOLDS: list[tuple[Hold, dict[str, Any]]] = [
     (Hold.ACCOUNT_STOPPED, {"account_state": AccountState.STOPPED}),
     (Hold.THROTTLED, {"throttled_until": NOW + 24 * HOUR}),
     (Hold.WINDOW_CLOSED, {"now": NOW + 12 * HOUR}),
-    (Hold.IN_FLIGHT_FULL, {"account_room": 0}),
+    (Hold.IN_FLIGHT_FULL, {"account_capacity": 0}),
 ]
 REFUSALS: list[tuple[Finish, dict[str, Any]]] = [
     (Finish(State.DNC, None, Reason.DNC_AT_PERMIT), {"on_dnc": True}),
     (Finish(State.FINISHED, Result.LA, Reason.REACHED_BEFORE), {"reached": Result.LA}),
     (Finish(State.FINISHED, Result.BUSY, Reason.PUT_BACK_LIMIT), {"permits": 20}),
-    (Finish(State.FINISHED, Result.BUSY, Reason.MAX_DIALS), {"charged": 3}),
+    (Finish(State.FINISHED, Result.BUSY, Reason.MAX_DIALS), {"dials": 3}),
     (Finish(State.FINISHED, Result.BUSY, Reason.DEADLINE), {"first_dialled_at": NOW - 2 * HOUR - timedelta(seconds=1)}),
 ]
 RANG = replace(ROW, last_result=Result.BUSY)
@@ -102,7 +102,7 @@ def test_a_row_that_never_rang_ends_as_undialled() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"permits": 19}, {"charged": 2}, {"first_dialled_at": NOW - 2 * HOUR}, {"last_result": Result.AM}]
+    "change", [{"permits": 19}, {"dials": 2}, {"first_dialled_at": NOW - 2 * HOUR}, {"last_result": Result.AM}]
 )
 def test_the_last_that_is_still_allowed(change: dict[str, Any]) -> None:
     assert may_dial(replace(RANG, **change), GATE, TERMS) is None
@@ -122,12 +122,15 @@ def test_a_throttle_ends_at_its_instant(until: timedelta, held: bool) -> None:
 
 
 @given(st.integers(-5, 20), st.integers(0, 20), st.integers(1, 20))
-def test_the_room_is_that_of_the_tighter_cap(account_room: int, busy: int, in_flight: int) -> None:
-    gate, terms = replace(GATE, account_room=account_room, campaign_busy=busy), replace(TERMS, in_flight=in_flight)
-    room = room_of(gate, terms)
+def test_the_room_is_that_of_the_tighter_cap(account_capacity: int, busy: int, in_flight: int) -> None:
+    gate, terms = (
+        replace(GATE, account_capacity=account_capacity, campaign_busy=busy),
+        replace(TERMS, in_flight=in_flight),
+    )
+    room = capacity_of(gate, terms)
     assert room >= 0
-    assert room in (0, account_room, in_flight - busy)
-    assert room <= max(0, account_room)
+    assert room in (0, account_capacity, in_flight - busy)
+    assert room <= max(0, account_capacity)
     assert room <= max(0, in_flight - busy)
     assert (held_by(gate, terms) is Hold.IN_FLIGHT_FULL) == (room == 0)
 

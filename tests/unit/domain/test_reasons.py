@@ -5,7 +5,7 @@ from enum import StrEnum
 import pytest
 
 from dispatcher.domain.account import StopReason
-from dispatcher.domain.destination import PERMITTED, Measure, read_row_label, row_label
+from dispatcher.domain.counters import PERMITTED, Measure, read_row_label, row_label
 from dispatcher.domain.reasons import Cause, Fault, Reason
 from dispatcher.domain.results import Result
 from dispatcher.domain.states import LOADER, Actor, Phase, RetryOwner, State

@@ -14,13 +14,13 @@ M = timedelta(minutes=1)
 POLICY = RetryPolicy(max_dials=4, deadline=timedelta(hours=2), jitter=0.2)
 
 
-def due(result: Result | None, charged: int, *, since: timedelta = 0 * M, draw: float = 0.5) -> timedelta | str:
-    at = POLICY.due_after(result, charged=charged, first_dialled_at=NOW - since, now=NOW, draw=draw)
+def due(result: Result | None, dials: int, *, since: timedelta = 0 * M, fraction: float = 0.5) -> timedelta | str:
+    at = POLICY.due_after(result, dials=dials, first_dialled_at=NOW - since, now=NOW, fraction=fraction)
     return at if isinstance(at, str) else at - NOW
 
 
 @pytest.mark.parametrize(
-    ("result", "charged", "expected"),
+    ("result", "dials", "expected"),
     [
         (Result.BUSY, 1, 5 * M),
         (Result.BUSY, 2, 15 * M),
@@ -35,13 +35,13 @@ def due(result: Result | None, charged: int, *, since: timedelta = 0 * M, draw: 
         (None, 1, "NOT_RETRIED"),
     ],
 )
-def test_the_default_policy(result: Result | None, charged: int, expected: timedelta | str) -> None:
-    assert due(result, charged) == expected
+def test_the_default_policy(result: Result | None, dials: int, expected: timedelta | str) -> None:
+    assert due(result, dials) == expected
 
 
 def test_jitter_spreads_by_a_fifth_each_way() -> None:
-    assert due(Result.BUSY, 1, draw=0.0) == 4 * M
-    assert due(Result.BUSY, 1, draw=1.0) == 6 * M
+    assert due(Result.BUSY, 1, fraction=0.0) == 4 * M
+    assert due(Result.BUSY, 1, fraction=1.0) == 6 * M
 
 
 def test_nothing_after_the_deadline() -> None:
@@ -51,10 +51,10 @@ def test_nothing_after_the_deadline() -> None:
 
 @given(st.sampled_from(Result), st.integers(1, 30), st.floats(0, 1, exclude_max=True))
 def test_a_redial_is_always_later_and_never_for_somebody_who_was_reached(
-    result: Result, charged: int, draw: float
+    result: Result, dials: int, fraction: float
 ) -> None:
-    at = due(result, charged, draw=draw)
+    at = due(result, dials, fraction=fraction)
     if isinstance(at, timedelta):
         assert at > timedelta(0)
-        assert charged < POLICY.max_dials
+        assert dials < POLICY.max_dials
         assert result not in (Result.LA, Result.XFER, Result.DNC)

@@ -4,26 +4,26 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dispatcher.domain.campaign import WindowPart
+from dispatcher.domain.campaign import WindowSettings
 from dispatcher.domain.tick import DueHead, DueMark, mark_due
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)  # a Monday
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-WINDOW = WindowPart.model_validate({"timezone": "UTC", "days": "mon-fri", "open": "09:00", "close": "17:00"})
+WINDOW = WindowSettings.model_validate({"timezone": "UTC", "days": "mon-fri", "open": "09:00", "close": "17:00"})
 
 
 def mark(
-    due_at: datetime | None, window: WindowPart | None = None, now: datetime = NOW, *, idle: bool = False
+    due_at: datetime | None, window: WindowSettings | None = None, now: datetime = NOW, *, idle: bool = False
 ) -> DueMark:
     return mark_due(DueHead(1, 2, window, due_at, idle, now, "v"))
 
 
 @pytest.mark.parametrize("due_at", [NOW - HOUR, NOW, NOW + HOUR])
 @pytest.mark.parametrize("window", [None, WINDOW])
-def test_in_an_open_window_it_is_when_the_first_row_is_due(due_at: datetime, window: WindowPart | None) -> None:
+def test_in_an_open_window_it_is_when_the_first_row_is_due(due_at: datetime, window: WindowSettings | None) -> None:
     marked = mark(due_at, window)
-    assert (marked.next_due_at, marked.blocked_by, marked.look_again) == (due_at, None, False)
+    assert (marked.next_due_at, marked.blocked_by, marked.check_again) == (due_at, None, False)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_closed_window_holds_the_campaign_back_until_it_opens(
 
 
 @pytest.mark.parametrize(
-    ("due_at", "window", "now", "look_at"),
+    ("due_at", "window", "now", "check_at"),
     [
         (NOW - HOUR, None, NOW, NOW + MINUTE),
         (NOW + HOUR, None, NOW, NOW + HOUR + MINUTE),
@@ -54,19 +54,19 @@ def test_a_closed_window_holds_the_campaign_back_until_it_opens(
     ],
 )
 def test_it_is_looked_at_again_when_it_may_have_changed_by_itself(
-    due_at: datetime | None, window: WindowPart | None, now: datetime, look_at: datetime | None
+    due_at: datetime | None, window: WindowSettings | None, now: datetime, check_at: datetime | None
 ) -> None:
-    assert mark(due_at, window, now).look_at == look_at
+    assert mark(due_at, window, now).check_at == check_at
 
 
-@pytest.mark.parametrize(("idle", "look_again"), [(True, True), (False, False)])
-def test_without_due_rows_it_is_over_only_when_nothing_is_open(idle: bool, look_again: bool) -> None:
+@pytest.mark.parametrize(("idle", "check_again"), [(True, True), (False, False)])
+def test_without_due_rows_it_is_over_only_when_nothing_is_open(idle: bool, check_again: bool) -> None:
     marked = mark(None, WINDOW, idle=idle)
-    assert (marked.next_due_at, marked.blocked_by, marked.look_again) == (None, None, look_again)
+    assert (marked.next_due_at, marked.blocked_by, marked.check_again) == (None, None, check_again)
 
 
 def test_a_row_that_waits_keeps_an_idle_campaign_from_being_over() -> None:
-    assert not mark(NOW + HOUR, idle=True).look_again
+    assert not mark(NOW + HOUR, idle=True).check_again
 
 
 def test_a_mark_carries_the_version_that_was_read() -> None:

@@ -10,10 +10,10 @@ from dispatcher.domain.attempt import Shift
 from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.capability import CallbackAuth, Capabilities, Dedupe, LookupBy
 from dispatcher.domain.errors import ServerError, UsageError
-from dispatcher.domain.pacing import Booking, Limit, reserve
+from dispatcher.domain.pacing import RateLimit, Reservation, reserve
 from dispatcher.domain.permitting import PermitRequest, Permits
 from dispatcher.domain.results import Disposition, Outcome, Result
-from dispatcher.flow.lane import AccountLane
+from dispatcher.flow.account_dialer import AccountDialer
 from dispatcher.flow.settle import Recorder
 from dispatcher.ports import ShiftSettings
 from tests.factories import LEASE, make_account, make_campaign, number
@@ -64,11 +64,11 @@ class Stage:
     def __init__(self, **line: Any) -> None:
         self.store = Store()
         self.line = Line(**{"takes_s": 0.02, **line})
-        self.refuses: Booking | None = None
+        self.refuses: Reservation | None = None
         self.everyone = 1
         """So many dial for the account, all as much as we do: of as many slots, one is ours."""
         self.booked: list[float] = []
-        self.limits: dict[str, Limit] = {}
+        self.limits: dict[str, RateLimit] = {}
         self.stops_at = float("inf")
         self.has_credentials = True
         self.services = services(
@@ -91,14 +91,16 @@ class Stage:
     def capabilities(self, account: Account) -> Capabilities:
         return EACH_ALONE
 
-    async def reserve(self, limits: list[Limit], n: int, horizon_s: float, lead_s: float = 0) -> Booking:
+    async def reserve(self, limits: list[RateLimit], n: int, horizon_s: float, lead_s: float = 0) -> Reservation:
         if self.refuses:
             return self.refuses
-        known = [Limit(x.name, x.interval_s * self.everyone, (self.limits.get(x.name) or x).next_at) for x in limits]
-        booking, moved = reserve(known, n, horizon_s, now(), lead_s)
+        known = [
+            RateLimit(x.name, x.interval_s * self.everyone, (self.limits.get(x.name) or x).next_at) for x in limits
+        ]
+        reservation, moved = reserve(known, n, horizon_s, now(), lead_s)
         self.limits |= {x.name: x for x in moved}
-        self.booked += [now() + delay for delay in booking.delays_s]
-        return booking
+        self.booked += [now() + delay for delay in reservation.delays_s]
+        return reservation
 
     async def account(self, cps: float = 100.0, **changes: Any) -> Account:
         return await make_account(self.store, cps=cps, headroom=1.0, in_flight=5000, shifts=2, **changes)
@@ -113,11 +115,11 @@ class Stage:
         assert shift
         recorder = Recorder(account.id, self.services)
         writing = asyncio.ensure_future(recorder.run())
-        lane = AccountLane(shift, now() + seconds, recorder, self.services)
+        dialer = AccountDialer(shift, now() + seconds, recorder, self.services)
         try:
-            return await lane.run()
+            return await dialer.run()
         finally:
-            await lane.drain()
+            await dialer.drain()
             recorder.close()
             await writing
 

@@ -37,20 +37,20 @@ async def started(store: MemoryStore, broker: Broker) -> tuple[int, CampaignStat
 
 
 def test_a_started_campaign_is_dialled_before_the_next_tick() -> None:
-    async def story() -> None:
+    async def history() -> None:
         store, broker = MemoryStore(), Broker()
         account_id, _ = await started(store, broker)
         _, work = await store.due_work(account_id, 10)
         assert [w.due for w in work] == [2]
         assert broker.hinted == [account_id]
 
-    asyncio.run(story())
+    asyncio.run(history())
 
 
 def test_a_start_is_not_refused_because_the_hint_cannot_be_given() -> None:
-    async def story() -> None:
+    async def history() -> None:
         broker = Broker()
         _, state = await started(LateStore(), broker)
         assert (state, broker.hinted) == (CampaignState.RUNNING, [])
 
-    asyncio.run(story())
+    asyncio.run(history())

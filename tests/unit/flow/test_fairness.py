@@ -18,7 +18,7 @@ def permitted(stage: Stage) -> list[Permitted]:
 def test_fifty_campaigns_share_the_pace_by_weight(cps: float, weights: list[int]) -> None:
     """Within a tenth over ten seconds."""
 
-    async def story() -> None:
+    async def history() -> None:
         stage, seconds = Stage(answers=[REACHED] * 20_000), 9.3
         account = await stage.account(cps)
         first = 0
@@ -35,12 +35,12 @@ def test_fifty_campaigns_share_the_pace_by_weight(cps: float, weights: list[int]
             wanted = total * weight / sum(weights)
             assert abs(dialled[campaign] - wanted) <= max(0.1 * wanted, 1), (weight, dialled[campaign], wanted)
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize("others", [1, 49])
 def test_a_small_campaign_is_dialled_soon_beside_large_ones(others: int) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage(answers=[REACHED] * 20_000)
         account = await stage.account(100.0)
         for i in range(others):
@@ -52,22 +52,22 @@ def test_a_small_campaign_is_dialled_soon_beside_large_ones(others: int) -> None
         first = min(at for at, ask, got in seen if got and got.granted and ask.work.campaign_id == small.id)
         assert first - began <= 2
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize("cps", [5.0, 100.0])
 def test_redials_and_fresh_rows_share_the_pace(cps: float) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage(answers=[REACHED] * 20_000)
         account = await stage.account(cps)
         await stage.campaign(account, range(int(cps * 30)))
         rows = sorted(stage.store.rows.values(), key=lambda row: row.id)
         for row in rows[: len(rows) // 2]:
-            row.state, row.due_at, row.charged, row.permits = State.CALLBACK, instant(), 1, 1
+            row.state, row.due_at, row.dials, row.permits = State.CALLBACK, instant(), 1, 1
         await stage.dial(account, seconds=10)
         dialled = permitted(stage)
-        redials = sum(row.charged > 1 for row in dialled)
+        redials = sum(row.dials > 1 for row in dialled)
         assert len(dialled) >= 0.9 * cps * 10
         assert 0.4 <= redials / len(dialled) <= 0.6
 
-    play(story())
+    play(history())

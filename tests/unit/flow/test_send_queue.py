@@ -40,7 +40,7 @@ def all_at(*instants: float) -> list[Any]:
 
 
 def test_each_slot_is_used_once_and_nobody_sends_before_it_has_come() -> None:
-    async def story() -> None:
+    async def history() -> None:
         counter = Counter()
         counter.queue.add([2.0, 1.0])
         await asyncio.gather(*[counter.ask(0, 3.0) for _ in range(3)])
@@ -49,11 +49,11 @@ def test_each_slot_is_used_once_and_nobody_sends_before_it_has_come() -> None:
         assert counter.queue.pending == 1
         assert counter.queue.counts() == (2, 0)
 
-    play(story())
+    play(history())
 
 
 def test_who_wakes_too_late_for_a_slot_forfeits_it_and_takes_the_next() -> None:
-    async def story() -> None:
+    async def history() -> None:
         counter = Counter()
         counter.clock.wakes_late_s = [LATE_S + 0.01]
         counter.queue.add([1.0, 1.5])
@@ -63,11 +63,11 @@ def test_who_wakes_too_late_for_a_slot_forfeits_it_and_takes_the_next() -> None:
         assert counter.queue.counts() == (0, 0)
         assert counter.queue.pending == 0
 
-    play(story())
+    play(history())
 
 
 def test_a_slot_that_is_a_little_late_is_still_used() -> None:
-    async def story() -> None:
+    async def history() -> None:
         counter = Counter()
         counter.clock.wakes_late_s = [LATE_S - 0.001]
         counter.queue.add([1.0, 1.5])
@@ -75,31 +75,31 @@ def test_a_slot_that_is_a_little_late_is_still_used() -> None:
         assert counter.sent == all_at(1.0 + LATE_S - 0.001)
         assert counter.queue.counts() == (1, 0)
 
-    play(story())
+    play(history())
 
 
 def test_who_comes_too_late_for_a_slot_takes_the_next() -> None:
-    async def story() -> None:
+    async def history() -> None:
         counter = Counter()
         counter.queue.add([1.0, 1.3])
         await counter.ask(1.1, 1.0)
         assert counter.sent == all_at(1.3)
 
-    play(story())
+    play(history())
 
 
 def test_slots_that_no_request_held_say_nothing_about_the_worker() -> None:
-    async def story() -> tuple[int, int]:
+    async def history() -> tuple[int, int]:
         counter = Counter()
         counter.queue.add([1.0, 1.01, 1.02, 1.3])
         await counter.ask(1.1, 1.0)
         return counter.queue.counts()
 
-    assert play(story()) == (1, 0)
+    assert play(history()) == (1, 0)
 
 
 def test_who_waits_without_a_slot_gets_one_that_is_booked_meanwhile() -> None:
-    async def story() -> None:
+    async def history() -> None:
         counter = Counter()
         waiting = asyncio.ensure_future(counter.ask(0, 1.0))
         await asyncio.sleep(0.5)
@@ -107,23 +107,23 @@ def test_who_waits_without_a_slot_gets_one_that_is_booked_meanwhile() -> None:
         await waiting
         assert counter.sent == all_at(0.7)
 
-    play(story())
+    play(history())
 
 
 def test_a_slot_that_comes_only_at_until_is_left_to_others() -> None:
-    async def story() -> None:
+    async def history() -> None:
         counter = Counter()
         counter.queue.add([1.0])
         await counter.ask(0, 1.0)
         assert counter.turned_away == [tuple(all_at(1.0, 1.0))]
         assert counter.queue.ahead() == [1.0]
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize("slots", [[], [0.8]])
 def test_nobody_is_let_through_once_we_are_to_stop(slots: list[float]) -> None:
-    async def story() -> None:
+    async def history() -> None:
         counter = Counter()
         counter.stops_at = 0.5
         counter.queue.add(slots)
@@ -132,11 +132,11 @@ def test_nobody_is_let_through_once_we_are_to_stop(slots: list[float]) -> None:
         assert counter.sent == []
         assert counter.queue.pending == 2
 
-    play(story())
+    play(history())
 
 
 def test_slots_for_pending_requests_are_not_free() -> None:
-    async def story() -> None:
+    async def history() -> None:
         counter = Counter()
         counter.queue.add([1.0, 2.0, 3.0])
         frees = []
@@ -147,7 +147,7 @@ def test_slots_for_pending_requests_are_not_free() -> None:
         await asyncio.sleep(1.5)
         assert counter.queue.free() == [3.0]
 
-    play(story())
+    play(history())
 
 
 TIMES = st.integers(0, 500).map(lambda n: n / 250)
@@ -169,13 +169,13 @@ def test_whatever_comes_in_whatever_order_slots_and_pending_add_up(
             assert 0 <= counter.queue.pending <= counter.asked - len(counter.sent)
             await asyncio.sleep(0.003)
 
-    async def story() -> None:
+    async def history() -> None:
         counter = Counter()
         counter.clock.wakes_late_s = list(late)
         counter.stops_at = float("inf") if stop is None else stop
         watching = asyncio.ensure_future(watch(counter))
-        booking = [book(counter, at, slot) for at, slot in slots]
-        await asyncio.gather(*booking, *[counter.ask(at, patience) for at, patience in requests])
+        reservation = [book(counter, at, slot) for at, slot in slots]
+        await asyncio.gather(*reservation, *[counter.ask(at, patience) for at, patience in requests])
         assert not watching.done()
         assert counter.queue.pending == len(requests) - len(counter.sent)
         assert all(at < counter.stops_at for at in counter.sent)
@@ -186,4 +186,4 @@ def test_whatever_comes_in_whatever_order_slots_and_pending_add_up(
             assert usable, f"sent at {sent} without a slot"
             left.remove(usable[0])
 
-    play(story())
+    play(history())

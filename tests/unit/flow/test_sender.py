@@ -11,8 +11,8 @@ import pytest
 from dispatcher.domain.attempt import Call
 from dispatcher.domain.permitting import Permitted
 from dispatcher.domain.reasons import Cause
-from dispatcher.domain.results import Disposition, News, Outcome, Source
-from dispatcher.domain.steps import Situation
+from dispatcher.domain.results import AttemptUpdate, Disposition, Outcome, UpdateSource
+from dispatcher.domain.steps import AttemptContext
 from dispatcher.flow.send_queue import SendQueue
 from dispatcher.flow.sender import Permit, Sender
 from dispatcher.flow.settle import Recorder
@@ -29,7 +29,7 @@ class Desk:
     """A sender, its queue, and what it told others."""
 
     line: Line = field(default_factory=Line)
-    heard: list[tuple[float, News, Situation | None]] = field(default_factory=list)
+    heard: list[tuple[float, AttemptUpdate, AttemptContext | None]] = field(default_factory=list)
     stops: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class Desk:
         self.queue = SendQueue(self.services.clock, self.services.stopping)
         self.sender = Sender(cast(Recorder, self), self.stop, self.services)
 
-    def add(self, news: News, known: Situation | None = None) -> None:
+    def add(self, news: AttemptUpdate, known: AttemptContext | None = None) -> None:
         self.heard.append((now(), news, known))
 
     async def stop(self, reason: str) -> None:
@@ -56,23 +56,23 @@ class Desk:
 
 
 def test_a_request_leaves_at_its_slot_and_its_outcome_is_recorded_with_what_is_known() -> None:
-    async def story() -> None:
+    async def history() -> None:
         desk, row = Desk(), permitted(1)
         desk.queue.add([1.0])
         await desk.send(row, slot=1.0)
         assert desk.line.instants == [pytest.approx(1.0, abs=NEAR_S)]
         ((_, news, known),) = desk.heard
-        assert (news.key, news.outcome, news.source) == (row.key, ACCEPTED, Source.SUBMIT)
+        assert (news.key, news.outcome, news.source) == (row.key, ACCEPTED, UpdateSource.SUBMIT)
         assert known
         assert (known.key, known.version, known.permits) == (row.key, ("1", "1"), 1)
         assert abs(known.now - (EPOCH + timedelta(seconds=1.05))) < timedelta(milliseconds=1)
         assert desk.queue.pending == 0
 
-    play(story())
+    play(history())
 
 
 def test_a_row_that_waits_for_its_slot_is_counted_and_holds_no_connection() -> None:
-    async def story() -> None:
+    async def history() -> None:
         desk = Desk()
         desk.queue.add([1.0, 1.1])
         sending = [asyncio.ensure_future(desk.send(permitted(i), slot=at)) for i, at in enumerate((1.0, 1.1))]
@@ -81,7 +81,7 @@ def test_a_row_that_waits_for_its_slot_is_counted_and_holds_no_connection() -> N
         await asyncio.gather(*sending)
         assert (desk.sender.waiting, desk.queue.pending) == (0, 0)
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_row_that_waits_for_its_slot_is_counted_and_holds_no_connection() -> N
     ],
 )
 def test_a_request_whose_connection_comes_too_late_takes_a_later_slot(slots: list[float], left_at: float) -> None:
-    async def story() -> None:
+    async def history() -> None:
         desk = Desk()
         desk.queue.add(slots)
         desk.line.connects_s = 0.1
@@ -105,7 +105,7 @@ def test_a_request_whose_connection_comes_too_late_takes_a_later_slot(slots: lis
         assert desk.outcomes == [(permitted(1).key, ACCEPTED)]
         assert desk.queue.pending == 0
 
-    play(story())
+    play(history())
 
 
 def late_by(seconds: float) -> Callable[[Sequence[Call], MaySend], Awaitable[dict[str, Outcome]]]:
@@ -120,7 +120,7 @@ def late_by(seconds: float) -> Callable[[Sequence[Call], MaySend], Awaitable[dic
 
 @pytest.mark.parametrize("asked_ago", [0.0, 1.0, 2.5])
 def test_a_request_without_a_slot_is_given_up_when_its_permit_is_too_old(asked_ago: float) -> None:
-    async def story() -> None:
+    async def history() -> None:
         await asyncio.sleep(3)
         desk = Desk()
         desk.queue.add([3.0, 7.0])
@@ -131,11 +131,11 @@ def test_a_request_without_a_slot_is_given_up_when_its_permit_is_too_old(asked_a
         assert (desk.line.sent, desk.queue.pending) == ([], 0)
         assert desk.queue.free() == [7.0]
 
-    play(story())
+    play(history())
 
 
 def test_a_permit_lives_from_when_it_was_asked_for_and_not_from_its_answer() -> None:
-    async def story() -> None:
+    async def history() -> None:
         await asyncio.sleep(5)
         desk = Desk()
         desk.queue.add([5.5])
@@ -143,22 +143,22 @@ def test_a_permit_lives_from_when_it_was_asked_for_and_not_from_its_answer() -> 
         assert desk.outcomes == [(permitted(1).key, VETO)]
         assert desk.line.sent == []
 
-    play(story())
+    play(history())
 
 
 def test_nothing_leaves_once_we_are_to_stop() -> None:
-    async def story() -> None:
+    async def history() -> None:
         desk = Desk()
         desk.stops_at = 0.5
         desk.queue.add([1.0])
         await desk.send(slot=1.0)
         assert (desk.outcomes, desk.line.sent, desk.queue.pending) == ([(permitted(1).key, VETO)], [], 0)
 
-    play(story())
+    play(history())
 
 
 def test_calls_of_a_request_that_were_not_vetoed_are_recorded_and_the_others_sent_later() -> None:
-    async def story() -> None:
+    async def history() -> None:
         asked: list[int] = []
 
         async def submit(calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
@@ -174,7 +174,7 @@ def test_calls_of_a_request_that_were_not_vetoed_are_recorded_and_the_others_sen
         assert desk.outcomes == [(row.key, ACCEPTED) for row in rows]
         assert (desk.queue.pending, desk.queue.counts()) == (0, (3, 0))
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize(
@@ -189,18 +189,18 @@ def test_calls_of_a_request_that_were_not_vetoed_are_recorded_and_the_others_sen
     ],
 )
 def test_failures_in_a_row_stop_the_account(answers: list[Outcome], stops: list[str]) -> None:
-    async def story() -> None:
+    async def history() -> None:
         desk = Desk(Line(answers=list(answers)))
         desk.queue.add([1.0 + i / 10 for i in range(len(answers))])
         for i in range(len(answers)):
             await desk.send(permitted(i), slot=1.0 + i / 10)
         assert desk.stops == stops
 
-    play(story())
+    play(history())
 
 
 def test_a_veto_between_two_failures_says_nothing_about_the_provider() -> None:
-    async def story() -> list[str]:
+    async def history() -> list[str]:
         desk = Desk(Line(answers=[LOST] * 10))
         for i in range(10):
             desk.queue.add([now() + 0.1])
@@ -209,18 +209,18 @@ def test_a_veto_between_two_failures_says_nothing_about_the_provider() -> None:
                 await desk.send(permitted(99), slot=now(), asked_at=now() - 10)
         return desk.stops
 
-    assert play(story()) == ["PROVIDER_FAILING"]
+    assert play(history()) == ["PROVIDER_FAILING"]
 
 
 def test_a_submit_of_two_requests_takes_two_slots() -> None:
-    async def story() -> None:
+    async def history() -> None:
         desk = Desk(Line(requests_per_submit=2))
         desk.queue.add([1.0, 1.1, 1.2])
         await desk.send(slot=1.0)
         assert desk.line.instants == [pytest.approx(1.0, abs=NEAR_S), pytest.approx(1.1, abs=NEAR_S)]
         assert (desk.queue.pending, desk.queue.free()) == (0, [1.2])
 
-    play(story())
+    play(history())
 
 
 async def never_asks(calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
@@ -266,7 +266,7 @@ async def is_cut_off_in_the_gate(calls: Sequence[Call], may_send: MaySend) -> di
     "script", [never_asks, asks_three_times, goes_on_after_a_no, raises_before, raises_after, late_by(0.3)]
 )
 def test_whatever_a_submit_does_nothing_stays_pending(needs: int, slots: list[float], script: Any) -> None:
-    async def story() -> None:
+    async def history() -> None:
         desk = Desk(Line(requests_per_submit=needs, script=script))
         desk.queue.add(slots)
         sending = asyncio.ensure_future(desk.send(slot=1.0))
@@ -277,32 +277,32 @@ def test_whatever_a_submit_does_nothing_stays_pending(needs: int, slots: list[fl
         assert desk.queue.pending == 0
         assert isinstance(sending.exception(), RuntimeError | None)
 
-    play(story())
+    play(history())
 
 
 def test_a_gate_that_is_cut_off_while_it_waits_for_its_slot_leaves_nothing_pending() -> None:
-    async def story() -> int:
+    async def history() -> int:
         desk = Desk(Line(script=is_cut_off_in_the_gate))
         desk.queue.add([1.2])
         await desk.send(slot=1.0)
         return desk.queue.pending
 
-    assert play(story()) == 0
+    assert play(history()) == 0
 
 
 def test_a_provider_that_forgets_a_call_is_not_asked_for_it_again() -> None:
-    async def story() -> None:
+    async def history() -> None:
         desk = Desk(Line(script=forgets_calls))
         desk.queue.add([1.0, 1.2, 1.4])
         async with asyncio.timeout(30):
             await desk.send(slot=1.0)
         assert desk.heard == []
 
-    play(story())
+    play(history())
 
 
 def test_the_text_is_made_for_each_row() -> None:
-    async def story() -> None:
+    async def history() -> None:
         said: list[Call] = []
 
         async def submit(calls: Sequence[Call], may_send: MaySend) -> dict[str, Outcome]:
@@ -317,4 +317,4 @@ def test_the_text_is_made_for_each_row() -> None:
         ]
         assert Cause.VETO not in {outcome.why for _, outcome in desk.outcomes}
 
-    play(story())
+    play(history())

@@ -12,8 +12,8 @@ import pytest
 from dispatcher.domain.attempt import write_key
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.postback import PostbackMark, PostbackState
-from dispatcher.domain.results import Disposition, News, Outcome, Source
-from dispatcher.domain.steps import Decision, Situation
+from dispatcher.domain.results import AttemptUpdate, Disposition, Outcome, UpdateSource
+from dispatcher.domain.steps import AttemptContext, Decision
 from dispatcher.flow.settle import FLUSH_S, FULL, GROUP, KEEP_TRYING_S, LONGEST_FLUSH_S, Recorder, settle
 from tests.factories import make_policy
 from tests.unit.flow.virtual import ACCEPTED, EPOCH, now, permitted, play, services
@@ -22,8 +22,8 @@ NEAR_S = 1e-3
 A = PostbackState.APPLIED
 
 
-def told(i: int) -> News:
-    return News(write_key(i), ACCEPTED, Source.SUBMIT)
+def told(i: int) -> AttemptUpdate:
+    return AttemptUpdate(write_key(i), ACCEPTED, UpdateSource.SUBMIT)
 
 
 @dataclass
@@ -38,14 +38,14 @@ class Book:
     """What was written, and when."""
     marks: list[tuple[int, PostbackMark]] = field(default_factory=list)
     """What was marked, and after how many written news."""
-    known: dict[str, Situation] = field(default_factory=dict)
+    known: dict[str, AttemptContext] = field(default_factory=dict)
     messages: int = 0
 
     async def settle(
         self,
-        news: Sequence[News],
+        news: Sequence[AttemptUpdate],
         draws: Sequence[float],
-        known: Mapping[str, Situation] | None = None,
+        known: Mapping[str, AttemptContext] | None = None,
         marks: Sequence[PostbackMark] = (),
     ) -> list[Decision]:
         self.messages += 1
@@ -65,7 +65,7 @@ class Book:
     def written(self) -> list[str]:
         return [key for _, keys in self.groups for key in keys]
 
-    def settled_by(self, *news: News, marks: Sequence[PostbackMark] = ()) -> list[str]:
+    def settled_by(self, *news: AttemptUpdate, marks: Sequence[PostbackMark] = ()) -> list[str]:
         decisions = play(settle(1, news, services(store=self), marks=marks))
         return [decision.key for decision in decisions]
 
@@ -146,7 +146,7 @@ class Diary:
 class TestRecorder:
     @pytest.mark.parametrize("at", [0.5, 0.511, 0.529])
     def test_a_lone_news_is_written_at_once(self, at: float) -> None:
-        async def story() -> None:
+        async def history() -> None:
             diary = Diary(Book())
             await asyncio.sleep(at)
             diary.recorder.add(told(1))
@@ -155,11 +155,11 @@ class TestRecorder:
             assert keys == [told(1).key]
             assert at <= written_at <= at + FLUSH_S + NEAR_S
 
-        play(story())
+        play(history())
 
     @pytest.mark.parametrize("rate", [10, 20, 60, 300, 2000])
     def test_no_news_waits_longer_than_the_longest_flush(self, rate: int) -> None:
-        async def story() -> None:
+        async def history() -> None:
             diary, added = Diary(Book()), {}
             for i in range(2 * rate):
                 diary.recorder.add(told(i))
@@ -172,11 +172,11 @@ class TestRecorder:
                 max(waits) <= (FLUSH_S if rate <= 20 else LONGEST_FLUSH_S + FLUSH_S) + NEAR_S
             )  # a lone one is soon written
 
-        play(story())
+        play(history())
 
     @pytest.mark.parametrize(("rate", "most_a_second"), [(1000, 1 / LONGEST_FLUSH_S + 1), (20, 21)])
     def test_many_news_are_written_in_groups_the_busier_the_larger(self, rate: int, most_a_second: float) -> None:
-        async def story() -> None:
+        async def history() -> None:
             diary = Diary(Book())
             for i in range(3 * rate):
                 diary.recorder.add(told(i))
@@ -190,10 +190,10 @@ class TestRecorder:
                 assert then - at >= wait - NEAR_S
                 assert then - at <= LONGEST_FLUSH_S + FLUSH_S + NEAR_S
 
-        play(story())
+        play(history())
 
     def test_no_group_is_larger_than_one_message_may_be(self) -> None:
-        async def story() -> None:
+        async def history() -> None:
             diary = Diary(Book())
             for i in range(2 * GROUP + 7):
                 diary.recorder.add(told(i))
@@ -201,10 +201,10 @@ class TestRecorder:
             assert [len(keys) for _, keys in diary.book.groups] == [GROUP, GROUP, 7]
             assert diary.recorder.outcomes == {Disposition.IN_FLIGHT: 2 * GROUP + 7}
 
-        play(story())
+        play(history())
 
     def test_what_cannot_be_written_yet_is_tried_again_and_nothing_is_lost(self) -> None:
-        async def story() -> None:
+        async def history() -> None:
             diary = Diary(Book(away_until=KEEP_TRYING_S - 1))
             for i in range(KEEP_TRYING_S - 2):
                 diary.recorder.add(told(i))
@@ -213,10 +213,10 @@ class TestRecorder:
             assert diary.book.written == [told(i).key for i in range(KEEP_TRYING_S - 2)]
             assert diary.book.groups[0][0] <= KEEP_TRYING_S - 1 + 0.5 + NEAR_S
 
-        play(story())
+        play(history())
 
     def test_a_recorder_gives_up_in_time_and_writes_what_comes_after(self) -> None:
-        async def story() -> None:
+        async def history() -> None:
             diary = Diary(Book(away_until=KEEP_TRYING_S + 5))
             diary.recorder.add(told(1))
             await asyncio.sleep(KEEP_TRYING_S + 3)
@@ -226,10 +226,10 @@ class TestRecorder:
             await diary.finish()
             assert diary.book.written == [told(2).key]
 
-        play(story())
+        play(history())
 
     def test_a_new_trouble_has_its_own_time(self) -> None:
-        async def story() -> None:
+        async def history() -> None:
             diary = Diary(Book(away_until=15))
             diary.recorder.add(told(1))
             await asyncio.sleep(20)
@@ -239,22 +239,22 @@ class TestRecorder:
             await diary.finish()
             assert diary.book.written == [told(1).key, told(2).key]
 
-        play(story())
+        play(history())
 
     def test_situations_that_are_known_are_passed_on_also_when_it_is_tried_again(self) -> None:
-        async def story(away_until: float) -> set[str]:
+        async def history(away_until: float) -> set[str]:
             diary, row = Diary(Book(away_until=away_until)), permitted(1)
-            diary.recorder.add(News(row.key, ACCEPTED, Source.SUBMIT), row.situation(make_policy(), EPOCH))
+            diary.recorder.add(AttemptUpdate(row.key, ACCEPTED, UpdateSource.SUBMIT), row.context(make_policy(), EPOCH))
             diary.recorder.add(told(2))
             await diary.finish()
             assert diary.book.written == [row.key, told(2).key]
             return set(diary.book.known)
 
-        assert play(story(0.0)) == {permitted(1).key}
-        assert play(story(1.0)) in (set(), {permitted(1).key})  # read anew, or known still
+        assert play(history(0.0)) == {permitted(1).key}
+        assert play(history(1.0)) in (set(), {permitted(1).key})  # read anew, or known still
 
     def test_it_ends_when_it_is_closed_and_everything_is_written(self) -> None:
-        async def story() -> None:
+        async def history() -> None:
             diary = Diary(Book(away_until=3))
             diary.recorder.add(told(1))
             diary.recorder.close()
@@ -263,10 +263,10 @@ class TestRecorder:
             await diary.running
             assert diary.book.written == [told(1).key]
 
-        play(story())
+        play(history())
 
     def test_a_bad_news_does_not_keep_the_recorder_from_its_work(self) -> None:
-        async def story(*bad: int) -> list[str]:
+        async def history(*bad: int) -> list[str]:
             diary = Diary(Book(frozenset(write_key(i) for i in bad)))
             for i in range(5):
                 diary.recorder.add(told(i))
@@ -274,7 +274,7 @@ class TestRecorder:
             await diary.finish()
             return diary.book.written
 
-        assert play(story(0, 3)) == [told(i).key for i in (1, 2, 4)]
+        assert play(history(0, 3)) == [told(i).key for i in (1, 2, 4)]
 
 
 def test_what_concerns_the_account_is_told_before_anything_is_written() -> None:
@@ -290,6 +290,6 @@ def test_what_concerns_the_account_is_told_before_anything_is_written() -> None:
 
     outcomes = [Outcome(disposition=Disposition.ACCOUNT_STOP), Outcome(disposition=Disposition.THROTTLE)]
     store = Store()
-    store.settled_by(*[News(write_key(i), outcome, Source.SUBMIT) for i, outcome in enumerate(outcomes)])
+    store.settled_by(*[AttemptUpdate(write_key(i), outcome, UpdateSource.SUBMIT) for i, outcome in enumerate(outcomes)])
     assert sorted(order) == ["slow 0", "stop 0"]
     assert len(store.written) == 2

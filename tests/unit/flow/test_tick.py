@@ -10,13 +10,13 @@ import pytest
 
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.errors import ServerError
-from dispatcher.domain.tick import Moved, Upkeep
+from dispatcher.domain.tick import CampaignRef, Upkeep
 from dispatcher.flow import tick as ticking
 from dispatcher.flow.tick import DUTIES, tick
 from tests.unit.flow.virtual import play, services
 
 FOUND = Upkeep(
-    moved=(Moved(1, 0, CampaignState.RUNNING), Moved(2, 0, CampaignState.ABORTED)),
+    moved=(CampaignRef(1, 0, CampaignState.RUNNING), CampaignRef(2, 0, CampaignState.ABORTED)),
     expired=("0000000000001",),
     has_dead_loads=True,
     has_ended_pages=True,
@@ -40,7 +40,7 @@ CALLS: dict[str, Any] = {
     "dnc_tidy": 0,
     "empty_postbacks": 0,
     "progress": [],
-    "show": None,
+    "publish_progress": None,
 }
 """Everything that the duties ask of the store and the broker when there is all of it to do."""
 
@@ -80,7 +80,7 @@ OF_ONE_DUTY = {
     "missing_shifts": {"start_shift"},
     "settle_postbacks": {"reconcile", "probe"},
     "reconcile": {"probe"},
-    "progress": {"show"},
+    "progress": {"publish_progress"},
 }
 
 
@@ -127,7 +127,7 @@ def test_every_duty_fails_and_each_is_tried(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_large_campaign_is_aborted_in_several_batches(
     monkeypatch: pytest.MonkeyPatch, campaigns: int, batches: int
 ) -> None:
-    aborted = tuple(Moved(i, 0, CampaignState.ABORTED) for i in range(campaigns))
+    aborted = tuple(CampaignRef(i, 0, CampaignState.ABORTED) for i in range(campaigns))
     monkeypatch.setattr(sys.modules[__name__], "FOUND", Upkeep(moved=aborted))
     monkeypatch.setitem(CALLS, "abort_waiting", ticking.ABORT_BATCH)
     world = World()

@@ -23,11 +23,11 @@ LOST = Outcome(disposition=Disposition.RECONCILE)
 VETO = Outcome(disposition=Disposition.NOT_SENT, cause=Cause.VETO)
 
 
-def play(story: Coroutine[Any, Any, T]) -> T:
+def play(history: Coroutine[Any, Any, T]) -> T:
     """Run it in a loop whose clock jumps and begins at 0; what it left behind is cancelled."""
     loop = VirtualLoop()
     try:
-        return loop.run_until_complete(story)
+        return loop.run_until_complete(history)
     finally:
         loop.run_until_complete(_cancel_others())
         loop.close()
@@ -80,7 +80,7 @@ class Ids:
 
 
 class Rng:
-    def draw(self) -> float:
+    def random(self) -> float:
         return 0.5
 
 
@@ -147,7 +147,7 @@ def permitted(i: int, **changes: Any) -> Permitted:
         "variables": {"name": "Ada"},
         "permit_at": EPOCH,
         "permits": 1,
-        "charged": 1,
+        "dials": 1,
         "due_at": EPOCH,
         "first_dialled_at": EPOCH,
         "last_result": None,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dispatcher.bootstrap import PROVIDERS, read_body
 from dispatcher.cli.providers import document
 from dispatcher.domain.errors import PayloadError
-from dispatcher.domain.reading import Body, BodyKind
+from dispatcher.domain.provider_body import Body, BodyKind
 
 SAMPLES = sorted((Path(__file__).parents[2] / "data/samples").rglob("*.*"))
 BODIES = [(path.parent.name, path.read_bytes()) for path in SAMPLES]
@@ -70,7 +70,7 @@ def test_other_encodings_are_refused_with_a_place(name: str) -> None:
 
 def test_a_byte_order_mark_is_no_trouble() -> None:
     data = b"\xef\xbb\xbf" + dict(BODIES_BY_NAME)["v2_get_call.json"]
-    assert len(read_body("callfire", Body(kind=BodyKind.LOOKUP, data=data)).sightings) == 1
+    assert len(read_body("callfire", Body(kind=BodyKind.LOOKUP, data=data)).reports) == 1
 
 
 BODIES_BY_NAME = [(path.name, path.read_bytes()) for path in SAMPLES]
@@ -89,20 +89,20 @@ def test_memory_is_bounded(name: str) -> None:
 
 def test_ids_keep_all_their_digits() -> None:
     body = {"id": 14571237521680000249, "state": "READY"}
-    (seen,) = read_body("callfire", Body(kind=BodyKind.LOOKUP, data=json.dumps(body).encode())).sightings
+    (seen,) = read_body("callfire", Body(kind=BodyKind.LOOKUP, data=json.dumps(body).encode())).reports
     assert seen.outcome.provider_call_id == "14571237521680000249"
 
 
 def survives(provider: str, data: bytes, status: int, kind: BodyKind, content_type: str = "") -> None:
     """Read, or refused; what is read can be shown, and holds nothing that could not be stored."""
     try:
-        reading = read_body(provider, Body(kind=kind, data=data, status=status, content_type=content_type))
+        parsed = read_body(provider, Body(kind=kind, data=data, status=status, content_type=content_type))
     except PayloadError:
         return
-    text = json.dumps(document(reading, None), allow_nan=False, default=str)
+    text = json.dumps(document(parsed, None), allow_nan=False, default=str)
     text.encode()
     assert "\\u0000" not in text
-    for seen in reading.sightings:
+    for seen in parsed.reports:
         assert all(
             len(w or "") <= 64 for w in (seen.key, seen.request_id, seen.outcome.raw_state, seen.outcome.raw_result)
         )

@@ -9,7 +9,7 @@ import pytest
 from dispatcher.bootstrap import read_body
 from dispatcher.cli.providers import document
 from dispatcher.domain.errors import PayloadError
-from dispatcher.domain.reading import Body, BodyKind
+from dispatcher.domain.provider_body import Body, BodyKind
 
 SAMPLES = Path(__file__).parents[2] / "data/samples"
 KEY = "0123456789abc"
@@ -218,7 +218,7 @@ PARTS = b"\r\n".join(
     ],
 )
 def test_forms(content_type: str, data: bytes, raw_state: str) -> None:
-    (seen,) = read_body("phonon", Body(kind=POSTBACK, data=data, content_type=content_type)).sightings
+    (seen,) = read_body("phonon", Body(kind=POSTBACK, data=data, content_type=content_type)).reports
     assert (seen.outcome.raw_state, seen.outcome.provider_call_id) == (raw_state, "u-1")
 
 

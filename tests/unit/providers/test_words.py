@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from dispatcher.domain.reading import Body, BodyKind
+from dispatcher.domain.provider_body import Body, BodyKind
 from dispatcher.domain.results import Disposition, Result, read_result
 from dispatcher.domain.states import FINAL, State
-from dispatcher.providers.callfire.outcomes import MEANINGS as CALLFIRE
+from dispatcher.providers.callfire.outcomes import CODES as CALLFIRE
 from dispatcher.providers.callfire.outcomes import TRIGGERS
-from dispatcher.providers.callfire.reader import Reader
-from dispatcher.providers.fortytwo.outcomes import MEANINGS as FORTYTWO
-from dispatcher.providers.meaning import UNKNOWN, Meaning, Meanings
-from dispatcher.providers.phonon.outcomes import MEANINGS as PHONON
+from dispatcher.providers.callfire.parser import CallFireParser
+from dispatcher.providers.code_table import UNKNOWN, CodeMapping, CodeTable
+from dispatcher.providers.fortytwo.outcomes import CODES as FORTYTWO
+from dispatcher.providers.phonon.outcomes import CODES as PHONON
 
 D = Disposition
 WORDS = json.loads((Path(__file__).parents[2] / "data/words.json").read_text())
-TABLES: dict[str, Meanings] = {
+TABLES: dict[str, CodeTable] = {
     "000 results page": CALLFIRE,
     "001 fortytwo": FORTYTWO,
     "002 notifications": CALLFIRE,
@@ -58,13 +58,13 @@ def test_no_word_is_missing() -> None:
 
 
 @pytest.mark.parametrize("meanings", [CALLFIRE, FORTYTWO, PHONON], ids=["callfire", "fortytwo", "phonon"])
-def test_no_row_contradicts_itself(meanings: Meanings) -> None:
-    for (table, word), meaning in meanings.rows.items():
-        assert _is_sound(table, meaning), (table, word, meaning)
+def test_no_row_contradicts_itself(meanings: CodeTable) -> None:
+    for (table, word), mapping in meanings.rows.items():
+        assert _is_sound(table, mapping), (table, word, mapping)
 
 
-def _is_sound(table: str, meaning: Meaning) -> bool:
-    disposition, state, result = meaning[:3]
+def _is_sound(table: str, mapping: CodeMapping) -> bool:
+    disposition, state, result = mapping[:3]
     about_calls = table not in ("http", "broadcast", "batch", "account", "agent")
     match disposition:
         case D.FINAL_SUCCESS:
@@ -102,5 +102,5 @@ def test_what_belongs_to_the_masking_api_is_unknown_here() -> None:
 @pytest.mark.parametrize("word", WORDS["000 results page"]["result"])
 def test_a_long_name_is_read_in_a_body(word: str) -> None:
     body = {"CallFinished": {"Call": {"@id": "1", "State": "FINISHED", "FinalResult": word}}}
-    (seen,) = Reader().read(Body(kind=BodyKind.POSTBACK, data=json.dumps(body).encode())).sightings
+    (seen,) = CallFireParser().read(Body(kind=BodyKind.POSTBACK, data=json.dumps(body).encode())).reports
     assert seen.outcome.result is read_result(word) is not None

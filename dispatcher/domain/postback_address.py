@@ -6,19 +6,19 @@ import hmac
 from dispatcher.domain.account import Account
 
 
-def hook_token(secret: bytes, account: str) -> str:
+def postback_token(secret: bytes, account: str) -> str:
     """The secret part of an account's postback address."""
     return hmac.new(secret, f"hook|{account}".encode(), hashlib.sha256).hexdigest()[:40]
 
 
-def hook_secret(secret: bytes, account: str) -> str:
+def postback_secret(secret: bytes, account: str) -> str:
     """What the provider signs postbacks with, where it can."""
     return hmac.new(secret, f"sign|{account}".encode(), hashlib.sha256).hexdigest()[:40]
 
 
-def hook_url(public_url: str, secret: bytes, account: Account) -> str:
+def postback_url(public_url: str, secret: bytes, account: Account) -> str:
     """Where a provider posts the results of an account's calls."""
-    return f"{public_url.rstrip('/')}/hooks/{account.provider}/{account.name}/{hook_token(secret, account.name)}"
+    return f"{public_url.rstrip('/')}/hooks/{account.provider}/{account.name}/{postback_token(secret, account.name)}"
 
 
 def request_token(secret: bytes, account: str, request: str) -> str:

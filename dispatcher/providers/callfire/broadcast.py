@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from dispatcher.domain.attempt import Call, OpenCall
-from dispatcher.domain.reading import BodyKind, Event, Reading
+from dispatcher.domain.provider_body import BodyKind, ParsedBody, ProviderNotice
 from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import Channel, Disposition, Outcome
-from dispatcher.providers.adapter import NOT_FOUND, Adapter, Asked, MaySend, every, seen_outcome
+from dispatcher.providers.adapter import NOT_FOUND, Adapter, MaySend, SlotGate, every, seen_outcome
 from dispatcher.providers.http import Answer, Params, always
 
 MOST_PAGES = 100
@@ -21,7 +21,7 @@ _CANCEL_BUDGET_S = 10
 _REFERENCE = "resource-reference"
 
 
-class Asking(Adapter):
+class BroadcastAdapter(Adapter):
     """The half of the Provider port that asks and stops."""
 
     page: int
@@ -39,11 +39,11 @@ class Asking(Adapter):
     async def stop(self, broadcast: str, may_ask: MaySend) -> Answer | Outcome:
         """Ask for the end of a broadcast."""
 
-    def spread(self, reading: Reading, calls: Sequence[Call]) -> dict[str, Outcome]:
+    def spread(self, parsed: ParsedBody, calls: Sequence[Call]) -> dict[str, Outcome]:
         """Where no calls are named, all of them are in the broadcast that the request made."""
-        broadcast = reference_of(reading)
-        if broadcast is None or reading.sightings:
-            return super().spread(reading, calls)
+        broadcast = reference_of(parsed)
+        if broadcast is None or parsed.reports:
+            return super().spread(parsed, calls)
         return every(calls, Outcome(disposition=Disposition.IN_FLIGHT, provider_request_id=broadcast))
 
     async def ask(self, calls: Sequence[OpenCall], may_ask: MaySend) -> dict[str, Outcome]:
@@ -54,36 +54,36 @@ class Asking(Adapter):
 
     async def _by_id(self, call: OpenCall, may_ask: MaySend) -> Outcome | None:
         path = f"{self.path(call.channel)}/{call.provider_call_id}"
-        answer = await self._asking.send("GET", path, may_send=may_ask)
+        answer = await self._question_pool.send("GET", path, may_send=may_ask)
         if isinstance(answer, Answer) and answer.status == 404:
             return NOT_FOUND
         if not isinstance(answer, Answer) or answer.status not in (200, 201):
             return None
-        reading = self.read_answer(answer, BodyKind.LOOKUP)
-        return seen_outcome(reading.sightings[0]) if isinstance(reading, Reading) and reading.sightings else None
+        parsed = self.read_answer(answer, BodyKind.LOOKUP)
+        return seen_outcome(parsed.reports[0]) if isinstance(parsed, ParsedBody) and parsed.reports else None
 
     async def _by_number(self, call: OpenCall, may_ask: MaySend) -> Outcome | None:
         since, path = call.permit_at - _CLOCKS_DIFFER, self.path(call.channel)
         for number in range(MOST_PAGES):
             params = self.query(call, since, number * self.page)
-            answer = await self._asking.send("GET", path, params=params, may_send=may_ask)
-            reading = self.read_answer(answer, BodyKind.LOOKUP)
-            if isinstance(reading, Outcome) or reading.events:
+            answer = await self._question_pool.send("GET", path, params=params, may_send=may_ask)
+            parsed = self.read_answer(answer, BodyKind.LOOKUP)
+            if isinstance(parsed, Outcome) or parsed.notices:
                 return None
-            if found := next((s for s in reading.sightings if s.key == call.key), None):
+            if found := next((s for s in parsed.reports if s.key == call.key), None):
                 return seen_outcome(found)
-            if reading.entries < self.page:
+            if parsed.entries < self.page:
                 return NOT_FOUND
         return None
 
     async def cancel(self, requests: Sequence[str], may_ask: MaySend = always) -> frozenset[str]:
         """Stop each broadcast."""
         stopped: set[str] = set()
-        asked = Asked(may_ask)
+        asked = SlotGate(may_ask)
         with suppress(TimeoutError):  # what was not asked by then is asked another time
             async with asyncio.timeout(_CANCEL_BUDGET_S):
                 for broadcast in requests:
-                    if asked.in_vain:
+                    if asked.is_exhausted:
                         break
                     answer = await self.stop(broadcast, asked)
                     if isinstance(answer, Answer) and answer.status in (200, 204):
@@ -91,25 +91,25 @@ class Asking(Adapter):
         return frozenset(stopped)
 
 
-def reference_to(broadcast: str) -> Reading:
+def reference_to(broadcast: str) -> ParsedBody:
     """What is said when a broadcast took calls without naming them."""
-    return Reading(events=(Event(type=_REFERENCE, detail={"id": broadcast}),))
+    return ParsedBody(notices=(ProviderNotice(type=_REFERENCE, detail={"id": broadcast}),))
 
 
-def lost_in(answer: Reading | Outcome, broadcast: str) -> Reading | Outcome:
+def lost_in(answer: ParsedBody | Outcome, broadcast: str) -> ParsedBody | Outcome:
     """Whether its calls arrived is not known; where they are, if they did, is."""
     if isinstance(answer, Outcome) and answer.disposition is Disposition.RECONCILE:
         return replace(answer, provider_request_id=broadcast)
     return answer
 
 
-def reference_of(reading: Reading) -> str | None:
+def reference_of(parsed: ParsedBody) -> str | None:
     """The id of what a POST made."""
-    found = next((e.detail.get("id") for e in reading.events if e.type == _REFERENCE), None)
+    found = next((e.detail.get("id") for e in parsed.notices if e.type == _REFERENCE), None)
     return str(found) if found is not None else None
 
 
-def nobody_rang(outcome: Outcome) -> Outcome:
+def not_made(outcome: Outcome) -> Outcome:
     """A broadcast without numbers rings nobody, whatever became of the request that should have made it."""
     if outcome.disposition is not Disposition.RECONCILE:
         return outcome

@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dispatcher.domain.capability import Capabilities
-from dispatcher.providers.adapter import Adapter, Opening, Options, Reader
+from dispatcher.providers.adapter import Adapter, AdapterConfig, Options, PayloadParser
 
 
 @dataclass(frozen=True)
-class Kit:
+class ProviderSpec:
     """A provider, as the registry knows it."""
 
     base_url: Callable[[Options], str]
-    open: Callable[[Opening], Adapter]
-    reader: Callable[[Options], Reader]
+    open: Callable[[AdapterConfig], Adapter]
+    parser: Callable[[Options], PayloadParser]
     capabilities: Callable[[Options], Capabilities]
     options: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     """Names of the options of an account: a default, or the allowed words with the default first."""

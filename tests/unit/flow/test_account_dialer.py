@@ -10,11 +10,11 @@ import pytest
 
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.ledger import worst_second
-from dispatcher.domain.pacing import Booking, Limit
+from dispatcher.domain.pacing import RateLimit, Reservation
 from dispatcher.domain.permitting import Hold, Permits
 from dispatcher.domain.results import Outcome
 from dispatcher.domain.states import Phase, State
-from dispatcher.flow.lane import HORIZON_S, KEEP_TRYING_S
+from dispatcher.flow.account_dialer import HORIZON_S, KEEP_TRYING_S
 from dispatcher.ports import ShiftSettings
 from tests.factories import LEASE
 from tests.unit.flow.stage import REACHED, Stage, watch
@@ -23,7 +23,7 @@ from tests.unit.flow.virtual import instant, now, play
 
 @pytest.mark.parametrize("cps", [2.0, 20.0, 100.0, 500.0])
 def test_all_rows_are_dialled_once_at_the_pace_and_the_lane_ends_when_nothing_is_left(cps: float) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage, n = Stage(answers=[REACHED] * 2000), min(1000, int(cps * 4))
         account = await stage.account(cps)
         campaign = await stage.campaign(account, range(n))
@@ -34,13 +34,13 @@ def test_all_rows_are_dialled_once_at_the_pace_and_the_lane_ends_when_nothing_is
         assert worst_second([at + 1e-9 * i for i, at in enumerate(stage.line.instants)]) <= cps + 1
         assert stage.line.instants[-1] - began <= n / cps * 1.03 + 0.2
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize("answer_s", [0.0, 0.004, 0.02])
 @pytest.mark.parametrize("cps", [5.0, 50.0, 400.0])
 def test_no_more_is_permitted_than_there_are_slots_and_little_at_a_time(cps: float, answer_s: float) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         stage.store.permit_takes_s = answer_s
         account = await stage.account(cps)
@@ -53,12 +53,12 @@ def test_no_more_is_permitted_than_there_are_slots_and_little_at_a_time(cps: flo
         most = await watch(look, stage.dial(account))
         assert 0 < most <= max(1, cps * 0.15)
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize("everyone", [1, 4])
 def test_permits_are_asked_for_shortly_before_their_slots(everyone: int) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         stage.everyone = everyone
         account = await stage.account(50.0)
@@ -69,11 +69,11 @@ def test_permits_are_asked_for_shortly_before_their_slots(everyone: int) -> None
         assert min(waits) >= 0
         assert max(waits) <= 0.15
 
-    play(story())
+    play(history())
 
 
 def test_a_permit_whose_answer_takes_too_long_is_not_sent() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         account = await stage.account(20.0)
         campaign = await stage.campaign(account, range(20))
@@ -81,14 +81,14 @@ def test_a_permit_whose_answer_takes_too_long_is_not_sent() -> None:
         assert await stage.dial(account, 10.0)
         assert len(stage.granted) > 0
         assert stage.line.sent == []
-        assert stage.store.put_backs[campaign.id, "VETO"] == len(stage.granted)
+        assert stage.store.requeues[campaign.id, "VETO"] == len(stage.granted)
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize("places", [1, 3])
 def test_a_held_campaign_rests_and_no_row_is_touched(places: int) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()  # everything is accepted, so that calls stay in flight
         account = await stage.account()
         campaign = await stage.campaign(account, range(30), in_flight=places)
@@ -99,11 +99,11 @@ def test_a_held_campaign_rests_and_no_row_is_touched(places: int) -> None:
         assert all(after - before >= 0.5 - 1e-6 for before, after in pairwise(held))
         assert stage.store.rows_by(campaign)["READY"] == 30 - places
 
-    play(story())
+    play(history())
 
 
 def test_a_held_campaign_does_not_make_another_one_rest() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         account = await stage.account()
         await stage.campaign(account, range(50), in_flight=1)
@@ -111,11 +111,11 @@ def test_a_held_campaign_does_not_make_another_one_rest() -> None:
         await stage.dial(account, 3.5)
         assert len(stage.line.keys) >= 190
 
-    play(story())
+    play(history())
 
 
 def test_a_slow_campaign_does_not_make_another_one_wait() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage(answers=[REACHED] * 1000)
         account = await stage.account(50.0)
         slow = await stage.campaign(account, range(100), cps=1)
@@ -125,11 +125,11 @@ def test_a_slow_campaign_does_not_make_another_one_wait() -> None:
         assert 4 <= sent[slow.id] <= 6
         assert sent[fast.id] >= 0.95 * 50 * 5 - sent[slow.id]
 
-    play(story())
+    play(history())
 
 
 def test_campaigns_share_the_account_by_weight() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         account = await stage.account(100.0)
         heavy = await stage.campaign(account, range(1000), weight=3)
@@ -138,12 +138,12 @@ def test_campaigns_share_the_account_by_weight() -> None:
         sent = Counter(stage.store.attempts[key].row.campaign_id for key in stage.line.keys)
         assert sent[heavy.id] / sent[light.id] == pytest.approx(3, rel=0.15)
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize(("lost", "voids"), [(1, 0), (2, 0), (3, 0), (1, 2), (4, 2)])
 def test_what_a_lost_answer_had_permitted_is_never_dialled_and_comes_again(lost: int, voids: int) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage(answers=[REACHED] * 100)
         account = await stage.account(20.0)
         campaign = await stage.campaign(account, range(20))
@@ -156,17 +156,17 @@ def test_what_a_lost_answer_had_permitted_is_never_dialled_and_comes_again(lost:
         assert not in_doubt & set(stage.line.keys)
         phases = {stage.store.attempts[key].phase for key in in_doubt & set(stage.store.attempts)}
         assert phases == {Phase.NOT_SENT}
-        assert stage.store.put_backs[campaign.id, "PERMIT_LOST"] == len(in_doubt & set(stage.store.attempts)) > 0
+        assert stage.store.requeues[campaign.id, "PERMIT_LOST"] == len(in_doubt & set(stage.store.attempts)) > 0
         epochs = [ask.shift.epoch for _, ask, _ in stage.store.permits_seen]
         assert epochs == sorted(epochs)
         assert epochs[-1] == shift.epoch + lost
-        assert all(row.charged == 1 for row in stage.store.rows.values())
+        assert all(row.dials == 1 for row in stage.store.rows.values())
 
-    play(story())
+    play(history())
 
 
 def test_when_permits_cannot_be_made_void_the_shift_ends_and_nothing_of_them_is_dialled() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         account = await stage.account(20.0)
         await stage.campaign(account, range(20))
@@ -175,12 +175,12 @@ def test_when_permits_cannot_be_made_void_the_shift_ends_and_nothing_of_them_is_
         assert now() == pytest.approx(KEEP_TRYING_S, abs=2)
         assert stage.line.sent == []
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize("how", ["raised", "gone", "over"])
 def test_a_shift_that_is_void_ends_and_the_work_is_left_to_the_next(how: str) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         account = await stage.account(20.0)
         await stage.campaign(account, range(200))
@@ -198,39 +198,39 @@ def test_a_shift_that_is_void_ends_and_the_work_is_left_to_the_next(how: str) ->
         assert now() <= 2.5
         assert stage.store.permits_seen[-1][2] == Permits(held=Hold.SHIFT_VOID, due_left=200 - len(stage.granted))
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize("wait_s", [HORIZON_S + 0.1, 30.0])
 def test_who_would_wait_too_long_for_a_slot_says_when_and_ends(wait_s: float) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         account = await stage.account()
         await stage.campaign(account, range(10))
-        stage.refuses = Booking(blocked_by=f"account:{account.id}", wait_s=wait_s)
+        stage.refuses = Reservation(blocked_by=f"account:{account.id}", wait_s=wait_s)
         assert await stage.dial(account)
         assert now() < 0.1
         assert (stage.store.next_slot[account.id] - instant()).total_seconds() == pytest.approx(wait_s, abs=0.1)
         assert stage.store.permits_seen == []
 
-    play(story())
+    play(history())
 
 
 def test_a_short_wait_for_a_slot_is_waited_out() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage(answers=[REACHED] * 10)
         account = await stage.account()
         await stage.campaign(account, range(10))
-        stage.limits[f"account:{account.id}"] = Limit(f"account:{account.id}", 0.01, 1.5)
+        stage.limits[f"account:{account.id}"] = RateLimit(f"account:{account.id}", 0.01, 1.5)
         assert not await stage.dial(account)
         assert stage.line.instants[0] == pytest.approx(1.5, abs=0.01)
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize(("per_request", "cps"), [(2, 10.0), (5, 50.0), (10, 20.0)])
 def test_several_calls_share_a_request_and_the_limit_counts_calls(per_request: int, cps: float) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage(calls_per_request=per_request, answers=[REACHED] * 1000)
         account, n = await stage.account(cps), int(cps * 4)
         campaign = await stage.campaign(account, range(n))
@@ -242,11 +242,11 @@ def test_several_calls_share_a_request_and_the_limit_counts_calls(per_request: i
         calls = [at + 1e-6 * i for i, (at, keys) in enumerate(stage.line.sent) for _ in keys]
         assert worst_second(calls) <= cps
 
-    play(story())
+    play(history())
 
 
 def test_a_call_that_takes_two_requests_takes_two_slots() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage(requests_per_submit=2, answers=[REACHED] * 100)
         account = await stage.account(20.0)
         campaign = await stage.campaign(account, range(40))
@@ -255,11 +255,11 @@ def test_a_call_that_takes_two_requests_takes_two_slots() -> None:
         assert len(stage.line.sent) == 80
         assert worst_second([at + 1e-9 * i for i, at in enumerate(stage.line.instants)]) <= 21
 
-    play(story())
+    play(history())
 
 
 def test_a_number_that_the_numbering_plan_refuses_now_is_invalid_and_not_charged() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage(answers=[REACHED] * 10)
         account = await stage.account(20.0)
         campaign = await stage.campaign(account, range(10))
@@ -268,15 +268,15 @@ def test_a_number_that_the_numbering_plan_refuses_now_is_invalid_and_not_charged
             row.e164 = f"+4930123456{n}"
         assert not await stage.dial(account)
         assert stage.store.rows_by(campaign) == {"FINISHED LA": 8, "INVALID REGION_NOT_ALLOWED": 2}
-        assert [(row.state, row.charged, row.permits) for row in changed] == [(State.INVALID, 0, 1)] * 2
+        assert [(row.state, row.dials, row.permits) for row in changed] == [(State.INVALID, 0, 1)] * 2
         assert len(stage.line.keys) == 8
 
-    play(story())
+    play(history())
 
 
 @pytest.mark.parametrize("act", ["pause", "stop", "throttle"])
 def test_a_campaign_or_account_that_is_stopped_meanwhile_is_dialled_no_more(act: str) -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         account = await stage.account(50.0)
         campaign = await stage.campaign(account, range(500))
@@ -293,11 +293,11 @@ def test_a_campaign_or_account_that_is_stopped_meanwhile_is_dialled_no_more(act:
         assert len(stage.granted) == granted
         assert now() <= 3.5
 
-    play(story())
+    play(history())
 
 
 def test_an_account_without_credentials_is_stopped() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         account = await stage.account()
         await stage.campaign(account, range(10))
@@ -306,11 +306,11 @@ def test_an_account_without_credentials_is_stopped() -> None:
         stopped = await stage.store.account(account.id)
         assert (stopped.state, stopped.reason) == ("STOPPED", "CREDENTIALS_MISSING")
 
-    play(story())
+    play(history())
 
 
 def test_a_process_that_is_to_stop_permits_nothing_more_and_puts_back_what_has_not_left() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage(answers=[REACHED] * 1000)
         account = await stage.account(50.0)
         campaign = await stage.campaign(account, range(500))
@@ -322,7 +322,7 @@ def test_a_process_that_is_to_stop_permits_nothing_more_and_puts_back_what_has_n
         assert rows["SELECTED"] == 0
         assert 90 <= len(stage.line.keys) <= 102
 
-    play(story())
+    play(history())
 
 
 async def fails(calls: Sequence[Any], may_send: Callable[[], Awaitable[bool]]) -> dict[str, Outcome]:
@@ -330,7 +330,7 @@ async def fails(calls: Sequence[Any], may_send: Callable[[], Awaitable[bool]]) -
 
 
 def test_a_request_that_fails_does_not_keep_the_others_from_being_waited_for() -> None:
-    async def story() -> None:
+    async def history() -> None:
         stage = Stage()
         account = await stage.account(50.0)
         await stage.campaign(account, range(10))
@@ -338,4 +338,4 @@ def test_a_request_that_fails_does_not_keep_the_others_from_being_waited_for() -
         assert not await stage.dial(account)
         assert len(stage.granted) == 10
 
-    play(story())
+    play(history())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from dispatcher.domain.results import Outcome, Sighting
+from dispatcher.domain.results import CallReport, Outcome
 
 
 class BodyKind(StrEnum):
@@ -27,7 +27,7 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class ProviderNotice:
     """News that is no result of a call: about the account, a broadcast, an agent, or a whole request."""
 
     type: str
@@ -40,18 +40,18 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ParsedBody:
     """Everything that one body says."""
 
-    sightings: tuple[Sighting, ...] = ()
-    events: tuple[Event, ...] = ()
+    reports: tuple[CallReport, ...] = ()
+    notices: tuple[ProviderNotice, ...] = ()
     entries: int = 0
     """Of the list that the body holds, with those that were passed over: other people's calls look as they like."""
 
     @property
     def verdict(self) -> Outcome | None:
         """What an answer means for the whole request, where it says no word about single calls."""
-        return next((e.outcome for e in self.events if e.outcome), None)
+        return next((e.outcome for e in self.notices if e.outcome), None)
 
 
 OPT_OUT_WORDS = frozenset({"STOP", "STOPALL", "QUIT", "END", "REVOKE", "OPT OUT", "OPTOUT", "CANCEL", "UNSUBSCRIBE"})

@@ -37,7 +37,7 @@ def _number(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_text)]
 """Ids and words come as integers (above 2^53 too), as strings, or as XML text with attributes."""
-Optional = Annotated[str | None, BeforeValidator(_or_none)]
+OptionalText = Annotated[str | None, BeforeValidator(_or_none)]
 Number = Annotated[float | None, Field(allow_inf_nan=False), BeforeValidator(_number)]
 Flag = Annotated[bool, BeforeValidator(lambda v: v not in (None, "", False, "false", "False", 0, "0"))]
 
@@ -58,7 +58,7 @@ def list_of(value: Any) -> Any:
     return value
 
 
-class Wire(BaseModel):
+class PayloadModel(BaseModel):
     """Unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)

@@ -17,17 +17,17 @@ from dispatcher.domain.lead_time import LeadTime
 from dispatcher.domain.own_pace import OwnPace
 from dispatcher.domain.pacing import (
     GROUP_S,
-    Booking,
-    Limit,
+    RateLimit,
+    Reservation,
     account_limit,
-    calls_at_once,
     fair_group,
+    max_calls_per_request,
     slots_of,
-    slots_to_book,
+    slots_to_reserve,
 )
 from dispatcher.domain.permitting import Hold, PermitRequest, Permits, Permitted, Terms, number_refusal
 from dispatcher.domain.reasons import Cause, Fault
-from dispatcher.domain.results import Disposition, News, Outcome, Source
+from dispatcher.domain.results import AttemptUpdate, Disposition, Outcome, UpdateSource
 from dispatcher.domain.round_robin import Split, WeightedRoundRobin
 from dispatcher.domain.states import State
 from dispatcher.domain.tick import DueWork
@@ -53,7 +53,7 @@ _LEAST = 32
 _RETRY_S = 0.5
 
 
-class AccountLane:
+class AccountDialer:
     """Dials for one account until `end`."""
 
     def __init__(self, shift: Shift, end: float, recorder: Recorder, services: Services) -> None:
@@ -66,7 +66,7 @@ class AccountLane:
         self._sender = Sender(recorder, self._stop_account, services)
         self._round_robin = WeightedRoundRobin()
         self._queues: dict[tuple[int, str], SendQueue] = {}
-        self._limits: dict[SendQueue, list[Limit]] = {}
+        self._limits: dict[SendQueue, list[RateLimit]] = {}
         """That each queue books its slots in."""
         self._work: dict[int, DueWork] = {}
         self._rest_until: dict[int, float] = {}
@@ -121,21 +121,21 @@ class AccountLane:
 
     async def _serve(self, work: DueWork, account: Account, weights: int) -> bool:
         provider = self._services.providers.of(account)
-        at_once = self._calls_at_once(work, account, provider)
+        calls_per_request = self._calls_per_request(work, account, provider)
         caller_id = self._next_caller_id(work)
         queue = self._queue(work, caller_id)
         self._own_pace.observe(*queue.counts())
-        rate = min(account.rate * self._own_pace.share, work.policy.cps) / at_once
-        most = fair_group(account.rate * self._own_pace.share / at_once, weights)
-        wanted = min(slots_to_book(rate), most, math.ceil(work.due / at_once))
+        rate = min(account.rate * self._own_pace.share, work.policy.cps) / calls_per_request
+        most = fair_group(account.rate * self._own_pace.share / calls_per_request, weights)
+        wanted = min(slots_to_reserve(rate), most, math.ceil(work.due / calls_per_request))
         n = min(wanted, provider.free - self._sender.waiting)
         if n < min(wanted, _LEAST):
-            await self._book_for_pending()  # they hold the places that are missing here
+            await self._reserve_for_pending()  # they hold the places that are missing here
             await self._clock.sleep(_CROWDED_S)
             return True
         per_request = provider.requests_per_submit
-        limits = self._limits[queue] = _limits(work, account, at_once, self._own_pace.share)
-        blocked = await self._book(queue, n * per_request, limits, self._end)
+        limits = self._limits[queue] = _limits(work, account, calls_per_request, self._own_pace.share)
+        blocked = await self._reserve(queue, n * per_request, limits, self._end)
         if blocked:
             return await self._wait_for_slot(work, blocked, limits)
         slots = await self._next_slots(queue, n * per_request)
@@ -143,9 +143,9 @@ class AccountLane:
             return True
         asked_at = self._clock.now()
         queue.pending += len(slots)
-        permits = await self._permit(work, account, caller_id, len(slots) // per_request * at_once)
+        permits = await self._permit(work, account, caller_id, len(slots) // per_request * calls_per_request)
         self._lead.observe(self._clock.now() - asked_at)
-        self._hand_over(permits.granted, slots, at_once, Permit(work.policy, provider, queue, asked_at))
+        self._hand_over(permits.granted, slots, calls_per_request, Permit(work.policy, provider, queue, asked_at))
         self._note(work, permits)
         await self._nap(slots[-1] - self._lead.seconds - self._clock.now())
         return True
@@ -156,28 +156,28 @@ class AccountLane:
             self._queues[key] = SendQueue(self._clock, self._services.stopping)
         return self._queues[key]
 
-    def _calls_at_once(self, work: DueWork, account: Account, provider: Provider) -> int:
+    def _calls_per_request(self, work: DueWork, account: Account, provider: Provider) -> int:
         """Calls of one request, and so of one slot; one where all must be alike and each says something else."""
-        alike = self._services.providers.capabilities(account).alike
+        single_text = self._services.providers.capabilities(account).single_text
         cps = min(account.cps, work.policy.cps)
-        most = 1 if alike and work.policy.content.variables else provider.calls_per_request
-        return calls_at_once(most, cps * account.headroom * account.pace_now, cps)
+        most = 1 if single_text and work.policy.content.variables else provider.calls_per_request
+        return max_calls_per_request(most, cps * account.headroom * account.pace_now, cps)
 
     def _next_caller_id(self, work: DueWork) -> str:
         turn = self._turns.get(work.campaign_id, 0)
         self._turns[work.campaign_id] = turn + 1
         return work.policy.caller_ids[turn % len(work.policy.caller_ids)]
 
-    async def _book(self, queue: SendQueue, n: int, limits: list[Limit], until: float) -> Booking | None:
+    async def _reserve(self, queue: SendQueue, n: int, limits: list[RateLimit], until: float) -> Reservation | None:
         """Book slots for the pending requests and `n` more. Returns the refusal when not one slot is free."""
         missing = n + queue.pending - len(queue.ahead())
         if missing <= 0:
             return None
         horizon = min(HORIZON_S, max(0.0, until - self._clock.now()))
         asked_at = self._clock.now()
-        booking = await self._services.limiter.reserve(limits, missing, horizon, min(horizon, self._lead.seconds))
-        queue.add(slots_of(booking, asked_at, self._clock.now()))
-        return None if booking.delays_s or queue.free() else booking
+        reservation = await self._services.limiter.reserve(limits, missing, horizon, min(horizon, self._lead.seconds))
+        queue.add(slots_of(reservation, asked_at, self._clock.now()))
+        return None if reservation.delays_s or queue.free() else reservation
 
     async def _next_slots(self, queue: SendQueue, n: int) -> list[float]:
         """The free slots of the next group, when it is time to permit for them."""
@@ -186,7 +186,7 @@ class AccountLane:
         free = queue.free()
         return [] if self._is_over() else [at for at in free if at <= free[0] + GROUP_S][:n]
 
-    async def _wait_for_slot(self, work: DueWork, blocked: Booking, limits: list[Limit]) -> bool:
+    async def _wait_for_slot(self, work: DueWork, blocked: Reservation, limits: list[RateLimit]) -> bool:
         """False when the account has no slot for longer than a shift should wait."""
         if blocked.blocked_by == limits[-1].name:  # other campaigns of the account need not wait
             self._rest_until[work.campaign_id] = self._clock.now() + max(0.0, blocked.wait_s - self._lead.seconds)
@@ -222,22 +222,26 @@ class AccountLane:
             try:
                 self._shift = await self._services.store.void_permits(self._shift)
                 for key in await self._services.store.existing(keys):
-                    self._recorder.add(News(key, _unsent(Cause.PERMIT_LOST), Source.SUBMIT))
+                    self._recorder.add(AttemptUpdate(key, _not_sent(Cause.PERMIT_LOST), UpdateSource.SUBMIT))
                 return
             except DispatcherError:
                 await self._clock.sleep(_RETRY_S)
         self._shift = None  # their leases end, and they become UNKNOWN
 
-    def _hand_over(self, granted: Sequence[Permitted], slots: Sequence[float], at_once: int, permit: Permit) -> None:
+    def _hand_over(
+        self, granted: Sequence[Permitted], slots: Sequence[float], calls_per_request: int, permit: Permit
+    ) -> None:
         """Spawn a sender for each request; what the policy's numbering plan does not allow is not sent."""
         allowed = []
         for row in granted:
             if why := number_refusal(row.e164, permit.policy):
-                refused = replace(_unsent(why), state=State.INVALID)
-                self._recorder.add(News(row.key, refused, Source.SUBMIT), row.situation(permit.policy, row.permit_at))
+                refused = replace(_not_sent(why), state=State.INVALID)
+                self._recorder.add(
+                    AttemptUpdate(row.key, refused, UpdateSource.SUBMIT), row.context(permit.policy, row.permit_at)
+                )
             else:
                 allowed.append(row)
-        requests = [allowed[i : i + at_once] for i in range(0, len(allowed), at_once)]
+        requests = [allowed[i : i + calls_per_request] for i in range(0, len(allowed), calls_per_request)]
         per_request = permit.provider.requests_per_submit
         permit.queue.pending -= len(slots) - len(requests) * per_request
         self._running = {task for task in self._running if not task.done()}
@@ -266,7 +270,7 @@ class AccountLane:
         """Wait for what is on the wire: each request has its deadline. What has no slot yet gets one."""
         while any(not task.done() for task in self._running):
             if self._may_send():
-                await self._book_for_pending()
+                await self._reserve_for_pending()
             await self._clock.sleep(_CROWDED_S)
         for task in self._running:
             try:
@@ -280,20 +284,20 @@ class AccountLane:
         able = account is not None and account.state is AccountState.OPEN and not account.is_throttled
         return able and self._shift is not None and not self._services.stopping()
 
-    async def _book_for_pending(self) -> None:
+    async def _reserve_for_pending(self) -> None:
         for queue, limits in self._limits.items():
             try:
-                await self._book(queue, 0, limits, math.inf)
+                await self._reserve(queue, 0, limits, math.inf)
             except ServerError:
                 log.warning("slots not booked", extra={"account_id": self._account_id}, exc_info=True)
 
 
-def _unsent(why: Cause | Fault) -> Outcome:
+def _not_sent(why: Cause | Fault) -> Outcome:
     return Outcome(disposition=Disposition.NOT_SENT, cause=why)
 
 
-def _limits(work: DueWork, account: Account, at_once: int, share: float) -> list[Limit]:
+def _limits(work: DueWork, account: Account, calls_per_request: int, share: float) -> list[RateLimit]:
     return [
-        account_limit(account.id, account.rate * share, at_once),
-        Limit(f"campaign:{work.campaign_id}", at_once / (work.policy.cps * account.headroom)),
+        account_limit(account.id, account.rate * share, calls_per_request),
+        RateLimit(f"campaign:{work.campaign_id}", calls_per_request / (work.policy.cps * account.headroom)),
     ]

@@ -17,7 +17,7 @@ class Measure(StrEnum):
     """PERMITTED only."""
     REDIAL = "redial"
     """Redials by their reason."""
-    PUT_BACK = "putback"
+    REQUEUE = "putback"
     """Put backs by their reason."""
 
 
@@ -36,7 +36,7 @@ def read_row_label(label: str) -> tuple[State, Result | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class StateCounts:
     """Rows of a campaign by state and result; the sum is the number of records that were read."""
 
     rows: Mapping[tuple[State, Result | None], int] = field(default_factory=dict)

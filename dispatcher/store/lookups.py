@@ -1,26 +1,26 @@
 """Calls that have waited too long."""
 
 from dispatcher.domain.attempt import OpenCall
-from dispatcher.domain.results import Channel, Disposition, News, Outcome, Source
+from dispatcher.domain.results import AttemptUpdate, Channel, Disposition, Outcome, UpdateSource
 from dispatcher.domain.states import Phase
 from dispatcher.store.database import Database, Row
 
 
-class Asking:
+class Lookups:
     """The part of the Store port that is about asking the provider."""
 
     db: Database
 
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         """Attempts without a result that it is time to ask about, the longest due first; taken for half a minute."""
-        rows = await self.db.fetch("asking.take_lookups", account_id=account_id, n=n)
+        rows = await self.db.fetch("lookups.take", account_id=account_id, n=n)
         return [_open_call(row) for row in sorted(rows, key=lambda row: row["due_at"])]
 
-    async def hopeless(self, account_id: int, n: int) -> list[News]:
+    async def long_overdue(self, account_id: int, n: int) -> list[AttemptUpdate]:
         """News of calls that have waited so long that they end although the provider could not be asked."""
         over = Outcome(disposition=Disposition.OVERDUE)
-        rows = await self.db.fetch("asking.take_hopeless", account_id=account_id, n=n)
-        return [News(row["key"], over, Source.RESOLVER) for row in rows]
+        rows = await self.db.fetch("lookups.take_long_overdue", account_id=account_id, n=n)
+        return [AttemptUpdate(row["key"], over, UpdateSource.RESOLVER) for row in rows]
 
 
 def _open_call(row: Row) -> OpenCall:
@@ -34,6 +34,6 @@ def _open_call(row: Row) -> OpenCall:
         provider_request_id=row["provider_request_id"],
         provider_owned=row["provider_owned"],
         flow=row["flow"],
-        resolve_by=row["resolve_by"],
+        result_deadline=row["result_deadline"],
         as_of=row["now"],
     )

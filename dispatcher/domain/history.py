@@ -15,7 +15,7 @@ from dispatcher.domain.steps import StepKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowStory:
+class RowHistory:
     """A row of the campaign with this number."""
 
     load_id: int
@@ -28,7 +28,7 @@ class RowStory:
     result: str | None
     moved_by: str
     permits: int
-    charged: int
+    dials: int
     due_at: datetime
     retry_owner: RetryOwner
     first_dialled_at: datetime | None
@@ -36,7 +36,7 @@ class RowStory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptStory:
+class AttemptHistory:
     """One attempt, with the provider's own words."""
 
     key: str
@@ -55,8 +55,8 @@ class AttemptStory:
     detail: str | None
     step: str | None
     reason: str | None
-    look_at: datetime | None
-    resolve_by: datetime | None
+    next_lookup_at: datetime | None
+    result_deadline: datetime | None
     lease_until: datetime | None
     cancel_why: str | None
     """DNC or ABORTED, when it was to ring no more."""
@@ -68,26 +68,26 @@ class AttemptStory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class DestinationHistory:
     """Everything that is known about a number in a campaign."""
 
     campaign: Campaign
     account: Account
-    rows: tuple[RowStory, ...]
+    rows: tuple[RowHistory, ...]
     """In the order in which they were loaded; all but one are DUP or INVALID."""
-    attempts: tuple[AttemptStory, ...]
+    attempts: tuple[AttemptHistory, ...]
     dnc: tuple[DncEntry, ...]
     elsewhere: int | None
     """The campaign that is calling this person now, if it is another one."""
     now: datetime
 
     @property
-    def row(self) -> RowStory:
+    def row(self) -> RowHistory:
         """The row that counts."""
         return next((r for r in self.rows if r.state not in (State.DUP, State.INVALID)), self.rows[0])
 
 
-def row_document(row: RowStory) -> dict[str, Any]:
+def row_document(row: RowHistory) -> dict[str, Any]:
     """What programs are told of a row."""
     return {
         "load_id": row.load_id,
@@ -100,7 +100,7 @@ def row_document(row: RowStory) -> dict[str, Any]:
         "result": row.result,
         "moved_by": row.moved_by,
         "permits": row.permits,
-        "charged": row.charged,
+        "charged": row.dials,
         "due_at": row.due_at,
         "retry_owner": row.retry_owner,
         "first_dialled_at": row.first_dialled_at,
@@ -108,7 +108,7 @@ def row_document(row: RowStory) -> dict[str, Any]:
     }
 
 
-def attempt_document(attempt: AttemptStory) -> dict[str, Any]:
+def attempt_document(attempt: AttemptHistory) -> dict[str, Any]:
     """What programs are told of an attempt."""
     return {
         "key": attempt.key,
@@ -127,8 +127,8 @@ def attempt_document(attempt: AttemptStory) -> dict[str, Any]:
         "detail": attempt.detail,
         "step": attempt.step,
         "reason": attempt.reason,
-        "look_at": attempt.look_at,
-        "resolve_by": attempt.resolve_by,
+        "look_at": attempt.next_lookup_at,
+        "resolve_by": attempt.result_deadline,
         "lease_until": attempt.lease_until,
         "cancel_why": attempt.cancel_why,
         "cancel_noted_at": attempt.cancel_noted_at,
@@ -141,36 +141,36 @@ Line = tuple[datetime | None, str]
 _SAME_MOMENT = timedelta(seconds=1)
 
 
-def tell(story: Story) -> list[Line]:
+def explain_history(history: DestinationHistory) -> list[Line]:
     """(when, what) of everything that happened, in order; then what comes next, without a time."""
-    past = [line for part in (_loaded(story), _dialled(story), _ended(story)) for line in part]
-    return sorted(past, key=lambda line: line[0] or story.now) + [(None, text) for text in _next(story)]
+    past = [line for part in (_loaded(history), _dialled(history), _ended(history)) for line in part]
+    return sorted(past, key=lambda line: line[0] or history.now) + [(None, text) for text in _next(history)]
 
 
-def _loaded(story: Story) -> Iterator[Line]:
-    for row in story.rows:
+def _loaded(history: DestinationHistory) -> Iterator[Line]:
+    for row in history.rows:
         by_loader = row.moved_by == LOADER and row.state in FINAL
         became = f"{row.state} ({row.reason})" if by_loader else State.READY
         yield row.loaded_at, f"read from {row.source}, line {row.line} (load {row.load_id}), screened: {became}"
 
 
-def _dialled(story: Story) -> Iterator[Line]:
-    for a in story.attempts:
+def _dialled(history: DestinationHistory) -> Iterator[Line]:
+    for a in history.attempts:
         name = f"attempt {a.fence} ({a.key})"
         terms = f"caller id {a.caller_id}, policy {a.policy_version}"
         if a.permit_at:
-            yield a.permit_at, f"{name}: permitted, {terms}; sent to {story.account.name}"
+            yield a.permit_at, f"{name}: permitted, {terms}; sent to {history.account.name}"
         else:  # written by a version before 0.2
             yield a.created_at, f"{name}: claimed, {terms}"
         if a.cancel_noted_at:
             yield a.cancel_noted_at, f"attempt {a.fence}: is to ring no more ({a.cancel_why})"
         if a.cancel_asked_at:
-            yield a.cancel_asked_at, f"attempt {a.fence}: {story.account.name} took the word to stop it"
+            yield a.cancel_asked_at, f"attempt {a.fence}: {history.account.name} took the word to stop it"
         if a.closed_at:
-            yield a.closed_at, f"attempt {a.fence}: {_closed(a, story.campaign.policy)}"
+            yield a.closed_at, f"attempt {a.fence}: {_closed(a, history.campaign.policy)}"
 
 
-def _closed(a: AttemptStory, policy: Policy) -> str:
+def _closed(a: AttemptHistory, policy: Policy) -> str:
     words = "/".join(w for w in (a.raw_state, a.raw_result) if w)
     heard = ", ".join(
         part
@@ -186,7 +186,7 @@ def _closed(a: AttemptStory, policy: Policy) -> str:
     return f"{heard}; {_decided(a, policy)}"
 
 
-def _decided(a: AttemptStory, policy: Policy) -> str:
+def _decided(a: AttemptHistory, policy: Policy) -> str:
     match a.step:
         case StepKind.REDIAL:
             result = read_result(a.reason or "")
@@ -195,68 +195,68 @@ def _decided(a: AttemptStory, policy: Policy) -> str:
                 return f"dialled again at once: {a.reason}"
             delays = ", ".join(f"{delay.total_seconds():g} s" for delay in rule.delays)
             return f"dialled again by rule [retry.{result}] (delays {delays}; at most {policy.retry.max_dials} dials)"
-        case StepKind.PUT_BACK:
+        case StepKind.REQUEUE:
             return "put back, not charged" + (f": {a.reason}" if a.reason != a.detail else "")
         case StepKind.FINISH:
             return f"final: {a.reason}" if a.reason else "final"
     return f"{a.reason or a.step}"
 
 
-def _ended(story: Story) -> Iterator[Line]:
-    row = story.row
+def _ended(history: DestinationHistory) -> Iterator[Line]:
+    row = history.row
     if row.finished_at and row.moved_by != LOADER:
         result = f" {row.result}" if row.result else ""
         why = f" ({row.reason})" if row.reason else ""
-        if row.reason == Reason.DNC_ADDED and story.dnc:
-            why = f" (on list {'; '.join(f'{e.list}, source: {e.source}' for e in story.dnc)})"
+        if row.reason == Reason.DNC_ADDED and history.dnc:
+            why = f" (on list {'; '.join(f'{e.list}, source: {e.source}' for e in history.dnc)})"
         # in the same transaction as the attempt's end, and told after it
-        ends = [a.closed_at for a in story.attempts if a.closed_at and a.closed_at - row.finished_at < _SAME_MOMENT]
-        charged = "1 dial" if row.charged == 1 else f"{row.charged} dials"
-        yield max([row.finished_at, *ends]), f"{row.state}{result}{why}, by {row.moved_by}; {charged} charged"
+        ends = [a.closed_at for a in history.attempts if a.closed_at and a.closed_at - row.finished_at < _SAME_MOMENT]
+        dials = "1 dial" if row.dials == 1 else f"{row.dials} dials"
+        yield max([row.finished_at, *ends]), f"{row.state}{result}{why}, by {row.moved_by}; {dials} charged"
 
 
-def _next(story: Story) -> Iterator[str]:
-    row = story.row
-    open_one = next((a for a in story.attempts if a.closed_at is None), None)
+def _next(history: DestinationHistory) -> Iterator[str]:
+    row = history.row
+    open_one = next((a for a in history.attempts if a.closed_at is None), None)
     if row.state in FINAL:
         late = "; a late result would still be recorded" if row.state is State.TIMEOUT else ""
         yield f"next: nothing, {row.state} is final{late}"
     elif open_one:
         yield f"next: {_waits(open_one, row)}"
     else:
-        yield f"next: dialled when due, {_in(row.due_at, story.now)}"
-        blockers = list(_blockers(story))
+        yield f"next: dialled when due, {_in(row.due_at, history.now)}"
+        blockers = list(_blockers(history))
         yield f"blocked by: {'; '.join(blockers)}" if blockers else "blocked by: nothing"
-    for a in story.attempts:
+    for a in history.attempts:
         if a.cancel_ask_at:
-            yield f"attempt {a.fence}: {story.account.name} is asked to stop it at {_clock(a.cancel_ask_at)}"
-    if story.dnc and row.state not in FINAL:
-        lists = ", ".join(sorted({e.list for e in story.dnc}))
+            yield f"attempt {a.fence}: {history.account.name} is asked to stop it at {_clock(a.cancel_ask_at)}"
+    if history.dnc and row.state not in FINAL:
+        lists = ", ".join(sorted({e.list for e in history.dnc}))
         yield f"on do-not-call list {lists}: it will not be dialled again"
 
 
-def _waits(a: AttemptStory, row: RowStory) -> str:
+def _waits(a: AttemptHistory, row: RowHistory) -> str:
     if a.phase is Phase.SENDING:
         return "its request is on the wire; without an answer it becomes UNKNOWN and is asked about, never sent again"
     who = (
         "the provider rings again by itself" if row.retry_owner is RetryOwner.PROVIDER else f"{a.phase}: waits for news"
     )
-    return f"{who}; asked about at {_clock(a.look_at)}, TIMEOUT after {_clock(a.resolve_by)}"
+    return f"{who}; asked about at {_clock(a.next_lookup_at)}, TIMEOUT after {_clock(a.result_deadline)}"
 
 
-def _blockers(story: Story) -> Iterator[str]:
-    campaign, account, window = story.campaign, story.account, story.campaign.policy.window
+def _blockers(history: DestinationHistory) -> Iterator[str]:
+    campaign, account, window = history.campaign, history.account, history.campaign.policy.window
     if campaign.state is not CampaignState.RUNNING:
         yield f"campaign is {campaign.state}"
     if account.state is not AccountState.OPEN:
         yield f"account {account.name} is {account.state} ({account.reason})"
     if account.is_throttled:
         yield f"account {account.name} is throttled by the provider until {_clock(account.throttled_until)}"
-    if window and not window.window.is_open(story.now):
-        yield f"the calling window opens at {_clock(window.window.next_opening(story.now))}"
-    if story.elsewhere:
-        yield f"campaign {story.elsewhere} is calling this person now"
-    if story.row.due_at > story.now:
+    if window and not window.window.is_open(history.now):
+        yield f"the calling window opens at {_clock(window.window.next_opening(history.now))}"
+    if history.elsewhere:
+        yield f"campaign {history.elsewhere} is calling this person now"
+    if history.row.due_at > history.now:
         yield "it is not due yet"
 
 

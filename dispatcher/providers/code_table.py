@@ -7,7 +7,7 @@ from dispatcher.domain.results import Disposition, Result
 from dispatcher.domain.states import State
 
 
-class Meaning(NamedTuple):
+class CodeMapping(NamedTuple):
     """What one word means for us."""
 
     disposition: Disposition
@@ -18,17 +18,17 @@ class Meaning(NamedTuple):
     congested: bool = False
 
 
-UNKNOWN = Meaning(Disposition.UNKNOWN)
+UNKNOWN = CodeMapping(Disposition.UNKNOWN)
 """Never guessed: kept raw, waited on, alerted once."""
 
 
-class Meanings:
+class CodeTable:
     """Looks words up by (table, word): names collide between tables, and case and spaces differ between documents."""
 
-    def __init__(self, rows: Mapping[tuple[str, str], Meaning]) -> None:
-        self.rows = {(table, normal(word)): meaning for (table, word), meaning in rows.items()}
+    def __init__(self, rows: Mapping[tuple[str, str], CodeMapping]) -> None:
+        self.rows = {(table, normal(word)): mapping for (table, word), mapping in rows.items()}
 
-    def of(self, table: str, word: object) -> Meaning:
+    def of(self, table: str, word: object) -> CodeMapping:
         """The row of a word; UNKNOWN when there is none."""
         return self.rows.get((table, normal(str(word))), UNKNOWN)
 

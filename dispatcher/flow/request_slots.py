@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from dispatcher.domain.pacing import LATE_S, LONGEST_BOOKING_S, Limit, slots_of
+from dispatcher.domain.pacing import LATE_S, LONGEST_RESERVATION_S, RateLimit, slots_of
 from dispatcher.ports import Services
 
 PATIENCE_S = 5.0
@@ -11,7 +11,7 @@ PATIENCE_S = 5.0
 _AGAIN_S = 0.25
 
 
-class Turns:
+class RequestSlots:
     """Slots for requests other than calls, one at a time.
 
     They are booked further ahead than dials are, so that they get a slot even on an account that is
@@ -19,7 +19,7 @@ class Turns:
     account in between.
     """
 
-    def __init__(self, account: Limit, share: Limit | None, wanted: int, services: Services) -> None:
+    def __init__(self, account: RateLimit, share: RateLimit | None, wanted: int, services: Services) -> None:
         self._account = account
         self._share = share
         self._wanted = wanted
@@ -38,7 +38,7 @@ class Turns:
         clock = self._services.clock
         if self._given_at is not None:
             self._each_s = clock.now() - self._given_at
-        while not self._services.stopping() and await self._book():
+        while not self._services.stopping() and await self._reserve():
             now = clock.now()
             while self._slots and self._slots[0] < now - LATE_S:
                 self._slots.popleft()
@@ -60,7 +60,7 @@ class Turns:
         """Few at first, then more: several calls may share a request, and what is not used is lost."""
         return max(1, min(max(2, 2 * self._used), self._wanted - self._used)) - len(self._slots)
 
-    async def _book(self) -> bool:
+    async def _reserve(self) -> bool:
         """What the share lets through by now; False when nothing is to come."""
         while self._room > 0:
             if self._due_at is None:
@@ -74,18 +74,18 @@ class Turns:
             self._slots.append(slot)
         return bool(self._slots) or self._due_at is not None
 
-    async def _next(self, limit: Limit) -> float | None:
+    async def _next(self, limit: RateLimit) -> float | None:
         """The next instant of a limit, no nearer to the last than a request takes; None when there is none in time."""
         clock = self._services.clock
         until = clock.now() + PATIENCE_S
         if limit is self._share:
-            limit, until = Limit(limit.name, max(limit.interval_s, self._each_s)), clock.now()
+            limit, until = RateLimit(limit.name, max(limit.interval_s, self._each_s)), clock.now()
         while not self._services.stopping():
             asked_at = clock.now()
-            booking = await self._services.limiter.reserve([limit], 1, LONGEST_BOOKING_S)
-            if slots := slots_of(booking, asked_at, clock.now()):
+            reservation = await self._services.limiter.reserve([limit], 1, LONGEST_RESERVATION_S)
+            if slots := slots_of(reservation, asked_at, clock.now()):
                 return slots[0]
-            wait = max(_AGAIN_S, booking.wait_s - LONGEST_BOOKING_S)
+            wait = max(_AGAIN_S, reservation.wait_s - LONGEST_RESERVATION_S)
             if self._slots or clock.now() + wait > until:
                 break
             await clock.sleep(wait)

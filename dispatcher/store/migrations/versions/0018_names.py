@@ -1,0 +1,21 @@
+"""Columns and a table get the names that the code and docs/glossary.md use. No row changes."""
+
+from alembic import op
+
+revision = "0018"
+down_revision = "0017"
+
+COLUMNS = (
+    ("destination", "charged", "dials"),
+    ("open_attempt", "look_at", "next_lookup_at"),
+    ("open_attempt", "looks", "lookups"),
+    ("open_attempt", "resolve_by", "result_deadline"),
+    ("campaign_due", "look_at", "check_at"),
+)
+
+
+def upgrade() -> None:
+    """Checks, indexes, triggers and views follow a column by themselves."""
+    for table, old, new in COLUMNS:
+        op.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+    op.execute("ALTER TABLE frozen_request RENAME TO lost_request")
