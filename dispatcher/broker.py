@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from dispatcher.domain.report import ProgressRow
 from dispatcher.queues import HINT_LIVES_S, QUEUE_OF, Queue, TaskName
 
 MOST_WAITING = 200
@@ -24,21 +25,6 @@ _LOOKER = "campaigns@dispatcher"
 """The worker under whose name flower lists campaigns."""
 _SHOWN_EVERY_S = 10
 _UNTIMED = {"retries": 0, "eta": None, "expires": None}
-
-
-class Row(Protocol):
-    """A campaign in flower; `domain.report.LiveRow` has this shape."""
-
-    @property
-    def campaign_id(self) -> int: ...
-    @property
-    def about(self) -> str: ...
-    @property
-    def progress(self) -> str: ...
-    @property
-    def is_over(self) -> bool: ...
-    @property
-    def seconds(self) -> float: ...
 
 
 log = logging.getLogger(__name__)
@@ -122,14 +108,14 @@ class CeleryBroker:
         """It is time to ask whether a stopped account works again."""
         await self._hint(TaskName.PROBE, account_id)
 
-    async def publish_progress(self, rows: Sequence[Row]) -> None:
+    async def publish_progress(self, rows: Sequence[ProgressRow]) -> None:
         """One live row for each campaign in flower: made of events, no task, no message."""
         try:
             await asyncio.wait_for(asyncio.to_thread(self._publish_progress, rows), _LONGEST_HINT_S)
         except (OperationalError, OSError) as error:
             log.warning("progress not shown", extra={"error": type(error).__name__})
 
-    def _publish_progress(self, rows: Sequence[Row]) -> None:
+    def _publish_progress(self, rows: Sequence[ProgressRow]) -> None:
         with self._app.pool.acquire(block=True) as connection:
             events = self._app.events.Dispatcher(connection, hostname=_LOOKER, enabled=True)
             active = sum(not row.is_over for row in rows)

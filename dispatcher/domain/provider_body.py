@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from dispatcher.domain.results import CallReport, Outcome
 
@@ -52,6 +53,18 @@ class ParsedBody:
     def verdict(self) -> Outcome | None:
         """What an answer means for the whole request, where it says no word about single calls."""
         return next((e.outcome for e in self.notices if e.outcome), None)
+
+
+class PayloadParser(Protocol):
+    """Reads what a provider answers, and posts to us."""
+
+    def read(self, body: Body) -> ParsedBody:
+        """What a body says. Raises PayloadError."""
+        ...
+
+    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+        """Does the signature of a postback hold? True where the provider signs nothing."""
+        ...
 
 
 OPT_OUT_WORDS = frozenset({"STOP", "STOPALL", "QUIT", "END", "REVOKE", "OPT OUT", "OPTOUT", "CANCEL", "UNSUBSCRIBE"})

@@ -1,6 +1,6 @@
 """What the journey needs from the world. Implementations match these by shape; nobody inherits."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,7 @@ from dispatcher.domain.campaign import Policy
 from dispatcher.domain.capability import Capabilities
 from dispatcher.domain.loading import Block, FileFormat
 from dispatcher.domain.pacing import RateLimit, Reservation
-from dispatcher.domain.provider_body import Body, ParsedBody
+from dispatcher.domain.provider_body import PayloadParser
 from dispatcher.domain.report import ProgressRow
 from dispatcher.domain.results import LostRequest, Outcome
 from dispatcher.ports.store import Store
@@ -43,18 +43,6 @@ class Sources(Protocol):
         self, path: Path, format_: FileFormat | None, policy: Policy
     ) -> AbstractAsyncContextManager[AsyncIterator[Block]]: ...
     async def digest(self, path: Path) -> str: ...
-
-
-class PayloadParser(Protocol):
-    """Reads what a provider answers, and posts to us."""
-
-    def read(self, body: Body) -> ParsedBody:
-        """What a body says. Raises PayloadError."""
-        ...
-
-    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
-        """Does the signature of a postback hold? True where the provider signs nothing."""
-        ...
 
 
 class Provider(Protocol):

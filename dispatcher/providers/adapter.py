@@ -5,11 +5,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from dispatcher.domain.attempt import Call, OpenCall
 from dispatcher.domain.errors import NotAllowed, PayloadError
-from dispatcher.domain.provider_body import Body, BodyKind, ParsedBody
+from dispatcher.domain.provider_body import Body, BodyKind, ParsedBody, PayloadParser
 from dispatcher.domain.reasons import Cause
 from dispatcher.domain.results import CallReport, Disposition, LostRequest, Outcome
 from dispatcher.providers.http import Answer, ConnectionPool, always, by_status
@@ -26,16 +26,6 @@ UNREADABLE = Outcome(disposition=Disposition.RECONCILE, cause=Cause.UNREADABLE_A
 
 
 Options = Mapping[str, str]
-
-
-class PayloadParser(Protocol):
-    """Reads what a provider answers and posts."""
-
-    def read(self, body: Body) -> ParsedBody:
-        """Raises PayloadError."""
-        ...
-
-    def is_authentic(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool: ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from dispatcher.domain.account import Account
 from dispatcher.domain.capability import Capabilities
 from dispatcher.domain.errors import UsageError
-from dispatcher.providers.adapter import Adapter, AdapterConfig, PayloadParser
+from dispatcher.domain.provider_body import PayloadParser
+from dispatcher.providers.adapter import Adapter, AdapterConfig
 from dispatcher.providers.callfire.client import SPEC as CALLFIRE
 from dispatcher.providers.fortytwo.client import SPEC as FORTYTWO
 from dispatcher.providers.phonon.client import SPEC as PHONON

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dispatcher.domain.capability import Capabilities
-from dispatcher.providers.adapter import Adapter, AdapterConfig, Options, PayloadParser
+from dispatcher.domain.provider_body import PayloadParser
+from dispatcher.providers.adapter import Adapter, AdapterConfig, Options
 
 
 @dataclass(frozen=True)

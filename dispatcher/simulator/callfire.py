@@ -71,12 +71,12 @@ class CallFire:
             return _problem(401, "Unauthorized")
         await asyncio.sleep(self._line.timing.latency)
         match request.method, request.path.removeprefix("/v2").strip("/").split("/"):
-            case "POST", [("calls" | "texts") as room]:
-                return await self._send(request, room == "texts")
+            case "POST", [("calls" | "texts") as resource]:
+                return await self._send(request, resource == "texts")
             case "POST", ["calls", "broadcasts", *rest]:
                 return await self._broadcast(request, rest)
-            case "GET", [("calls" | "texts") as room]:
-                return self._find(request, room == "texts")
+            case "GET", [("calls" | "texts") as resource]:
+                return self._find(request, resource == "texts")
             case "GET", [("calls" | "texts"), call_id] if call_id.isdigit() and int(call_id) in self._line.calls:
                 return json_response(document(self._line.calls[int(call_id)], with_attributes=True))
             case "GET", ["me", "account"]:

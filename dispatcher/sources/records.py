@@ -33,7 +33,7 @@ _AREA_CODE = re.compile(r"[2-9][0-9]{2}")
 _LOCAL = re.compile(r"[2-9][0-9]{6}")
 
 
-class Reader(Protocol):
+class CsvReader(Protocol):
     """What csv.reader gives: rows, and the number of the last physical line it read."""
 
     @property
@@ -137,14 +137,14 @@ def _guess_format(path: Path, first: str) -> FileFormat:
     return FileFormat.JSONL if named or first.lstrip().startswith("{") else FileFormat.CSV
 
 
-def _csv_reader(first: str, lines: Iterator[str]) -> Reader:
+def _csv_reader(first: str, lines: Iterator[str]) -> CsvReader:
     """The delimiter is the one that makes the most columns of the first line; the comma if none does."""
     delimiter = max(",;\t", key=lambda d: len(next(csv.reader([first], delimiter=d), [])))
     csv.field_size_limit(_LONGEST_FIELD)
     return csv.reader(lines, delimiter=delimiter, strict=True)
 
 
-def _rows(reader: Reader, path: Path) -> Iterator[tuple[int, list[str]]]:
+def _rows(reader: CsvReader, path: Path) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not empty, with the line where it starts."""
     start = reader.line_num + 1
     while True:
@@ -163,7 +163,7 @@ def _rows(reader: Reader, path: Path) -> Iterator[tuple[int, list[str]]]:
             yield line, row
 
 
-def _header(reader: Reader, path: Path) -> list[str]:
+def _header(reader: CsvReader, path: Path) -> list[str]:
     _, row = next(_rows(reader, path), (1, []))
     if not row:
         raise SourceError(f"{path} is empty; its first line must name the columns")
@@ -175,7 +175,7 @@ def _header(reader: Reader, path: Path) -> list[str]:
     return columns
 
 
-def _records(reader: Reader, columns: list[str], path: Path) -> Iterator[Record]:
+def _records(reader: CsvReader, columns: list[str], path: Path) -> Iterator[Record]:
     width = len(columns)
     for line, row in _rows(reader, path):
         if len(row) < width:
@@ -250,7 +250,7 @@ def _has_half(value: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _numbers(reader: Reader, path: Path) -> Iterator[tuple[int, str]]:
+def _numbers(reader: CsvReader, path: Path) -> Iterator[tuple[int, str]]:
     rows = _rows(reader, path)
     first = next(rows, None)
     if first is None:

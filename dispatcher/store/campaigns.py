@@ -193,8 +193,8 @@ class Campaigns(Policies):
 
     async def _work(self, row: Row, account: Account) -> DueWork:
         policy = await self.policy(row["id"], row["policy_version"])
-        room = min(row["account_capacity"], policy.in_flight - row["busy"])
-        due = min(row["due"], room)
+        capacity = min(row["account_capacity"], policy.in_flight - row["busy"])
+        due = min(row["due"], capacity)
         return DueWork(row["id"], row["part"], row["weight"], row["policy_version"], policy, due)
 
     async def finish_campaign(self, campaign_id: int) -> bool:

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"domain"},
     "limits": {"domain"},
     "sources": {"domain"},
-    "broker": {"queues"},
+    "broker": {"domain", "queues"},
     "embedded": {"config", "domain"},
     "bootstrap": JOINED | {"config"},
     "web": {"domain", "ports", "flow", "bootstrap", "config", "queues"},

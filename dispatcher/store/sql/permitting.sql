@@ -28,13 +28,13 @@ WITH gate AS MATERIALIZED (
        FROM open_attempt AS o
       WHERE o.account_id = a.id AND NOT o.provider_owned AND o.permit_at > statement_timestamp() - a.in_flight_ttl) AS f
    WHERE a.id = %(account_id)s
-), room AS MATERIALIZED (
+), capacity AS MATERIALIZED (
   -- the SQL twin of domain.permitting.held_by
   SELECT CASE WHEN shift_is_live AND campaign_state = 'RUNNING' AND policy_version = %(policy_version)s
                    AND account_state = 'OPEN' AND (throttled_until IS NULL OR throttled_until <= now)
                    AND (%(closes_at)s::timestamptz IS NULL
                         OR now >= %(opens_at)s::timestamptz AND now < %(closes_at)s::timestamptz)
-              THEN greatest(0, least(%(n)s, account_capacity, %(in_flight)s - campaign_busy)) ELSE 0 END AS room,
+              THEN greatest(0, least(%(n)s, account_capacity, %(in_flight)s - campaign_busy)) ELSE 0 END AS capacity,
          -- new rows must not starve people who were promised a redial
          (SELECT count(*) FROM (
             SELECT 1 FROM destination_{part}
@@ -46,14 +46,14 @@ WITH gate AS MATERIALIZED (
    WHERE campaign_id = %(campaign_id)s AND state = 'CALLBACK' AND retry_owner = 'US'
      AND due_at <= statement_timestamp()
    ORDER BY due_at, id
-   LIMIT (SELECT least(room, greatest(%(retries)s, room - fresh)) FROM room)
+   LIMIT (SELECT least(capacity, greatest(%(retries)s, capacity - fresh)) FROM capacity)
    FOR UPDATE SKIP LOCKED
 ), fresh AS (
   SELECT id, e164, fence, state, due_at FROM destination_{part}
    WHERE campaign_id = %(campaign_id)s AND state = 'READY' AND retry_owner = 'US'
      AND due_at <= statement_timestamp()
    ORDER BY due_at, id
-   LIMIT (SELECT room - (SELECT count(*) FROM retries) FROM room)
+   LIMIT (SELECT capacity - (SELECT count(*) FROM retries) FROM capacity)
    FOR UPDATE SKIP LOCKED
 ), picked AS (
   SELECT p.*, row_number() OVER (ORDER BY p.e164, p.id) AS i
