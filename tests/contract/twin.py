@@ -288,7 +288,13 @@ class Tables:
 
     def _attempt(self, key: int, row_id: int, e164: str, permit_at: datetime, fence: int) -> Facts:
         whose = {"campaign_id": self.campaign.id, "account_id": self.campaign.account_id, "part": self.campaign.part}
-        what = {"key": write_key(key), "destination_id": row_id, "channel": "voice", "e164": e164, "fence": fence}
+        what = {
+            "key": write_key(2**60 + key),
+            "destination_id": row_id,
+            "channel": "voice",
+            "e164": e164,
+            "fence": fence,
+        }
         return {**whose, **what, "caller_id": "+1", "policy_version": 1, "owner": "w", "permit_at": permit_at}
 
     def _flying(self, i: int, flying: Flying, now: datetime) -> None:

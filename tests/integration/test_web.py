@@ -223,8 +223,8 @@ async def test_an_account_is_known_while_it_cannot_be_looked_up(
     assert await post(web, account, b"{}") == 200
     monkeypatch.setattr(store, "account_named", hang)
     later = Later()
-    door = inside.state.door
-    monkeypatch.setattr(door, "services", replace(door.services, clock=later))
+    authenticator = inside.state.authenticator
+    monkeypatch.setattr(authenticator, "services", replace(authenticator.services, clock=later))
     later.by = 3600
     assert await asyncio.gather(*(post(web, account, b"{}") for _ in range(9))) == [200] * 9
     assert len(asked) == 2  # one asks for all
@@ -264,7 +264,7 @@ async def test_a_store_that_hangs(
     gate = Gate(store)
     made = replace(inside.state.services, store=cast(Store, gate))
     async with Inbox(made, most=20, deadline_s=1).running() as inbox:
-        inside.state.door.inbox = inbox
+        inside.state.authenticator.inbox = inbox
         waiting = [asyncio.create_task(post(web, account, b"%d" % i)) for i in range(20)]
         await gate.begun.wait()
         for i in range(200):
