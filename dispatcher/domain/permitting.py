@@ -115,7 +115,12 @@ def may_dial(row: Candidate, context: PermitContext, terms: Terms) -> Finish | H
 
 def held_by(context: PermitContext, terms: Terms) -> Hold | None:
     """What forbids every row of the campaign now."""
-    checks: Mapping[Hold, bool] = {
+    return next((why for why, applies in holds(context, terms).items() if applies), None)
+
+
+def holds(context: PermitContext, terms: Terms) -> Mapping[Hold, bool]:
+    """Every hold, in the order in which they are named: does it apply?"""
+    return {
         Hold.SHIFT_VOID: not context.shift_is_live,
         Hold.CAMPAIGN_NOT_RUNNING: context.campaign_state is not CampaignState.RUNNING,
         Hold.POLICY_CHANGED: context.policy_version != terms.policy_version,
@@ -124,7 +129,6 @@ def held_by(context: PermitContext, terms: Terms) -> Hold | None:
         Hold.WINDOW_CLOSED: not _is_open(context.now, terms),
         Hold.IN_FLIGHT_FULL: capacity_of(context, terms) == 0,
     }
-    return next((why for why, holds in checks.items() if holds), None)
 
 
 def _is_open(now: datetime, terms: Terms) -> bool:
@@ -135,18 +139,24 @@ def _is_open(now: datetime, terms: Terms) -> bool:
 
 def refusal(row: Candidate, context: PermitContext, terms: Terms) -> Finish | None:
     """What ends a due row instead of a dial."""
-    last = row.last_result or Result.UNDIALED
-    if row.on_dnc:
-        return Finish(State.DNC, None, Reason.DNC_AT_PERMIT)
-    if row.reached:
-        return Finish(State.FINISHED, row.reached, Reason.REACHED_BEFORE)
-    if row.permits >= terms.max_permits:
-        return Finish(State.FINISHED, last, Reason.PUT_BACK_LIMIT)
-    if row.dials >= terms.max_dials:
-        return Finish(State.FINISHED, last, Reason.MAX_DIALS)
-    if row.first_dialled_at and context.now > row.first_dialled_at + terms.deadline:
-        return Finish(State.FINISHED, last, Reason.DEADLINE)
-    return None
+    why = next((why for why, applies in refusals(row, context, terms).items() if applies), None)
+    if why is None:
+        return None
+    if why is Reason.DNC_AT_PERMIT:
+        return Finish(State.DNC, None, why)
+    return Finish(State.FINISHED, row.reached or row.last_result or Result.UNDIALED, why)
+
+
+def refusals(row: Candidate, context: PermitContext, terms: Terms) -> Mapping[Reason, bool]:
+    """Every reason to end a due row instead, in the order in which they are named: does it apply?"""
+    deadline = row.first_dialled_at and row.first_dialled_at + terms.deadline
+    return {
+        Reason.DNC_AT_PERMIT: row.on_dnc,
+        Reason.REACHED_BEFORE: row.reached is not None,
+        Reason.PUT_BACK_LIMIT: row.permits >= terms.max_permits,
+        Reason.MAX_DIALS: row.dials >= terms.max_dials,
+        Reason.DEADLINE: deadline is not None and context.now > deadline,
+    }
 
 
 def number_refusal(e164: str, policy: Policy) -> Fault | None:

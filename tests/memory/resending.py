@@ -1,20 +1,21 @@
-"""Frozen requests in memory."""
+"""Lost requests in memory."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Call
-from dispatcher.domain.campaign import CampaignState
+from dispatcher.domain.permitting import REACHED_EARLIER, Candidate, PermitContext
+from dispatcher.domain.resending import MOST_TRIES, RETRY_AFTER, SHARE_OF_WINDOW, ResendCandidate, resend_hold
 from dispatcher.domain.results import LostRequest
-from dispatcher.domain.states import Phase
-from tests.memory.tables import Kept, Tables
+from dispatcher.domain.states import OPEN
+from tests.memory.tables import Attempt, Kept, Tables
 
-_SOON, _AGAIN, _TRIES = timedelta(seconds=5), timedelta(seconds=30), 3
+_SOON = timedelta(seconds=5)
 
 
 class Resending(Tables):
-    """Frozen requests in memory."""
+    """Lost requests in memory."""
 
     async def keep_lost_requests(self, account_id: int, requests: Sequence[LostRequest]) -> None:
         now = self.clock()
@@ -23,39 +24,59 @@ class Resending(Tables):
 
     async def take_lost_requests(self, account_id: int, n: int) -> list[LostRequest]:
         account, now = self.accounts_[account_id], self.clock()
-        since = now - (account.dedupe_window or timedelta(0)) / 2
+        since = now - (account.dedupe_window or timedelta(0)) / SHARE_OF_WINDOW
         for kept in self.frozen.values():
-            gone = kept.tries >= _TRIES or kept.created_at <= since
+            gone = kept.tries >= MOST_TRIES or kept.created_at <= since
             if kept.account_id == account_id and kept.resend_at <= now and gone:
                 kept.ended = True
         if account.dedupe_window is None or account.state is not AccountState.OPEN:
             return []
-        mine = [k for k in self.frozen.values() if k.account_id == account_id and not k.ended and k.tries < _TRIES]
+        mine = [k for k in self.frozen.values() if k.account_id == account_id and not k.ended and k.tries < MOST_TRIES]
         taken = [k for k in mine if k.resend_at <= now and k.created_at > since][:n]
         for kept in taken:
-            kept.resend_at, kept.tries = now + _AGAIN, kept.tries + 1
+            kept.resend_at, kept.tries = now + RETRY_AFTER, kept.tries + 1
         return [k.request for k in taken]
 
     async def may_resend(self, account_id: int, request: LostRequest) -> list[Call] | None:
-        account, now, calls = self.accounts_[account_id], self.clock(), []
-        for key in request.keys:
-            attempt = self.attempts.get(key)
-            if attempt is None or attempt.phase is not Phase.UNKNOWN:
-                return None
-            half = (account.dedupe_window or timedelta(0)) / 2
-            if attempt.permit_at is None or attempt.permit_at <= now - half:
-                return None
-            policy = attempt.campaign.policy
-            listed = self._on_list(attempt.row.e164 or "", attempt.campaign)
-            running = self.campaigns_[attempt.row.campaign_id].state is CampaignState.RUNNING
-            closed = policy.window and not policy.window.window.is_open(now)
-            if listed or not running or closed or account.state is not AccountState.OPEN:
-                return None
-            if account.throttled_until and now < account.throttled_until:
-                return None
-            to = attempt.row.e164 or ""
-            calls.append(Call(key=key, to=to, caller_id=attempt.caller_id, text="", channel=policy.channel))
-        return calls
+        calls = [self._resend_candidate(a) for key in request.keys if (a := self.attempts.get(key)) and a.phase in OPEN]
+        if len(calls) < len(request.keys) or any(map(resend_hold, calls)):
+            return None
+        return [Call(key=c.key, to=c.to, caller_id=c.caller_id, text="", channel=c.channel) for c in calls]
+
+    def _resend_candidate(self, attempt: Attempt) -> ResendCandidate:
+        row, campaign = attempt.row, self.campaigns_[attempt.row.campaign_id]
+        account = self.accounts_[attempt.account_id]
+        mine = [a.result for a in self.attempts.values() if a.row is row]
+        assert attempt.permit_at
+        return ResendCandidate(
+            key=attempt.key,
+            to=row.e164 or "",
+            caller_id=attempt.caller_id,
+            channel=campaign.policy.channel,
+            phase=attempt.phase,
+            permit_at=attempt.permit_at,
+            dedupe_window=account.dedupe_window,
+            row=Candidate(
+                on_dnc=self._on_list(row.e164 or "", campaign) is not None,
+                reached=next((result for result in mine if result in REACHED_EARLIER), None),
+                permits=row.permits,
+                dials=row.dials,
+                first_dialled_at=row.first_dialled_at,
+                last_result=row.result,
+            ),
+            context=PermitContext(
+                now=self.clock(),
+                shift_is_live=False,
+                account_state=account.state,
+                throttled_until=account.throttled_until,
+                campaign_state=campaign.state,
+                policy_version=campaign.policy_version,
+                account_capacity=0,
+                campaign_busy=0,
+            ),
+            policy_version=campaign.policy_version,
+            policy=campaign.policy,
+        )
 
     async def end_lost_requests(self, requests: Sequence[LostRequest]) -> None:
         for request in requests:
