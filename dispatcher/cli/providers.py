@@ -26,7 +26,7 @@ from dispatcher.ports import Services
 
 MOST_BYTES = 1 << 20
 app = typer.Typer(no_args_is_help=True, help="Providers: what they say, and what they can do.")
-_OWNERS = {Disposition.RETRYABLE: RetryOwner.US, Disposition.PROVIDER_RETRY: RetryOwner.PROVIDER}
+_OWNERS = {Disposition.RETRYABLE: RetryOwner.DISPATCHER, Disposition.PROVIDER_RETRY: RetryOwner.PROVIDER}
 
 
 @app.command()

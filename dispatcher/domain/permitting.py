@@ -218,7 +218,7 @@ class Permitted:
             result_deadline=None,
             attempt_result=None,
             state=State.SELECTED,
-            retry_owner=RetryOwner.US,
+            retry_owner=RetryOwner.DISPATCHER,
             permits=self.permits,
             dials=self.dials,
             due_at=self.due_at,

@@ -323,7 +323,7 @@ def _late(update: AttemptUpdate, context: AttemptContext) -> Decision:
     if context.phase is Phase.RESULT and outcome.result is context.attempt_result:
         return _ignore(update, context, Reason.DUPLICATE)
     # T13: a provider that contradicts itself before we dialled again: the row ends with what it says now
-    ours = context.state in WAITING and context.retry_owner is RetryOwner.US
+    ours = context.state in WAITING and context.retry_owner is RetryOwner.DISPATCHER
     now_reached = outcome.result in REACHED and context.attempt_result not in REACHED
     if context.phase is Phase.RESULT and not (context.is_latest and ours) and not now_reached:
         return _ignore(update, context, Reason.CONFLICT)

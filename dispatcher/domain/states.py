@@ -57,7 +57,7 @@ OPEN = frozenset({Phase.SENDING, Phase.UNKNOWN, Phase.ACCEPTED})
 class RetryOwner(StrEnum):
     """Who dials a CALLBACK again. Never both."""
 
-    US = "US"
+    DISPATCHER = "US"
     PROVIDER = "PROVIDER"
 
 

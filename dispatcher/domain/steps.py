@@ -113,7 +113,7 @@ class RowValues:
     """What a destination's row holds after a step."""
 
     state: State
-    retry_owner: RetryOwner = RetryOwner.US
+    retry_owner: RetryOwner = RetryOwner.DISPATCHER
     result: Result | None
     reason: str | None
     due_at: datetime

@@ -35,7 +35,7 @@ class Row:
     permits: int = 0
     dials: int = 0
     fence: int = 0
-    retry_owner: RetryOwner = RetryOwner.US
+    retry_owner: RetryOwner = RetryOwner.DISPATCHER
     first_dialled_at: datetime | None = None
     moved_by: str = "loader"
     version: int = 0
@@ -128,7 +128,7 @@ class Tables:
         return [r for r in self.rows.values() if r.campaign_id == campaign_id]
 
     def _waiting(self, campaign_id: int) -> list[Row]:
-        return [r for r in self._mine(campaign_id) if r.state in WAITING and r.retry_owner is RetryOwner.US]
+        return [r for r in self._mine(campaign_id) if r.state in WAITING and r.retry_owner is RetryOwner.DISPATCHER]
 
     def _cancel(self, attempts: Iterable[Attempt], *, aborted: bool = False) -> None:
         now = self.clock()
@@ -162,7 +162,7 @@ class Tables:
         row.version += 1
         self._notice(row.campaign_id)
         if to in FINAL:
-            row.result, row.retry_owner = result, RetryOwner.US
+            row.result, row.retry_owner = result, RetryOwner.DISPATCHER
 
     def _on_list(self, number: str, campaign: Campaign) -> DncEntry | None:
         for e in self.entries:

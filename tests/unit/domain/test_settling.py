@@ -33,7 +33,7 @@ SENT = AttemptContext(
     result_deadline=None,
     attempt_result=None,
     state=State.SELECTED,
-    retry_owner=RetryOwner.US,
+    retry_owner=RetryOwner.DISPATCHER,
     permits=1,
     dials=1,
     due_at=NOW - timedelta(hours=1),
@@ -107,7 +107,7 @@ def test_permits_for_nothing_come_ever_more_seldom(disposition: D, at_first: int
 @pytest.mark.parametrize("lookups", range(4))
 def test_short_timeouts_ask_no_more_often_than_every_two_seconds(lookups: int) -> None:
     policy = make_policy(timeouts={"unknown": "6s", "accepted": "6s", "provider_retry": "6s"})
-    for phase, owner in ((Phase.UNKNOWN, RetryOwner.US), (Phase.ACCEPTED, RetryOwner.PROVIDER)):
+    for phase, owner in ((Phase.UNKNOWN, RetryOwner.DISPATCHER), (Phase.ACCEPTED, RetryOwner.PROVIDER)):
         context = replace(UNKNOWN, phase=phase, retry_owner=owner, lookups=lookups, policy=policy)
         step = decide(context, D.RECONCILE, source=UpdateSource.LOOKUP).step
         assert isinstance(step, KeepOpen)
