@@ -11,6 +11,7 @@ from bench.figures import MS, SECONDS, Figure, growth
 from bench.loading import MEGABYTES, import_list, load_apart, nth_number, prepare, write_list, write_people
 from bench.rig import Ground, settings_of
 from bench.steps import ABORT, LEASE, MIXED, STEPS, Site, opened, permit, settle
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncImport, ListedNumbers
 from dispatcher.store import PostgresStore
@@ -143,7 +144,7 @@ async def _measure(
             await settle(there)
         say("an abort")
         for site in (here, there):
-            await site.store.move_campaign(site.aborted.id, CampaignState.ABORTED, actor="bench")
+            await site.store.move_campaign(site.aborted.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
         found.times |= await take_turns(here, there, (ABORT,))
 
 

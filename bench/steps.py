@@ -10,6 +10,7 @@ from itertools import count
 from bench.rig import Ground, settings_of
 from dispatcher.bootstrap import open_services
 from dispatcher.domain.attempt import Shift, write_key
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, DncListRef, ScreeningCursor
 from dispatcher.domain.permitting import PermitRequest, Permitted, Terms
@@ -161,7 +162,7 @@ async def opened(ground: Ground, campaign_id: int, aborted_id: int) -> AsyncIter
     async with open_services(settings_of(ground), ground.urls) as services:
         store = services.store
         assert isinstance(store, PostgresStore)
-        campaign = await store.move_campaign(campaign_id, CampaignState.RUNNING, actor="bench")
+        campaign = await store.move_campaign(campaign_id, CampaignState.RUNNING, actor=AuditActor.OPERATOR)
         aborted = await store.campaign(aborted_id)
         shift = await store.take_shift(campaign.account_id, f"bench-{time.time()}", LEASE)
         assert shift

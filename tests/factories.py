@@ -11,6 +11,7 @@ from typing import Any
 
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.attempt import Shift, write_key
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
 from dispatcher.domain.loading import Deduplicated, Deduplicator, LoadReport
 from dispatcher.domain.permitting import PermitRequest, Permits, Permitted, Terms
@@ -90,7 +91,7 @@ async def make_campaign(
     campaign = await store.create_campaign(account.id, make_policy(**changes))
     if numbers:
         await load(store, campaign, numbers)
-    campaign = await store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator")
+    campaign = await store.move_campaign(campaign.id, CampaignState.RUNNING, actor=AuditActor.OPERATOR)
     await tick(store)
     return campaign
 

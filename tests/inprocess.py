@@ -18,6 +18,7 @@ from dispatcher.bootstrap import Urls, open_services
 from dispatcher.cli.accounts import postback_address, subscribe_account
 from dispatcher.cli.demo import free_port
 from dispatcher.domain.account import Account, NewAccount
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
@@ -193,7 +194,7 @@ class Journey:
         policy = make_policy(**{"account": account.name, **SHORT, **changes})
         campaign = await self.services.store.create_campaign(account.id, policy)
         await load(self.services.store, campaign, numbers)
-        return await self.services.store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator")
+        return await self.services.store.move_campaign(campaign.id, CampaignState.RUNNING, actor=AuditActor.OPERATOR)
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait until it holds; the first to wait starts the clock."""

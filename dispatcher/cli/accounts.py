@@ -14,6 +14,7 @@ from dispatcher.bootstrap import PROVIDERS, check_account, check_credentials, pu
 from dispatcher.cli.session import call, settings
 from dispatcher.cli.show import account_document, as_json, err, listing, out
 from dispatcher.domain.account import Account, NewAccount
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import read_span
 from dispatcher.domain.errors import UsageError
 from dispatcher.domain.postback_address import postback_secret, postback_url
@@ -134,7 +135,7 @@ def resume(name: str) -> None:
 
     async def verb(services: Services) -> bool:
         account = await services.store.account_named(name)
-        return await services.store.reopen_account(account.id, actor="operator")
+        return await services.store.reopen_account(account.id, actor=AuditActor.OPERATOR)
 
     out.print(f"account '{name}' is OPEN" if call(verb) else f"account '{name}' was OPEN already")
 

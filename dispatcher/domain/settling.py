@@ -1,4 +1,4 @@
-"""The one door: what becomes of a destination and its attempt, given news. Pure; `store` writes what it says.
+"""What becomes of a destination and its attempt, given an update. Pure; `store` writes what it says.
 
 Two rules stand above all others here: an attempt that may have rung is never dialled over (it waits, asks, and ends
 as TIMEOUT), and a person who was reached, or is on a do-not-call list, is never put back.

@@ -2,6 +2,7 @@
 
 import logging
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy
 from dispatcher.domain.capability import ContentKind
 from dispatcher.domain.errors import NotAllowed, ServerError, UsageError
@@ -41,7 +42,7 @@ async def resume(campaign_id: int, services: Services, request_id: str | None = 
 
 async def _run(campaign_id: int, from_: CampaignState, services: Services, request_id: str | None) -> Campaign:
     campaign = await services.store.move_campaign(
-        campaign_id, CampaignState.RUNNING, actor="operator", request_id=request_id, from_=from_
+        campaign_id, CampaignState.RUNNING, actor=AuditActor.OPERATOR, request_id=request_id, from_=from_
     )
     try:  # what the next tick would do
         await mark_campaigns([CampaignRef(campaign.id, campaign.part, campaign.state)], services)
@@ -76,11 +77,13 @@ async def purge(campaign_id: int, confirm: str | None, services: Services) -> Ca
             f"'{campaign.policy.name}' are deleted. Export it first if you need them, then say its name: "
             f"--confirm '{campaign.policy.name}'"
         )
-    await services.store.purge_campaign(campaign, actor="operator")
+    await services.store.purge_campaign(campaign, actor=AuditActor.OPERATOR)
     return await services.store.campaign(campaign_id)
 
 
 async def _move(
     campaign_id: int, to: CampaignState, services: Services, request_id: str | None, reason: str | None = None
 ) -> Campaign:
-    return await services.store.move_campaign(campaign_id, to, actor="operator", reason=reason, request_id=request_id)
+    return await services.store.move_campaign(
+        campaign_id, to, actor=AuditActor.OPERATOR, reason=reason, request_id=request_id
+    )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dispatcher.domain.account import Account, StopReason
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.dnc import PROVIDER_LIST, REPLIES_LIST, DncAdd
 from dispatcher.domain.errors import PayloadError
 from dispatcher.domain.postback import Postback, PostbackMark, PostbackState, RawPostback, is_of_request, unmatched
@@ -99,13 +100,14 @@ async def _list_opt_outs(account: Account, notices: Sequence[ProviderNotice], se
     """Who wants no more is listed before any result is settled; also when who took this before has died."""
     for number in [notice.opt_out for notice in notices if notice.opt_out]:
         new = DncAdd(numbers=(number,), list=REPLIES_LIST, source=f"account:{account.id}")
-        await services.store.dnc_add(new)
+        await services.store.dnc_add(new, actor=AuditActor.CALLED_PERSON)
 
 
 async def _list_refusals(account: Account, unmatched: Sequence[CallReport], services: Services) -> None:
     """A call that is none of ours, or not any more: its do-not-call word holds all the same."""
     if numbers := sorted({s.to for s in unmatched if s.to and s.outcome.state is State.DNC}):
-        await services.store.dnc_add(DncAdd(numbers=tuple(numbers), list=PROVIDER_LIST, source=f"account:{account.id}"))
+        new = DncAdd(numbers=tuple(numbers), list=PROVIDER_LIST, source=f"account:{account.id}")
+        await services.store.dnc_add(new, actor=AuditActor.PROVIDER)
 
 
 async def _apply_to_account(account: Account, notices: Sequence[ProviderNotice], services: Services) -> None:

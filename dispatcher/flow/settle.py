@@ -1,4 +1,7 @@
-"""The one door: whatever we hear goes through `settle`, and nothing else moves a destination that was dialled."""
+"""Settle: whatever was learnt about an attempt is applied here, and moves its destination.
+
+Besides this, a waiting destination is moved by its permit, by a do-not-call list that names it and by an abort.
+"""
 
 import logging
 from collections import Counter
@@ -7,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from dispatcher.domain.account import StopReason
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import BY_CONFIG, CampaignState
 from dispatcher.domain.dnc import PROVIDER_LIST, DncAdd
 from dispatcher.domain.errors import NotAllowed, ServerError
@@ -68,7 +72,7 @@ async def _list_screened(account_id: int, updates: Sequence[AttemptUpdate], serv
     ]
     if numbers := await services.store.numbers_of(screened) if screened else []:
         new = DncAdd(numbers=tuple(sorted(set(numbers))), list=PROVIDER_LIST, source=f"account:{account_id}")
-        await services.store.dnc_add(new, screened)
+        await services.store.dnc_add(new, screened, actor=AuditActor.PROVIDER)
 
 
 async def _settle_group(
@@ -145,7 +149,9 @@ async def _pause_misconfigured(decisions: Sequence[Decision], services: Services
     }
     for campaign_id, reason in sorted(refused.items()):
         try:
-            await services.store.move_campaign(campaign_id, CampaignState.PAUSED, actor="system", reason=reason)
+            await services.store.move_campaign(
+                campaign_id, CampaignState.PAUSED, actor=AuditActor.SYSTEM, reason=reason
+            )
         except NotAllowed:
             continue  # paused, done or aborted already
         told = {"campaign_id": campaign_id, "reason": reason}

@@ -8,6 +8,7 @@ from psycopg.types.json import Jsonb
 
 from dispatcher.domain.account import Account, AccountState, NewAccount, StopReason, probe_after, slowed, stops_now
 from dispatcher.domain.attempt import Shift
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.store.audit import write_audit
 from dispatcher.store.database import Database, Row, Transaction
@@ -78,7 +79,7 @@ class Accounts:
             )
             if made is None:
                 raise NotAllowed(f"there is an account '{new.name}' already; choose another name")
-            await write_audit(tx, "operator", "account.added", f"account:{made['id']}", {"name": new.name})
+            await write_audit(tx, AuditActor.OPERATOR, "account.added", f"account:{made['id']}", {"name": new.name})
             row = await tx.fetch_one("accounts.by_id", id=made["id"])
             assert row
             return account_of(row)
@@ -128,9 +129,9 @@ class Accounts:
         """
         return bool(await self.db.fetch_one("accounts.hold", id=account_id, reason=StopReason.OPERATOR))
 
-    async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool:
+    async def reopen_account(self, account_id: int, *, actor: AuditActor = AuditActor.SYSTEM) -> bool:
         """Dial again; True when it was stopped."""
-        by_person = actor == "operator"
+        by_person = actor is AuditActor.OPERATOR
         return bool(
             await self.db.fetch_one(
                 "accounts.reopen", id=account_id, by_person=by_person, operator=StopReason.OPERATOR, actor=actor
@@ -142,7 +143,7 @@ class Accounts:
         values = {name: changes.get(name) for name in EDITABLE}
         values["options"] = Jsonb(dict(values["options"])) if values["options"] else None
         audit = {
-            "actor": "operator",
+            "actor": AuditActor.OPERATOR,
             "act": "account.edited",
             "subject": f"account:{account_id}",
             "detail": Jsonb({name: str(value) for name, value in changes.items()}),
@@ -161,7 +162,9 @@ class Accounts:
 
         async def work(tx: Transaction) -> None:
             await tx.fetch("accounts.record_dedupe_window", id=account_id, window=window)
-            await write_audit(tx, "operator", "account.probed", f"account:{account_id}", {"window": str(window)})
+            await write_audit(
+                tx, AuditActor.OPERATOR, "account.probed", f"account:{account_id}", {"window": str(window)}
+            )
 
         await self.db.atomically(work)
 

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from dispatcher.domain.account import Account
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, Policy
 from dispatcher.domain.errors import NotAllowed, NotFound, Refused
 from dispatcher.domain.tick import CampaignRef, DueHead, DueMark, DueWork, Upkeep
@@ -79,7 +80,9 @@ class Campaigns(Policies):
                 return int(known["id"])
             body = Jsonb(policy.model_dump(mode="json"))
             await tx.fetch("campaigns.add_policy", campaign_id=made["id"], version=1, body=body)
-            await write_audit(tx, "operator", "campaign.created", f"campaign:{made['id']}", {"name": policy.name})
+            await write_audit(
+                tx, AuditActor.OPERATOR, "campaign.created", f"campaign:{made['id']}", {"name": policy.name}
+            )
             return int(made["id"])
 
         return await self.campaign(await self.db.atomically(work))
@@ -105,7 +108,7 @@ class Campaigns(Policies):
         campaign_id: int,
         to: CampaignState,
         *,
-        actor: str,
+        actor: AuditActor,
         reason: str | None = None,
         request_id: str | None = None,
         from_: CampaignState | None = None,

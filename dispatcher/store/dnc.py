@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg import sql
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign
 from dispatcher.domain.dnc import (
     PAGE,
@@ -46,7 +47,9 @@ class Dnc:
 
     db: Database
 
-    async def dnc_add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport:
+    async def dnc_add(
+        self, new: DncAdd, over: Sequence[str] = (), *, actor: AuditActor = AuditActor.OPERATOR
+    ) -> DncReport:
         """Put numbers on a list, in force at the next permit; then move waiting destinations to DNC.
 
         `over`: calls that need not be stopped. The lists' lock is held for the short write only.
@@ -54,7 +57,7 @@ class Dnc:
         named = _named(new.numbers)
         numbers = named["numbers"]
         ref = {"channel": new.channel, "scope": new.scope, "scope_id": new.scope_id}
-        audit = {**_ref(new), "source": new.source, "numbers": numbers}
+        audit = {**_ref(new), "source": new.source, "numbers": numbers, "actor": actor}
         _, _, added, out, *_ = await self.db.message(
             [
                 ("dnc.lock", {"lock": DNC_LOCK}),
@@ -93,7 +96,9 @@ class Dnc:
         await self._screen([number for number in numbers if number])
         return None in numbers
 
-    async def dnc_remove(self, numbers: Sequence[str], ref: DncListRef) -> int:
+    async def dnc_remove(
+        self, numbers: Sequence[str], ref: DncListRef, *, actor: AuditActor = AuditActor.OPERATOR
+    ) -> int:
         """End the entries of a list for these numbers; how many there were. Nothing is deleted."""
 
         _, ended, *_ = await self.db.message(
@@ -101,7 +106,7 @@ class Dnc:
                 ("dnc.lock", {"lock": DNC_LOCK}),
                 ("dnc.remove", {**_named(numbers), **_ref(ref)}),
                 ("dnc.changed", {**_named(numbers), "listed": False}),
-                ("dnc.audit_removed", {"list": ref.list, "numbers": _named(numbers)["numbers"]}),
+                ("dnc.audit_removed", {"list": ref.list, "numbers": _named(numbers)["numbers"], "actor": actor}),
             ]
         )
         return len(ended)
@@ -181,7 +186,7 @@ class Dnc:
                 await tx.fetch("dnc.widen_union", **_columns(pages))
         await self.db.fetch_long("dnc.analyze_pages")
 
-    async def dnc_activate(self, ticket: ImportTicket) -> int:
+    async def dnc_activate(self, ticket: ImportTicket, *, actor: AuditActor = AuditActor.OPERATOR) -> int:
         """Bring a whole import into force, and end those it replaces; how many numbers. Raises NotAllowed."""
 
         done = {"id": ticket.import_id}
@@ -191,7 +196,7 @@ class Dnc:
                 ("dnc.activate", {**done, "owner": ticket.owner}),
                 ("dnc.end_replaced", done),
                 ("cancelling.cancel_imported", done),
-                ("dnc.audit_imported", {**done, "owner": ticket.owner}),
+                ("dnc.audit_imported", {**done, "owner": ticket.owner, "actor": actor}),
                 *_ANY_CHANGED,
             ]
         )

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import NotAllowed, ServerError
 from dispatcher.store.database import Database
@@ -16,7 +17,7 @@ class Purging:
 
     db: Database
 
-    async def purge_campaign(self, campaign: Campaign, *, actor: str) -> None:
+    async def purge_campaign(self, campaign: Campaign, *, actor: AuditActor) -> None:
         """Delete the destinations and attempts of a campaign that is over; again after an interruption.
 
         Raises NotAllowed when it is not over, ServerError when something still reads its partitions.
@@ -29,7 +30,7 @@ class Purging:
         else:
             await self._purge_part(campaign.part)
 
-    async def _mark(self, campaign: Campaign, actor: str) -> None:
+    async def _mark(self, campaign: Campaign, actor: AuditActor) -> None:
         place = {"campaign_id": campaign.id, "account_id": campaign.account_id, "part": campaign.part}
         if await self.db.fetch("purging.mark", **place, actor=actor):
             return

@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.counters import Measure, row_label
 from dispatcher.domain.errors import ServerError
@@ -353,7 +354,7 @@ def _alarms(decisions: Sequence[Decision]) -> list[Step]:
         (
             "campaigns.audit",
             {
-                "actor": "system",
+                "actor": AuditActor.SYSTEM,
                 "act": f"news.{d.step.reason.lower()}",
                 "subject": f"attempt:{d.key}",
                 "detail": Jsonb({"result": d.outcome.result, "phase": d.context.phase}),

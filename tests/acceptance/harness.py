@@ -20,6 +20,7 @@ from dispatcher.cli.accounts import postback_address
 from dispatcher.cli.demo import free_port
 from dispatcher.cli.stack import Stack, add_simulator, simulator_arguments, start_stack, stop_stack
 from dispatcher.domain.account import Account
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.ledger import LedgerCheck, LedgerLine, check_ledger
@@ -47,7 +48,7 @@ class Installation:
         values = {"account": account.name, "content": {"text": "Hello"}, "cps": 1000, "in_flight": 10_000, **changes}
         campaign = await self.services.store.create_campaign(account.id, make_policy(**values))
         await load(self.services.store, campaign, numbers)
-        return await self.services.store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator")
+        return await self.services.store.move_campaign(campaign.id, CampaignState.RUNNING, actor=AuditActor.OPERATOR)
 
     async def until_done(self, campaign: Campaign) -> None:
         await self.until(lambda c: c.state is CampaignState.DONE, campaign)

@@ -8,6 +8,7 @@ import pytest
 
 from dispatcher.domain.account import AccountState
 from dispatcher.domain.attempt import Shift
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd, DncListRef
 from dispatcher.domain.errors import NotAllowed, NotFound
@@ -74,7 +75,7 @@ class TestLoad:
 
     async def test_nothing_is_loaded_into_a_campaign_that_is_over(self, store: Store) -> None:
         campaign = await make_campaign(store)
-        await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
+        await store.move_campaign(campaign.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
         with pytest.raises(NotAllowed):
             await load(store, campaign, [number(1)])
 
@@ -108,7 +109,7 @@ class TestLoad:
 
     async def test_a_rehearsal_is_refused_where_a_load_would_be(self, store: Store) -> None:
         campaign = await make_campaign(store)
-        over = await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
+        over = await store.move_campaign(campaign.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
         with pytest.raises(NotAllowed):
             await store.dry_run_load(over, "1" * 64, blocks(), lambda reject: None)
 
@@ -187,7 +188,7 @@ class TestAccounts:
         assert not await store.put_off_probe(held)
         assert not await store.reopen_account(account.id)
         assert (await store.account(account.id)).state is AccountState.STOPPED
-        assert await store.reopen_account(account.id, actor="operator")
+        assert await store.reopen_account(account.id, actor=AuditActor.OPERATOR)
 
     async def test_many_throttles_at_once_halve_the_pace_once(self, store: Store) -> None:
         account = await make_account(store)
@@ -217,14 +218,16 @@ class TestCampaigns:
             await store.move_campaign(
                 campaign.id,
                 CampaignState(to),
-                actor="operator",
+                actor=AuditActor.OPERATOR,
                 request_id=request,
                 from_=from_,
                 reason="operator" if to == "PAUSED" else None,
             )
         assert (await store.campaign(campaign.id)).state is CampaignState.PAUSED
         with pytest.raises(NotAllowed):
-            await store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator", from_=CampaignState.DRAFT)
+            await store.move_campaign(
+                campaign.id, CampaignState.RUNNING, actor=AuditActor.OPERATOR, from_=CampaignState.DRAFT
+            )
 
     async def test_the_same_request_gives_the_same_campaign(self, store: Store) -> None:
         account = await make_account(store)
@@ -254,9 +257,9 @@ class TestCampaigns:
         account = await make_account(store)
         campaign = await store.create_campaign(account.id, make_policy())
         for to in moves:
-            await store.move_campaign(campaign.id, to, actor="operator")
+            await store.move_campaign(campaign.id, to, actor=AuditActor.OPERATOR)
         with pytest.raises(NotAllowed):
-            await store.move_campaign(campaign.id, refused, actor="operator", reason="operator")
+            await store.move_campaign(campaign.id, refused, actor=AuditActor.OPERATOR, reason="operator")
 
     async def test_is_done_when_every_row_is_final(self, store: Store) -> None:
         empty = await make_campaign(store)
@@ -272,7 +275,7 @@ class TestCampaigns:
     async def test_abort_ends_waiting_rows_in_batches_and_awaits_open_ones(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(i) for i in range(5)])
         (row,) = await dial(store, campaign, 1)
-        await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
+        await store.move_campaign(campaign.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
         (moved,) = (await store.upkeep()).moved
         assert [await store.abort_waiting(moved, 3) for _ in range(3)] == [3, 1, 0]
         assert await states(store, campaign) == {"FINISHED UNDIALED": 4, "SELECTED": 1}

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd, DncImport, DncListRef, ListedNumbers, Scope
 from dispatcher.domain.results import AttemptUpdate, Outcome, Result, UpdateSource
@@ -63,7 +64,7 @@ async def test_an_aborted_campaign_is_asked_for_as_a_whole_after_who_is_listed(s
     other = await make_campaign(store, [number(3), number(4)], account)
     one, two, three, four = *await dial(store, campaign), *await dial(store, other)
     await apply(store, *[accepted(row.key, f"r{i}") for i, row in enumerate((one, two, three, four))])
-    await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
+    await store.move_campaign(campaign.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
     await listed(store, number(3))
     assert await store.take_cancels(account.id, 1) == ["r2"]
     assert await store.take_cancels(account.id, 10) == ["r0", "r1"]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.permitting import Hold, Terms
@@ -125,7 +126,7 @@ class TestPermit:
 
     async def test_is_held_after_a_pause_and_the_rows_wait(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
-        await store.move_campaign(campaign.id, CampaignState.PAUSED, actor="operator", reason="operator")
+        await store.move_campaign(campaign.id, CampaignState.PAUSED, actor=AuditActor.OPERATOR, reason="operator")
         assert (await permit(store, campaign)).held is Hold.CAMPAIGN_NOT_RUNNING
         assert await states(store, campaign) == {"READY": 1}
 
@@ -159,7 +160,7 @@ class TestPermit:
 
     async def test_of_an_aborted_campaign_is_held_and_the_tick_ends_the_rows(self, store: Store) -> None:
         campaign = await make_campaign(store, [number(1)])
-        await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
+        await store.move_campaign(campaign.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
         assert (await permit(store, campaign)).held is Hold.CAMPAIGN_NOT_RUNNING
         (moved,) = (await store.upkeep()).moved
         assert await store.abort_waiting(moved, 10) == 1

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.errors import NotAllowed
@@ -95,7 +96,7 @@ async def test_a_campaign_starts_while_its_first_large_load_is_classified(postgr
     async with postgres.db.transaction() as tx:
         await tx.fetch("loads.lock_campaign", space=loads._LOAD_LOCKS, campaign_id=ticket.campaign.id)
         assert await tx.fetch_one("loads.has_rows", campaign_id=ticket.campaign.id)
-        moving = postgres.move_campaign(ticket.campaign.id, CampaignState.RUNNING, actor="operator")
+        moving = postgres.move_campaign(ticket.campaign.id, CampaignState.RUNNING, actor=AuditActor.OPERATOR)
         assert (await asyncio.wait_for(moving, timeout=3)).state is CampaignState.RUNNING
     assert (await postgres.finish_load(ticket, lease=LEASE)).total == 9
     assert await states(postgres, ticket.campaign) == {"READY": 9}

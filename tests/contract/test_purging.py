@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.errors import NotAllowed, NotFound, Refused, ServerError
@@ -47,7 +48,7 @@ async def test_what_is_deleted_and_what_is_kept(postgres: PostgresStore) -> None
     campaign, keys = await over(postgres)
     other = await make_campaign(postgres, [number(9)], await postgres.account(campaign.account_id), name="other")
     before = await postgres.status(campaign)
-    await postgres.purge_campaign(campaign, actor="operator")
+    await postgres.purge_campaign(campaign, actor=AuditActor.OPERATOR)
     assert [await count(postgres, t) for t in ("destination", "attempt", "attempt_ref")] == [1, 0, 0]
     purged = await postgres.campaign(campaign.id)
     assert purged.purged_at
@@ -56,7 +57,7 @@ async def test_what_is_deleted_and_what_is_kept(postgres: PostgresStore) -> None
     assert await apply(postgres, update(keys[0], D.FINAL_FAILURE, Result.NO_ANS)) == []
     assert await exported(postgres, other)
     assert await postgres.verify() == []
-    await postgres.purge_campaign(purged, actor="operator")  # again
+    await postgres.purge_campaign(purged, actor=AuditActor.OPERATOR)  # again
     assert await count(postgres, "audit WHERE act = 'campaign.purged'") == 1
     for answer in (postgres.find_load(purged, 1), postgres.history(purged, number(1)), exported(postgres, purged)):
         with pytest.raises(NotFound, match="was purged on"):
@@ -69,7 +70,7 @@ async def test_workers_that_know_the_part_go_on(postgres: PostgresStore) -> None
     campaign, _ = await over(postgres)
     account = await postgres.account(campaign.account_id)
     other = await make_campaign(postgres, [number(7), number(8)], account, name="other")
-    await postgres.purge_campaign(campaign, actor="operator")
+    await postgres.purge_campaign(campaign, actor=AuditActor.OPERATOR)
     assert await due_work(postgres, other)
     (row, *_) = await dial(postgres, other, 1)
     assert await apply(postgres, update(row.key, D.FINAL_SUCCESS, Result.LA)) == ["Finish"]
@@ -80,18 +81,18 @@ async def test_workers_that_know_the_part_go_on(postgres: PostgresStore) -> None
 async def test_nothing_that_still_lives_is_purged(postgres: PostgresStore) -> None:
     campaign = await make_campaign(postgres, PEOPLE)
     with pytest.raises(NotAllowed, match="is RUNNING; only"):
-        await postgres.purge_campaign(campaign, actor="operator")
+        await postgres.purge_campaign(campaign, actor=AuditActor.OPERATOR)
     (row,) = await dial(postgres, campaign, 1)
-    campaign = await postgres.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
+    campaign = await postgres.move_campaign(campaign.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
     for done in (False, True):
         with pytest.raises(NotAllowed, match="still being ended; purge it again"):
-            await postgres.purge_campaign(campaign, actor="operator")
+            await postgres.purge_campaign(campaign, actor=AuditActor.OPERATOR)
         if not done:
             await apply(postgres, update(row.key, D.FINAL_SUCCESS, Result.LA))
     assert await count(postgres, "destination") == len(PEOPLE)
     for moved in (await postgres.upkeep()).moved:
         await postgres.abort_waiting(moved, 100)
-    await postgres.purge_campaign(campaign, actor="operator")
+    await postgres.purge_campaign(campaign, actor=AuditActor.OPERATOR)
     assert await count(postgres, "destination") == 0
     for _ in range(2):  # what was counted late notices it once more
         for moved in (await postgres.upkeep()).moved:
@@ -117,7 +118,7 @@ async def test_a_purge_that_waits_for_an_export_holds_up_nobody_and_is_done_agai
     account = await postgres.account(campaign.account_id)
     async with await psycopg.AsyncConnection.connect(database_url) as reader:
         await reader.execute(f"SELECT count(*) FROM destination_{campaign.part}".encode())
-        purging = asyncio.create_task(postgres.purge_campaign(campaign, actor="operator"))
+        purging = asyncio.create_task(postgres.purge_campaign(campaign, actor=AuditActor.OPERATOR))
         await asyncio.sleep(0.5)
         other = await asyncio.wait_for(make_campaign(postgres, [number(8)], account, name="other"), timeout=3)
         assert await asyncio.wait_for(dial(postgres, other, 1), timeout=3)
@@ -125,7 +126,7 @@ async def test_a_purge_that_waits_for_an_export_holds_up_nobody_and_is_done_agai
         with pytest.raises(ServerError, match="something still reads destinations"):
             await purging
     campaign = await postgres.campaign(campaign.id)
-    await postgres.purge_campaign(campaign, actor="operator")
+    await postgres.purge_campaign(campaign, actor=AuditActor.OPERATOR)
     assert await count(postgres, "destination") == 1
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from dispatcher.domain.account import AccountState, StopReason
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, Scope
 from dispatcher.domain.history import explain_history
@@ -45,7 +46,7 @@ class TestStory:
     async def test_it_says_what_blocks(self, postgres: PostgresStore) -> None:
         window = {"timezone": "UTC", "days": "mon", "open": "00:00", "close": "00:01"}
         campaign = await make_campaign(postgres, [number(1)], window=window)
-        await postgres.move_campaign(campaign.id, CampaignState.PAUSED, actor="operator", reason="operator")
+        await postgres.move_campaign(campaign.id, CampaignState.PAUSED, actor=AuditActor.OPERATOR, reason="operator")
         await postgres.hold_account(campaign.account_id)
         await postgres.slow_account(campaign.account_id, timedelta(minutes=5))
         text = await told(postgres, campaign)
@@ -104,7 +105,7 @@ class TestHeldAccounts:
         assert not await store.stop_account(campaign.account_id, "HTTP 401")
         account = await store.account(campaign.account_id)
         assert (account.state, account.reason) == (AccountState.STOPPED, StopReason.OPERATOR)
-        assert await store.reopen_account(account.id, actor="operator")
+        assert await store.reopen_account(account.id, actor=AuditActor.OPERATOR)
         assert (await store.account(account.id)).state is AccountState.OPEN
 
     async def test_a_person_overrules_the_probe(self, store: Store) -> None:

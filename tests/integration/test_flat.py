@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from dispatcher.domain.attempt import Shift
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, DncListRef
 from dispatcher.domain.permitting import Permitted
@@ -123,7 +124,7 @@ async def our_campaign(store: PostgresStore, name: str, numbers: Sequence[str], 
     await store.db.fetch("loads.move_to_part", campaign_id=campaign.id, part=part)
     campaign = await store.campaign(campaign.id)
     await load(store, campaign, numbers)
-    return await store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator")
+    return await store.move_campaign(campaign.id, CampaignState.RUNNING, actor=AuditActor.OPERATOR)
 
 
 async def dial_and_hear(store: PostgresStore, campaign: Campaign, shift: Shift) -> list[Permitted]:
@@ -180,8 +181,8 @@ async def tick_over(store: PostgresStore, campaign: Campaign, over: Campaign, sh
     await store.long_overdue(campaign.account_id, 5)
     await store.void_permits(shift)
     await store.status(campaign)
-    await store.move_campaign(campaign.id, CampaignState.PAUSED, actor="operator", reason="operator")
-    await store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator")
+    await store.move_campaign(campaign.id, CampaignState.PAUSED, actor=AuditActor.OPERATOR, reason="operator")
+    await store.move_campaign(campaign.id, CampaignState.RUNNING, actor=AuditActor.OPERATOR)
 
 
 async def post_back(store: PostgresStore, campaign: Campaign, body: bytes) -> None:
@@ -194,7 +195,7 @@ async def live(store: PostgresStore, name: str, first: int) -> None:
     """Everything, many times."""
     campaign = await our_campaign(store, name, people(first, 6 * ROUNDS))
     over = await our_campaign(store, f"{name}-over", people(first, 2 * ROUNDS))
-    over = await store.move_campaign(over.id, CampaignState.ABORTED, actor="operator")
+    over = await store.move_campaign(over.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
     for i in range(ROUNDS):
         shift = await store.take_shift(campaign.account_id, f"w{i}", LEASE)
         assert shift

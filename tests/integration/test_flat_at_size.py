@@ -11,6 +11,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.embedded import Servers
 from dispatcher.flow.tick import tick
@@ -67,7 +68,7 @@ async def own_part(store: PostgresStore, account_id: int, part: int, people: Seq
     await store.db.fetch("loads.move_to_part", campaign_id=campaign.id, part=part)
     campaign = await store.campaign(campaign.id)
     await load(store, campaign, people)
-    return await store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator")
+    return await store.move_campaign(campaign.id, CampaignState.RUNNING, actor=AuditActor.OPERATOR)
 
 
 async def test_settling_does_not_notice_500_campaigns_with_their_own_partitions(
@@ -114,7 +115,7 @@ async def waiting(store: PostgresStore, services: Services, n: int) -> Callable[
     """A tick with so many due rows and one aborted campaign in the database."""
     campaign = await make_campaign(store, [number(0)])
     over = await make_campaign(store, [number(i) for i in range(1, 500)], await store.account(campaign.account_id))
-    await store.move_campaign(over.id, CampaignState.ABORTED, actor="operator")
+    await store.move_campaign(over.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
     async with store.db.transaction(long=True) as tx:
         await tx.connection.execute(_PEOPLE.encode(), (campaign.id, n))
     async with store.db.transaction(long=True) as tx:

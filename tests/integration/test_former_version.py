@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from dispatcher.domain.attempt import write_key
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.errors import NotFound
 from dispatcher.domain.history import explain_history
 from dispatcher.domain.postback import PostbackMark, PostbackState
@@ -91,7 +92,7 @@ async def test_its_open_calls_go_on(former: PostgresStore) -> None:
 
 async def test_what_a_person_decided_holds(former: PostgresStore) -> None:
     assert not await former.reopen_account(3)
-    assert await former.reopen_account(3, actor="operator")
+    assert await former.reopen_account(3, actor=AuditActor.OPERATOR)
     assert {entry.list for entry in await former.dnc_check(number(12))} == {"default"}
     assert {entry.list for entry in await former.dnc_check("+19005550100")} == {"national"}
     assert (await former.campaign(WINTER)).reason == "config (CODE 301)"

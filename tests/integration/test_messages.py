@@ -7,6 +7,7 @@ import pytest
 
 from dispatcher.domain.account import Account
 from dispatcher.domain.attempt import Shift
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd
 from dispatcher.domain.permitting import Hold, Permitted
@@ -160,11 +161,11 @@ class TestPause:
             there = await rival.open_keys()
             await asyncio.gather(*running)
             assert await rival.open_keys() == there
-            await store.move_campaign(campaign.id, CampaignState.RUNNING, actor="operator")
+            await store.move_campaign(campaign.id, CampaignState.RUNNING, actor=AuditActor.OPERATOR)
 
 
 async def pause(store: PostgresStore, campaign: Campaign) -> None:
-    await store.move_campaign(campaign.id, CampaignState.PAUSED, actor="operator", reason="operator")
+    await store.move_campaign(campaign.id, CampaignState.PAUSED, actor=AuditActor.OPERATOR, reason="operator")
 
 
 class TestPolicy:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncImport, ImportTicket, ListedNumbers, Scope
 from dispatcher.domain.permitting import Permitted
@@ -182,7 +183,7 @@ class TestStaleSituation:
         await rival.hold("SELECT id FROM destination_0 FOR UPDATE")
         telling = asyncio.create_task(tell_unsent(store, row, campaign))
         await rival.until_waiting(1)
-        await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
+        await store.move_campaign(campaign.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
         await rival.rollback()
         (decision,) = await telling
         assert decision.context.campaign_state is CampaignState.ABORTED

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, DncImport, DncListRef, ListedNumbers
 from dispatcher.domain.results import Disposition as D
@@ -56,7 +57,7 @@ async def live_through(store: PostgresStore) -> Campaign:
     await apply(store, *[update(row.key, D.IN_FLIGHT, provider_call_id=row.key) for row in called])
     await apply(store, *[update(row.key, D.FINAL_SUCCESS, Result.LA) for row in called])
     assert (await states(store, campaign))["DNC"] == 3
-    moved = await store.move_campaign(campaign.id, CampaignState.ABORTED, actor="operator")
+    moved = await store.move_campaign(campaign.id, CampaignState.ABORTED, actor=AuditActor.OPERATOR)
     for stopped in (await store.upkeep()).moved:
         await store.abort_waiting(stopped, 100)
     await tick(store)
@@ -80,6 +81,6 @@ async def test_a_campaign_lives_and_is_purged_and_no_session_remembers_it(
         async with store_at(url) as store:
             campaign = await live_through(store)
             assert await store.verify() == []
-            await store.purge_campaign(campaign, actor="operator")
+            await store.purge_campaign(campaign, actor=AuditActor.OPERATOR)
             assert (await store.campaign(campaign.id)).purged_at
         assert await left_behind(url) == []

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign
 from tests.memory.campaigns import Campaigns
 from tests.memory.cancelling import Cancelling
@@ -13,7 +14,7 @@ from tests.memory.resending import Resending
 class MemoryStore(Campaigns, Dialling, Resending, Cancelling, Lists):
     """The Store port."""
 
-    async def purge_campaign(self, campaign: Campaign, *, actor: str) -> None:
+    async def purge_campaign(self, campaign: Campaign, *, actor: AuditActor) -> None:
         raise NotImplementedError  # PostgreSQL's own tests hold it
 
     async def empty_postbacks(self, age: timedelta) -> int:

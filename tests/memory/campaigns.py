@@ -7,6 +7,7 @@ from typing import Any
 
 from dispatcher.domain.account import Account, AccountState, NewAccount, StopReason, probe_after, slowed, stops_now
 from dispatcher.domain.attempt import Shift
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, Policy
 from dispatcher.domain.errors import NotAllowed, NotFound
 from dispatcher.domain.results import Result
@@ -74,9 +75,11 @@ class Campaigns(Tables):
         self.probe_at[account_id] = datetime.max.replace(tzinfo=UTC)
         return (held.state, held.reason) != (account.state, account.reason)
 
-    async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool:
+    async def reopen_account(self, account_id: int, *, actor: AuditActor = AuditActor.SYSTEM) -> bool:
         account = await self.account(account_id)
-        if account.state is AccountState.OPEN or (account.reason == StopReason.OPERATOR and actor != "operator"):
+        if account.state is AccountState.OPEN or (
+            account.reason == StopReason.OPERATOR and actor is not AuditActor.OPERATOR
+        ):
             return False
         self.accounts_[account_id] = replace(account, state=AccountState.OPEN, reason=None)
         return True
@@ -170,7 +173,7 @@ class Campaigns(Tables):
         campaign_id: int,
         to: CampaignState,
         *,
-        actor: str,
+        actor: AuditActor,
         reason: str | None = None,
         request_id: str | None = None,
         from_: CampaignState | None = None,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from dispatcher.domain.account import Account
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.counters import StateCounts
 from dispatcher.domain.dnc import (
@@ -31,7 +32,9 @@ from tests.memory.tables import Inbox, Tables, holds_for
 class Lists(Tables):
     """Lists, postbacks and reports in memory."""
 
-    async def dnc_add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport:
+    async def dnc_add(
+        self, new: DncAdd, over: Sequence[str] = (), *, actor: AuditActor = AuditActor.OPERATOR
+    ) -> DncReport:
         added, now = 0, self.clock()
         self.entries = [e for e in self.entries if not e.expires_at or e.expires_at > now]
         for number in new.numbers:
@@ -67,9 +70,11 @@ class Lists(Tables):
         self._screen()
         return False
 
-    async def dnc_remove(self, numbers: Sequence[str], place: DncListRef) -> int:
+    async def dnc_remove(
+        self, numbers: Sequence[str], ref: DncListRef, *, actor: AuditActor = AuditActor.OPERATOR
+    ) -> int:
         before = len(self.entries)
-        self.entries = [e for e in self.entries if not (e.number in numbers and _same_place(e, place))]
+        self.entries = [e for e in self.entries if not (e.number in numbers and _same_place(e, ref))]
         return before - len(self.entries)
 
     async def dnc_check(self, number: str) -> list[DncEntry]:
@@ -112,7 +117,7 @@ class Lists(Tables):
     async def dnc_stage(self, ticket: ImportTicket, listed: ListedNumbers, *, lease: timedelta) -> None:
         self.imports[ticket.import_id][1].extend([*listed.numbers(), *(f"{x}*" for x in listed.prefixes)])
 
-    async def dnc_activate(self, ticket: ImportTicket) -> int:
+    async def dnc_activate(self, ticket: ImportTicket, *, actor: AuditActor = AuditActor.OPERATOR) -> int:
         new, numbers, _ = self.imports[ticket.import_id]
         others = self._others(ticket.import_id, new)
         self._end(others if new.replaces else [i for i in others if self.imports[i][0].identity == new.identity])

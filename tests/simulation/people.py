@@ -7,6 +7,7 @@ from random import Random
 from typing import Protocol
 
 from dispatcher.domain.account import AccountState
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, DncImport, ListedNumbers
 from dispatcher.domain.errors import NotAllowed
@@ -75,7 +76,7 @@ class People:
         for campaign in await self._store.campaigns():
             if campaign.state is CampaignState.PAUSED:
                 await self._store.move_campaign(campaign.id, CampaignState.RUNNING, actor="x")
-        await self._store.reopen_account(self._stage.account_id, actor="operator")
+        await self._store.reopen_account(self._stage.account_id, actor=AuditActor.OPERATOR)
 
     async def _some_campaign(self) -> Campaign:
         """Rather one that dials just now."""
@@ -139,7 +140,7 @@ class People:
     async def _hold(self) -> None:
         await self._store.hold_account(self._stage.account_id)
         await asyncio.sleep(self._rng.choice([1, 8]))
-        await self._store.reopen_account(self._stage.account_id, actor="operator")
+        await self._store.reopen_account(self._stage.account_id, actor=AuditActor.OPERATOR)
 
     async def _refuse(self) -> None:
         """The provider wants its money."""

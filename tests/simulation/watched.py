@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dispatcher.domain.attempt import Call, Shift
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import Campaign, CampaignState
 from dispatcher.domain.dnc import DncAdd, DncReport, ImportTicket
 from dispatcher.domain.permitting import PermitRequest, Permits, Permitted
@@ -107,20 +108,22 @@ class WatchedStore(MemoryStore):
         self.stopped_.setdefault(account_id, self.clock())
         return held
 
-    async def reopen_account(self, account_id: int, *, actor: str = "system") -> bool:
+    async def reopen_account(self, account_id: int, *, actor: AuditActor = AuditActor.SYSTEM) -> bool:
         opened = await super().reopen_account(account_id, actor=actor)
         if opened:
             self.stopped_.pop(account_id, None)
         return opened
 
-    async def dnc_add(self, new: DncAdd, over: Sequence[str] = ()) -> DncReport:
-        report = await super().dnc_add(new, over)
+    async def dnc_add(
+        self, new: DncAdd, over: Sequence[str] = (), *, actor: AuditActor = AuditActor.OPERATOR
+    ) -> DncReport:
+        report = await super().dnc_add(new, over, actor=actor)
         for number in new.numbers:
             self.listed.setdefault(number, self.clock())
         return report
 
-    async def dnc_activate(self, ticket: ImportTicket) -> int:
-        active = await super().dnc_activate(ticket)
+    async def dnc_activate(self, ticket: ImportTicket, *, actor: AuditActor = AuditActor.OPERATOR) -> int:
+        active = await super().dnc_activate(ticket, actor=actor)
         for number in self.imports[ticket.import_id][1]:
             self.listed.setdefault(number, self.clock())
         return active

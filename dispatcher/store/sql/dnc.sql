@@ -20,7 +20,7 @@ RETURNING number;
 -- audit_added --
 -- Only when an entry was added by this message.
 INSERT INTO audit (actor, act, subject, detail)
-SELECT 'operator', 'dnc.added', 'dnc:' || %(list)s,
+SELECT %(actor)s, 'dnc.added', 'dnc:' || %(list)s,
        jsonb_build_object('list', %(list)s, 'source', %(source)s, 'scope', %(scope)s, 'numbers', count(*))
   FROM dnc_entry
  WHERE number = ANY (%(numbers)s) AND list = %(list)s AND scope = %(scope)s AND scope_id IS NOT DISTINCT FROM %(scope_id)s
@@ -29,7 +29,7 @@ HAVING count(*) > 0;
 
 -- audit_removed --
 INSERT INTO audit (actor, act, subject, detail)
-SELECT 'operator', 'dnc.removed', 'dnc:' || %(list)s, jsonb_build_object('numbers', sum(n))
+SELECT %(actor)s, 'dnc.removed', 'dnc:' || %(list)s, jsonb_build_object('numbers', sum(n))
   FROM (SELECT count(*) AS n FROM dnc_entry WHERE list = %(list)s AND number = ANY (%(numbers)s)
            AND ended_at IS NOT NULL AND xmin = pg_current_xact_id()::xid
         UNION ALL
@@ -41,7 +41,7 @@ HAVING sum(n) > 0;
 
 -- audit_imported --
 INSERT INTO audit (actor, act, subject, detail)
-SELECT 'operator', 'dnc.imported', 'dnc-import:' || id, jsonb_build_object('numbers', numbers)
+SELECT %(actor)s, 'dnc.imported', 'dnc-import:' || id, jsonb_build_object('numbers', numbers)
   FROM dnc_import WHERE id = %(id)s AND owner = %(owner)s AND active_at IS NOT NULL AND xmin = pg_current_xact_id()::xid;
 
 -- waits --

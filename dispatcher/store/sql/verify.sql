@@ -69,7 +69,7 @@ SELECT a.key AS k FROM any_attempt AS a JOIN destination AS d ON d.part = a.part
 SELECT b.key AS k FROM attempt AS a
   JOIN any_attempt AS b ON b.part = a.part AND b.destination_id = a.destination_id AND b.permit_at > a.closed_at
  WHERE a.step <> 'Ignore'  -- what was learnt only after the next dial
-   AND (a.result IN ('LA', 'XFER', 'DNC', 'SD') OR (a.result = 'AM' AND a.step <> 'Redial'));
+   AND (a.result = ANY (%(reached)s) OR (a.result = 'AM' AND a.step <> 'Redial'));
 
 -- I12 the newest attempt is the destination's fence --
 SELECT d.part || ':' || d.id AS k FROM destination AS d

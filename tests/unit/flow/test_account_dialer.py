@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.ledger import worst_second
 from dispatcher.domain.pacing import RateLimit, Reservation
@@ -283,7 +284,9 @@ def test_a_campaign_or_account_that_is_stopped_meanwhile_is_dialled_no_more(act:
         dialling = asyncio.ensure_future(stage.dial(account))
         await asyncio.sleep(2)
         if act == "pause":
-            await stage.store.move_campaign(campaign.id, CampaignState.PAUSED, actor="x", reason="operator")
+            await stage.store.move_campaign(
+                campaign.id, CampaignState.PAUSED, actor=AuditActor.OPERATOR, reason="operator"
+            )
         elif act == "stop":
             await stage.store.stop_account(account.id, "TEST")
         else:
