@@ -40,20 +40,20 @@ SELECT DISTINCT o.key, o.account_id, 'DNC'
 ON CONFLICT DO NOTHING;
 
 -- take_cancels --
--- Listed numbers first. A call is asked for again at growing intervals, for a day; after a crash another worker takes it.
+-- Listed numbers first. A call is asked for again at growing intervals; after a crash another worker takes it.
 UPDATE cancel AS c
-   SET ask_at = CASE WHEN c.created_at > clock_timestamp() - interval '1 day'
-                     THEN clock_timestamp() + greatest(interval '5 s',
-                                                       least(interval '10 min', (clock_timestamp() - c.created_at) / 4)) END
+   SET ask_at = CASE WHEN c.created_at > clock_timestamp() - %(give_up_after)s
+                     THEN clock_timestamp()
+                          + greatest(%(first_wait)s,
+                                     least(%(longest_wait)s, (clock_timestamp() - c.created_at) / %(share_of_age)s)) END
  WHERE c.key IN (SELECT key FROM cancel WHERE account_id = %(account_id)s AND ask_at <= statement_timestamp()
                   ORDER BY why = 'ABORTED', ask_at LIMIT %(n)s FOR UPDATE SKIP LOCKED)
 RETURNING c.key;
 
--- cancellable --
--- Of one part. A request that holds, or may hold, a person who may still be called is not stopped; neither is a call whose
--- number is on no list any more.
+-- candidates --
+-- Calls of one part, with all that domain.cancelling asks: each call that is in the same request, or may be, among them.
 WITH asked AS (
-  SELECT a.*, c.why = 'DNC' AND NOT on_dnc(a.e164, a.channel, a.account_id, a.campaign_id) AS is_wanted
+  SELECT a.*, c.why, on_dnc(a.e164, a.channel, a.account_id, a.campaign_id) AS is_listed
     FROM (SELECT key, e164, channel, account_id, campaign_id, phase, permit_at, provider_request_id FROM open_attempt
            WHERE part = %(part)s AND key = ANY (%(keys)s)
           UNION ALL
@@ -61,25 +61,22 @@ WITH asked AS (
            WHERE part = %(part)s AND key = ANY (%(keys)s)) AS a
     JOIN cancel AS c USING (key)
 )
-SELECT a.key, a.provider_request_id AS request,
-       a.is_wanted OR a.phase IN ('NOT_SENT', 'REJECTED', 'RESULT') AS is_over,
-       a.provider_request_id IS NOT NULL
-         AND NOT EXISTS (
-           SELECT 1 FROM (
-             SELECT key, e164, channel, account_id, campaign_id FROM open_attempt AS o
-              WHERE o.account_id = a.account_id AND o.provider_request_id = a.provider_request_id
-             UNION ALL
-             SELECT key, e164, channel, account_id, campaign_id FROM open_attempt AS o
-              WHERE r.calls_per_request > 1 AND o.account_id = a.account_id AND o.campaign_id = a.campaign_id
-                AND o.provider_request_id IS NULL AND o.phase IN ('SENDING', 'UNKNOWN')
-                AND o.permit_at BETWEEN a.permit_at - interval '1 min' AND a.permit_at + interval '1 min'
-           ) AS beside
-            WHERE NOT EXISTS (SELECT 1 FROM cancel AS c
-                               WHERE c.key = beside.key
-                                 AND (c.why = 'ABORTED' OR on_dnc(beside.e164, beside.channel, beside.account_id,
-                                                                  beside.campaign_id)))
-         ) AS may
-  FROM asked AS a JOIN account AS r ON r.id = a.account_id;
+SELECT a.key, a.provider_request_id AS request_id, a.phase, a.why, a.is_listed,
+       coalesce(s.whys, '{}') AS sharing_whys, coalesce(s.listed, '{}') AS sharing_listed
+  FROM asked AS a
+  JOIN account AS r ON r.id = a.account_id
+  LEFT JOIN LATERAL (
+    SELECT array_agg(c.why ORDER BY x.key) AS whys,
+           array_agg(c.why = 'DNC' AND on_dnc(x.e164, x.channel, x.account_id, x.campaign_id) ORDER BY x.key) AS listed
+      FROM (SELECT key, e164, channel, account_id, campaign_id FROM open_attempt AS o
+             WHERE o.account_id = a.account_id AND o.provider_request_id = a.provider_request_id
+            UNION ALL
+            SELECT key, e164, channel, account_id, campaign_id FROM open_attempt AS o
+             WHERE r.calls_per_request > 1 AND o.account_id = a.account_id AND o.campaign_id = a.campaign_id
+               AND o.provider_request_id IS NULL AND o.phase IN ('SENDING', 'UNKNOWN')
+               AND o.permit_at BETWEEN a.permit_at - %(together)s AND a.permit_at + %(together)s) AS x
+      LEFT JOIN cancel AS c ON c.key = x.key
+  ) AS s ON a.provider_request_id IS NOT NULL;
 
 -- parts_of --
 SELECT part FROM open_attempt WHERE key = ANY (%(keys)s) UNION SELECT part FROM attempt_ref WHERE key = ANY (%(keys)s);
@@ -102,5 +99,5 @@ UPDATE cancel SET ask_at = NULL, asked_at = clock_timestamp()
 
 -- look_soon --
 -- What was stopped is over soon; whoever aborted waits for it.
-UPDATE open_attempt SET next_lookup_at = least(next_lookup_at, clock_timestamp() + interval '5 s')
+UPDATE open_attempt SET next_lookup_at = least(next_lookup_at, clock_timestamp() + %(lookup_after)s)
  WHERE account_id = %(account_id)s AND provider_request_id = ANY (%(requests)s) AND next_lookup_at IS NOT NULL;
