@@ -92,8 +92,14 @@ def migrate(urls: Urls) -> tuple[str | None, str]:
 
 
 def require_schema(urls: Urls) -> None:
-    """Refuse a database that this version was not made for. Raises ServerError."""
-    schema.require_newest(urls.database)
+    """Refuse a database whose schema this version cannot use. Raises ServerError, SchemaMismatch."""
+
+    async def work() -> None:
+        store = PostgresStore(urls.database, 1)
+        await store.open()
+        await store.close()
+
+    asyncio.run(work())
 
 
 def check_credentials(provider: str, reference: str) -> None:

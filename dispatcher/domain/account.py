@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 SLOWEST = 0.05
@@ -14,6 +14,10 @@ MAX_RETRY_AFTER = timedelta(hours=1)
 FIRST_PROBE = timedelta(seconds=1)
 LAST_PROBE = timedelta(minutes=10)
 SAME_TROUBLE = timedelta(minutes=15)
+NEVER = datetime(9000, 1, 1, tzinfo=UTC)
+"""When an account that a person stopped is probed."""
+SLOT_IS_NEAR = timedelta(seconds=1)
+"""A shift is started so long before the account's next slot."""
 
 
 class StopReason(StrEnum):

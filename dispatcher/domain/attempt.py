@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dispatcher.domain.results import Channel
 from dispatcher.domain.states import Phase
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 KEY_LENGTH = 13
+LOOKUP_LEASE = timedelta(seconds=30)
+"""A call that was taken to be asked about is not given out again before this; after a crash another worker takes it."""
 
 
 def write_key(random_64_bits: int) -> str:

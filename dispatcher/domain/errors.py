@@ -7,6 +7,7 @@ DispatcherError
 ├── NotFound                  no such campaign, account or list entry
 ├── NotAllowed                it exists, but its state forbids this
 ├── ServerError               a server we need is away, too old or wrongly set
+│   └── SchemaMismatch        the database has a schema that this version cannot use
 ├── Refused                   the database refused an impossible move: a bug of ours, and nothing was written
 └── PayloadError              a provider's body that cannot be read
 
@@ -41,6 +42,10 @@ class NotAllowed(DispatcherError):
 
 class ServerError(DispatcherError):
     """A server we need is away, too old or wrongly set."""
+
+
+class SchemaMismatch(ServerError):
+    """The database has a schema that this version cannot use."""
 
 
 class Refused(DispatcherError):

@@ -1,6 +1,7 @@
 """A provider's message as it came in: stored raw before it is believed."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 
 from dispatcher.domain.attempt import KEY_LENGTH
@@ -22,6 +23,10 @@ class PostbackState(StrEnum):
     """Never matched."""
 
 
+POSTBACK_LEASE = timedelta(seconds=30)
+"""A postback that was taken comes again after this, unless it was marked."""
+CLOCKS_DIFFER = timedelta(seconds=5)
+"""So much earlier than its permit may a call begin by the provider's clock."""
 _WAITS_S = (1, 2, 4, 8, 16, 32, 64, 128, 256, 3600)
 
 

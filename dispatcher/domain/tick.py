@@ -6,6 +6,11 @@ from datetime import datetime, timedelta
 
 from dispatcher.domain.campaign import CampaignState, Policy, WindowSettings
 
+MEASURED_OFTEN, MEASURED_SELDOM = timedelta(seconds=5), timedelta(minutes=1)
+"""How often the pace of a campaign is measured: while it moves, and otherwise."""
+MEASURED_AFTER_END = timedelta(seconds=15)
+"""So long after its end a campaign is measured a last time."""
+
 
 @dataclass(frozen=True, slots=True)
 class DueHead:

@@ -6,7 +6,17 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from dispatcher.domain.account import Account, AccountState, NewAccount, StopReason, probe_after, slowed, stops_now
+from dispatcher.domain.account import (
+    NEVER,
+    SLOT_IS_NEAR,
+    Account,
+    AccountState,
+    NewAccount,
+    StopReason,
+    probe_after,
+    slowed,
+    stops_now,
+)
 from dispatcher.domain.attempt import Shift
 from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.errors import NotAllowed, NotFound
@@ -127,7 +137,7 @@ class Accounts:
 
         When it returns, no new permit exists.
         """
-        return bool(await self.db.fetch_one("accounts.hold", id=account_id, reason=StopReason.OPERATOR))
+        return bool(await self.db.fetch_one("accounts.hold", id=account_id, reason=StopReason.OPERATOR, never=NEVER))
 
     async def reopen_account(self, account_id: int, *, actor: AuditActor = AuditActor.SYSTEM) -> bool:
         """Dial again; True when it was stopped."""
@@ -192,6 +202,5 @@ class Accounts:
 
     async def missing_shifts(self) -> dict[int, int]:
         """Accounts with due work: how many more shifts each may have."""
-        return {
-            row["id"]: row["missing"] for row in await self.db.fetch("accounts.missing_shifts") if row["missing"] > 0
-        }
+        rows = await self.db.fetch("accounts.missing_shifts", soon=SLOT_IS_NEAR)
+        return {row["id"]: row["missing"] for row in rows if row["missing"] > 0}

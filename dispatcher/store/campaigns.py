@@ -12,7 +12,16 @@ from dispatcher.domain.account import Account
 from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CAMPAIGN_MOVES, Campaign, CampaignState, Policy
 from dispatcher.domain.errors import NotAllowed, NotFound, Refused
-from dispatcher.domain.tick import CampaignRef, DueHead, DueMark, DueWork, Upkeep
+from dispatcher.domain.tick import (
+    MEASURED_AFTER_END,
+    MEASURED_OFTEN,
+    MEASURED_SELDOM,
+    CampaignRef,
+    DueHead,
+    DueMark,
+    DueWork,
+    Upkeep,
+)
 from dispatcher.store.accounts import account_of
 from dispatcher.store.audit import write_audit
 from dispatcher.store.database import APPLICATION, Database, PartitionGone, Row, Step, Transaction
@@ -22,6 +31,10 @@ MOST_CHECKED, MOST_REAPED = 500, 500
 MOST_MEASURED = 20
 """In one tick, and shown by it; the others come in the next ones."""
 _KNOWN_PARTS = 8
+MOST_AT_ONCE = 50
+"""Campaigns of one account that a shift dials for, and parts that it looks into."""
+MOST_FOLDED = 20_000
+_MEASURING = {"often": MEASURED_OFTEN, "seldom": MEASURED_SELDOM, "ended_for": MEASURED_AFTER_END}
 
 
 def campaign_of(row: Row) -> Campaign:
@@ -224,8 +237,8 @@ class Campaigns(Policies):
         steps: list[Step] = [
             ("campaigns.end_old_sessions", {"application": APPLICATION, "older": OLDEST_TRANSACTION}),
             ("campaigns.beat", {}),
-            ("campaigns.fold_counters", {}),
-            ("campaigns.measure_pace", {"n": MOST_MEASURED}),
+            ("campaigns.fold_counters", {"n": MOST_FOLDED}),
+            ("campaigns.measure_pace", {"n": MOST_MEASURED, **_MEASURING}),
             ("campaigns.to_check", {"n": MOST_CHECKED}),
             ("settling.expired_leases", {"n": MOST_REAPED}),
             ("loads.dead", {}),
@@ -259,12 +272,14 @@ def _moved(row: Row) -> CampaignRef:
 
 
 def _work_in(parts: Sequence[int], account_id: int, n: int) -> list[Step]:
-    rest: Step = ("campaigns.parts_with_work", {"account_id": account_id, "known": list(parts)})
+    rest: Step = ("campaigns.parts_with_work", {"account_id": account_id, "known": list(parts), "most": MOST_AT_ONCE})
     return [("accounts.by_id", {"id": account_id}), *_due_in(parts, account_id, n), rest]
 
 
 def _due_in(parts: Sequence[int], account_id: int, n: int) -> list[Step]:
-    return [("campaigns.due_work", {"part": part, "account_id": account_id, "n": n}) for part in parts]
+    return [
+        ("campaigns.due_work", {"part": part, "account_id": account_id, "n": n, "most": MOST_AT_ONCE}) for part in parts
+    ]
 
 
 def _require_done_before(row: Row, move: Mapping[str, Any]) -> None:

@@ -18,6 +18,8 @@ from dispatcher.store.database import Database, Row, Transaction
 from dispatcher.store.queries import composed
 
 _ATTACH_TRIES = 5
+_WORK_MEMORY = "256MB"
+"""For building an index."""
 _SPECIAL = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = r"\N"
 
@@ -125,7 +127,7 @@ async def _make_in_second_session(db: Database, table: LoadTable, wanted: Sequen
 
 
 async def _make(tx: Transaction, table: LoadTable, wanted: Sequence[Row]) -> None:
-    await tx.fetch("loads.work_memory")
+    await tx.fetch("loads.work_memory", memory=_WORK_MEMORY)
     for index in wanted:
         await tx.connection.execute(sql.SQL(create_index(table.target, index)))
 

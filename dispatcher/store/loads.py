@@ -22,6 +22,8 @@ _LOAD_LOCKS = 7_261_002
 
 OWN_PART_FROM = 100_000
 """A campaign whose first load has more records gets partitions of its own."""
+LONGEST_LOAD = timedelta(days=7)
+"""Changes of lists are kept so long, because a load screens again what changed since it began."""
 _TAKEN_OVER = "another loader took this load over; wait for it, or load the file again"
 
 
@@ -57,7 +59,7 @@ class Loads:
             ticket = LoadTicket(made["id"], campaign, False, owner, made["part"], made["lists_version"])
             if known and known["part"]:
                 await _drop(tx, known["part"])
-            await tx.fetch("dnc.forget_changes")
+            await tx.fetch("dnc.forget_changes", older=LONGEST_LOAD)
             await LoadTable.of(ticket).run(tx, "loads.create_table")
             return ticket
 

@@ -1,6 +1,6 @@
 """Calls that have waited too long."""
 
-from dispatcher.domain.attempt import OpenCall
+from dispatcher.domain.attempt import LOOKUP_LEASE, OpenCall
 from dispatcher.domain.results import AttemptUpdate, Channel, Disposition, Outcome, UpdateSource
 from dispatcher.domain.states import Phase
 from dispatcher.store.database import Database, Row
@@ -13,7 +13,7 @@ class Lookups:
 
     async def take_lookups(self, account_id: int, n: int) -> list[OpenCall]:
         """Attempts without a result that it is time to ask about, the longest due first; taken for half a minute."""
-        rows = await self.db.fetch("lookups.take", account_id=account_id, n=n)
+        rows = await self.db.fetch("lookups.take", account_id=account_id, n=n, again_after=LOOKUP_LEASE)
         return [_open_call(row) for row in sorted(rows, key=lambda row: row["due_at"])]
 
     async def long_overdue(self, account_id: int, n: int) -> list[AttemptUpdate]:

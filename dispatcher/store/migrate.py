@@ -5,12 +5,12 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from dispatcher.domain.errors import ServerError
+from dispatcher.store.schema import REVISION, require_revision
 
 _LOCK = 7_261_003
 
@@ -22,12 +22,19 @@ def _config() -> Config:
 
 
 def migrate(url: str, to: str = "head") -> tuple[str | None, str]:
-    """Apply what is missing; gives (revision before, revision now). Raises ServerError."""
+    """Apply what is missing; gives (revision before, revision now). Raises ServerError, SchemaMismatch.
+
+    A newer schema that this version can use stays as it is.
+    """
     engine = create_engine(_driver(url), poolclass=NullPool)
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             before = _revision(connection)
+            if before and before > REVISION:
+                found = connection.execute(text("SELECT readable_from FROM schema_compatibility")).scalar()
+                require_revision(before, found)
+                return before, before
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, to)
@@ -36,26 +43,6 @@ def migrate(url: str, to: str = "head") -> tuple[str | None, str]:
         raise ServerError(_cannot("be migrated", error)) from error
     assert after
     return before, after
-
-
-def newest_revision() -> str:
-    """The revision that this version of the program needs."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head
-    return head
-
-
-def require_newest(url: str) -> None:
-    """Refuse a database that this version was not made for. Raises ServerError."""
-    engine = create_engine(_driver(url), poolclass=NullPool)
-    try:
-        with engine.connect() as connection:
-            found = _revision(connection)
-    except DBAPIError as error:
-        raise ServerError(_cannot("be used", error)) from error
-    if found != newest_revision():
-        state = f"has schema {found}" if found else "is empty"
-        raise ServerError(f"the database {state}, this version needs {newest_revision()}; run: dispatcher migrate")
 
 
 def _cannot(what: str, error: DBAPIError) -> str:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 
 from dispatcher.domain.account import Account
-from dispatcher.domain.postback import Postback, PostbackMark, RawPostback
+from dispatcher.domain.postback import POSTBACK_LEASE, Postback, PostbackMark, RawPostback
 from dispatcher.store.accounts import account_of
 from dispatcher.store.database import Database, Step, array
 
@@ -30,7 +30,9 @@ class Postbacks:
 
     async def take_postbacks(self, n: int) -> tuple[dict[int, Account], list[Postback]]:
         """Up to `n` that wait, the oldest first, with their accounts; what is not marked in time comes again."""
-        rows, accounts = await self.db.message([("postbacks.take", {"n": n}), ("postbacks.accounts", {})])
+        rows, accounts = await self.db.message(
+            [("postbacks.take", {"n": n, "again_after": POSTBACK_LEASE}), ("postbacks.accounts", {})]
+        )
         names = Postback.__slots__
         found = [Postback(**{name: row[name] for name in names}) for row in sorted(rows, key=lambda row: row["id"])]
         return {row["id"]: account_of(row) for row in accounts}, found

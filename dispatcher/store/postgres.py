@@ -15,6 +15,7 @@ from dispatcher.store.postbacks import Postbacks
 from dispatcher.store.purging import Purging
 from dispatcher.store.reports import Reports
 from dispatcher.store.resending import Resending
+from dispatcher.store.schema import require_usable
 from dispatcher.store.settling import Settling
 
 
@@ -30,9 +31,10 @@ class PostgresStore(
         self._work_parts = [0]
 
     async def open(self) -> None:
-        """Connect and refuse a server that may forget a commit. Raises ServerError."""
+        """Connect; refuse a server that may forget a commit, and a schema that is not ours. Raises ServerError."""
         await self.db.open()
         await self.db.check_server()
+        await require_usable(self.db)
 
     async def close(self) -> None:
         await self.db.close()

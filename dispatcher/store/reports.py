@@ -1,6 +1,7 @@
 """Figures for people, and the invariants."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 from psycopg import sql
@@ -20,6 +21,14 @@ from dispatcher.store.dnc import entry_of
 from dispatcher.store.queries import composed, statements
 
 _LINES_AT_ONCE = 1000
+_LOADS_SHOWN = 20
+_IN_TIME = {
+    "screened_in": timedelta(seconds=5),
+    "read_in": timedelta(seconds=60),
+    "reaped_in": timedelta(seconds=60),
+    "ended_in": timedelta(minutes=5),
+}
+"""What invariants allow for work that is under way."""
 _EXPORTS = {ExportFormat.CSV: "reports.export_csv", ExportFormat.JSONL: "reports.export_jsonl"}
 _INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'
 _STALE_S = 15
@@ -41,7 +50,7 @@ class Reports:
                 ("reports.counters", {"ids": [campaign.id], "measures": list(Measure)}),
                 ("reports.waits", {**mine, "part": campaign.part}),
                 ("accounts.by_id", {"id": campaign.account_id}),
-                ("loads.of_campaign", mine),
+                ("loads.of_campaign", {**mine, "n": _LOADS_SHOWN}),
             ]
         )
         return _status(campaign, standings[0], *answers)
@@ -115,9 +124,9 @@ class Reports:
 
     async def verify(self) -> list[Violation]:
         """Run every invariant; an empty list is the only good answer."""
-        found, reached = [], sorted(REACHED_EARLIER)
+        found, asked = [], {"reached": sorted(REACHED_EARLIER), **_IN_TIME}
         for name in statements("verify"):
-            found += [Violation(name, row["k"]) for row in await self.db.fetch_long(f"verify.{name}", reached=reached)]
+            found += [Violation(name, row["k"]) for row in await self.db.fetch_long(f"verify.{name}", **asked)]
         return found
 
 

@@ -16,7 +16,7 @@ from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.counters import Measure, row_label
 from dispatcher.domain.errors import ServerError
-from dispatcher.domain.postback import PostbackMark
+from dispatcher.domain.postback import CLOCKS_DIFFER, PostbackMark
 from dispatcher.domain.reasons import Reason
 from dispatcher.domain.results import AttemptUpdate, CallReport, Channel, Result
 from dispatcher.domain.settling import next_step
@@ -179,6 +179,7 @@ class Settling(Policies):
             numbers=[s.to for s in asked],
             channels=[s.channel for s in asked],
             created=[s.created_at for s in asked],
+            clocks_differ=CLOCKS_DIFFER,
         )
         by_number = {row["to"]: row["key"] for row in rows}
         once = Counter(s.to for s in asked)

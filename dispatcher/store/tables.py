@@ -239,6 +239,8 @@ lost_request = Table(
     Column("ended_at", INSTANT),
 )
 
+schema_compatibility = Table("schema_compatibility", metadata, Column("readable_from", Text, nullable=False))
+
 shift = Table(
     "shift",
     metadata,

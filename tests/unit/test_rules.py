@@ -162,3 +162,10 @@ def test_the_public_face() -> None:
         room for room in vars(dispatcher) if type(getattr(dispatcher, room)).__name__ == "module"
     }
     assert set(dispatcher.__all__) == public | {"__version__"}
+
+
+@pytest.mark.parametrize("path", SQL, ids=lambda p: p.name)
+def test_sql_holds_no_number_of_a_policy(path: Path) -> None:
+    """Durations and limits are parameters; a LIMIT of one asks for the first."""
+    code = re.sub(r"--.*", "", path.read_text())
+    assert re.findall(r"interval '(?!0')[^']*'|LIMIT (?!1\b)\d+|make_interval\(\w+ => \d|tries [<>]=? \d", code) == []

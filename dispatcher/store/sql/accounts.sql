@@ -38,7 +38,7 @@ RETURNING id;
 -- Stopped by a person: never probed. Waits for the permits that hold the account's row.
 WITH held AS (
   UPDATE account
-     SET state = 'STOPPED', reason = %(reason)s, probe_at = '9000-01-01 00:00Z', stopped_at = clock_timestamp()
+     SET state = 'STOPPED', reason = %(reason)s, probe_at = %(never)s, stopped_at = clock_timestamp()
    WHERE id = %(id)s AND (state = 'OPEN' OR reason IS DISTINCT FROM %(reason)s)
   RETURNING id
 )
@@ -109,7 +109,7 @@ SELECT a.id, (a.shifts - (SELECT count(*) FROM shift AS s
   FROM account AS a
  WHERE a.state = 'OPEN'
    AND (a.throttled_until IS NULL OR a.throttled_until <= clock_timestamp())
-   AND (a.next_slot_at IS NULL OR a.next_slot_at <= clock_timestamp() + interval '1 s')
+   AND (a.next_slot_at IS NULL OR a.next_slot_at <= clock_timestamp() + %(soon)s)
    AND EXISTS (SELECT 1 FROM campaign_due AS k JOIN campaign AS c ON c.id = k.campaign_id AND c.state = 'RUNNING'
                 WHERE k.account_id = a.id AND k.next_due_at <= clock_timestamp())
  ORDER BY a.id;

@@ -140,13 +140,13 @@ SELECT c.id, c.part, c.weight, c.policy_version,
   JOIN campaign AS c ON c.id = k.campaign_id AND c.state = 'RUNNING' AND c.part = %(part)s
   JOIN account AS a ON a.id = k.account_id
  WHERE k.account_id = %(account_id)s AND k.next_due_at <= statement_timestamp()
- ORDER BY k.next_due_at, c.id LIMIT 50;
+ ORDER BY k.next_due_at, c.id LIMIT %(most)s;
 
 -- parts_with_work --
 -- Parts of an account's campaigns that are due, but for those that were asked already.
 SELECT DISTINCT c.part FROM campaign_due AS k JOIN campaign AS c ON c.id = k.campaign_id AND c.state = 'RUNNING'
  WHERE k.account_id = %(account_id)s AND k.next_due_at <= statement_timestamp() AND c.part <> ALL (%(known)s::int[])
- LIMIT 50;
+ LIMIT %(most)s;
 
 -- finish --
 -- RUNNING -> DONE, in a statement after the campaign's lock, so that no load can begin meanwhile.
@@ -193,7 +193,7 @@ SELECT count(*) AS n FROM moved;
 -- What moved is noticed with it: the tick looks at these campaigns.
 WITH taken AS (
   DELETE FROM counter_delta
-   WHERE id IN (SELECT id FROM counter_delta ORDER BY id LIMIT 20000 FOR UPDATE SKIP LOCKED)
+   WHERE id IN (SELECT id FROM counter_delta ORDER BY id LIMIT %(n)s FOR UPDATE SKIP LOCKED)
   RETURNING campaign_id, measure, label, n
 ), noticed AS (
   UPDATE campaign_due SET moved = true
@@ -214,8 +214,8 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 INSERT INTO heartbeat (name, at) VALUES ('tick', clock_timestamp()) ON CONFLICT (name) DO UPDATE SET at = excluded.at;
 
 -- measure_pace --
--- Permits a second of campaigns that live or just ended: every five seconds while they move, every minute otherwise, and
--- a last time some seconds after they ended.
+-- Permits a second of campaigns that live or just ended: often while they move, seldom otherwise, and a last time some
+-- seconds after they ended.
 WITH due AS (
   SELECT p.campaign_id, c.finished_at, k.moved AND c.state <> 'PAUSED' AS moved, k.next_due_at - clock_timestamp() AS due_in,
          coalesce((SELECT n FROM counter AS x WHERE x.campaign_id = p.campaign_id
@@ -229,9 +229,9 @@ UPDATE campaign_pace AS p
    SET rate = (d.permits - p.permits) / greatest(0.001, extract(epoch FROM clock_timestamp() - p.at)),
        permits = d.permits, at = clock_timestamp(),
        measure_at = CASE
-         WHEN d.finished_at <= clock_timestamp() - interval '15 s' THEN NULL
-         WHEN d.finished_at IS NOT NULL OR d.moved OR d.permits > p.permits THEN clock_timestamp() + interval '5 s'
-         ELSE clock_timestamp() + least(interval '60 s', greatest(interval '5 s', coalesce(d.due_in, interval '60 s'))) END
+         WHEN d.finished_at <= clock_timestamp() - %(ended_for)s THEN NULL
+         WHEN d.finished_at IS NOT NULL OR d.moved OR d.permits > p.permits THEN clock_timestamp() + %(often)s
+         ELSE clock_timestamp() + least(%(seldom)s, greatest(%(often)s, coalesce(d.due_in, %(seldom)s))) END
   FROM due AS d WHERE p.campaign_id = d.campaign_id
 RETURNING p.campaign_id, p.at;
 

@@ -92,7 +92,7 @@ SELECT NULL, %(listed)s WHERE %(numbers)s::text[] IS NULL;
 -- forget_changes --
 -- No load takes as long as this.
 DELETE FROM dnc_change
- WHERE at < clock_timestamp() - interval '7 days' AND id < (SELECT max(id) FROM dnc_change);
+ WHERE at < clock_timestamp() - %(older)s AND id < (SELECT max(id) FROM dnc_change);
 
 -- listed_since --
 SELECT DISTINCT number FROM dnc_change WHERE id > %(version)s AND listed;

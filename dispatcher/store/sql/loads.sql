@@ -119,7 +119,7 @@ SELECT i.relname AS name, pg_get_indexdef(x.indexrelid) AS definition, c.contype
  ORDER BY i.relname;
 
 -- work_memory --
-SET LOCAL maintenance_work_mem = '256MB';
+SELECT set_config('maintenance_work_mem', %(memory)s, true);
 
 -- tidy --
 ALTER TABLE {target}
@@ -183,7 +183,7 @@ ON CONFLICT (campaign_id, identity) DO UPDATE SET error = excluded.error, finish
 
 -- of_campaign --
 SELECT id, source, state, rows_read AS rows, error, created_at, finished_at FROM load
- WHERE campaign_id = %(campaign_id)s ORDER BY id DESC LIMIT 20;
+ WHERE campaign_id = %(campaign_id)s ORDER BY id DESC LIMIT %(n)s;
 
 -- by_id --
 SELECT id, state, owner, created_at FROM load WHERE id = %(id)s AND campaign_id = %(campaign_id)s;

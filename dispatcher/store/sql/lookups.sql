@@ -10,13 +10,13 @@ SELECT id AS account_id FROM account AS a
                                      AND f.resend_at <= statement_timestamp()));
 
 -- take --
--- Leased for 30 s, so that two workers do not ask about the same calls; after a crash another worker takes them.
+-- Leased, so that two workers do not ask about the same calls; after a crash another worker takes them.
 WITH due AS (
   SELECT key, next_lookup_at FROM open_attempt
    WHERE account_id = %(account_id)s AND phase IN ('UNKNOWN', 'ACCEPTED') AND next_lookup_at <= statement_timestamp()
    ORDER BY next_lookup_at LIMIT %(n)s FOR UPDATE SKIP LOCKED
 )
-UPDATE open_attempt AS o SET next_lookup_at = clock_timestamp() + interval '30 s'
+UPDATE open_attempt AS o SET next_lookup_at = clock_timestamp() + %(again_after)s
   FROM due WHERE o.key = due.key
 RETURNING o.key, o.e164 AS to, o.channel, o.phase, o.permit_at, o.provider_call_id, o.provider_request_id,
           o.provider_owned, o.result_deadline, due.next_lookup_at AS due_at, clock_timestamp() AS now,

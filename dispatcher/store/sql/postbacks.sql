@@ -9,7 +9,7 @@ ON CONFLICT (account_id, digest) DO UPDATE SET deliveries = p.deliveries + 1;
 -- take --
 -- A short lease: what is not marked in time is taken again. The accounts are remembered for the next statement.
 WITH taken AS (
-  UPDATE postback SET next_at = clock_timestamp() + interval '30 s', tries = tries + 1
+  UPDATE postback SET next_at = clock_timestamp() + %(again_after)s, tries = tries + 1
    WHERE id = ANY (ARRAY(SELECT id FROM postback
                           WHERE state IN ('NEW', 'UNMATCHED') AND next_at <= statement_timestamp()
                           ORDER BY next_at, id LIMIT %(n)s FOR UPDATE SKIP LOCKED))

@@ -73,7 +73,7 @@ SELECT part FROM attempt_ref
 SELECT o.e164 AS to, min(o.key) AS key FROM open_attempt AS o
   JOIN unnest(%(numbers)s::text[], %(channels)s::text[], %(created)s::timestamptz[]) AS m (e164, channel, created_at)
     ON m.e164 = o.e164 AND m.channel = o.channel
- WHERE o.account_id = %(account_id)s AND o.provider_call_id IS NULL AND m.created_at >= o.permit_at - interval '5 s'
+ WHERE o.account_id = %(account_id)s AND o.provider_call_id IS NULL AND m.created_at >= o.permit_at - %(clocks_differ)s
  GROUP BY o.e164 HAVING count(*) = 1;
 
 -- lock_destinations --

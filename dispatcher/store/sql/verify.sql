@@ -38,7 +38,7 @@ WITH waiting AS (
 )
 SELECT d.part || ':' || d.id AS k FROM waiting AS d
   JOIN dnc_history(ARRAY(SELECT DISTINCT e164 FROM waiting)) AS e ON e.number = d.e164 AND e.entry = e.number
- WHERE e.effective_at < clock_timestamp() - interval '5 s' AND e.ended_at IS NULL
+ WHERE e.effective_at < clock_timestamp() - %(screened_in)s AND e.ended_at IS NULL
    AND (e.expires_at IS NULL OR e.expires_at > clock_timestamp()) AND e.channel IN ('all', d.channel)
    AND (e.scope = 'global' OR (e.scope = 'account' AND e.scope_id = d.account_id)
         OR (e.scope = 'campaign' AND e.scope_id = d.campaign_id));
@@ -78,14 +78,14 @@ SELECT d.part || ':' || d.id AS k FROM destination AS d
  WHERE a.fence <> d.fence OR a.n <> d.fence;
 
 -- I13 no postback waits unread --
-SELECT id::text AS k FROM postback WHERE state = 'NEW' AND received_at < clock_timestamp() - interval '60 s'
-   AND next_at < clock_timestamp() - interval '60 s';
+SELECT id::text AS k FROM postback WHERE state = 'NEW' AND received_at < clock_timestamp() - %(read_in)s
+   AND next_at < clock_timestamp() - %(read_in)s;
 
 -- I14 nothing is stuck past its lease or its deadline --
 SELECT key AS k FROM open_attempt
- WHERE (phase = 'SENDING' AND lease_until < clock_timestamp() - interval '60 s')
+ WHERE (phase = 'SENDING' AND lease_until < clock_timestamp() - %(reaped_in)s)
     OR (phase IN ('UNKNOWN', 'ACCEPTED')
-        AND greatest(next_lookup_at, result_deadline + (result_deadline - permit_at)) < clock_timestamp() - interval '5 min');
+        AND greatest(next_lookup_at, result_deadline + (result_deadline - permit_at)) < clock_timestamp() - %(ended_in)s);
 
 -- I15 every record that was read is accounted for once, and the counters say the same --
 SELECT 'load ' || l.id AS k FROM load AS l

@@ -1,4 +1,4 @@
-"""Columns and a table get the names that the code and docs/glossary.md use. No row changes."""
+"""Columns and a table get the names of docs/glossary.md; no row changes. And the schema says who can use it."""
 
 from alembic import op
 
@@ -19,3 +19,5 @@ def upgrade() -> None:
     for table, old, new in COLUMNS:
         op.execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
     op.execute("ALTER TABLE frozen_request RENAME TO lost_request")
+    op.execute("CREATE TABLE schema_compatibility (readable_from text NOT NULL)")
+    op.execute("INSERT INTO schema_compatibility VALUES ('0018')")
