@@ -11,8 +11,9 @@ import typer
 
 from config.settings import Settings
 from dispatcher.bootstrap import PROVIDERS, check_account, check_credentials, public_url, secret_key
+from dispatcher.cli.console import as_json, err, out
 from dispatcher.cli.session import call, settings
-from dispatcher.cli.show import account_document, as_json, err, listing, out
+from dispatcher.cli.show import account_document, listing
 from dispatcher.domain.account import Account, NewAccount
 from dispatcher.domain.audit import AuditActor
 from dispatcher.domain.campaign import read_span

@@ -9,15 +9,10 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
+from dispatcher.cli.console import as_json, err, out
 from dispatcher.cli.load import load
 from dispatcher.cli.session import call
-from dispatcher.cli.show import (
-    as_json,
-    err,
-    listing,
-    out,
-    status_table,
-)
+from dispatcher.cli.show import listing, status_table
 from dispatcher.domain.campaign import Campaign, CampaignState, Policy, read_policy
 from dispatcher.domain.errors import CampaignFileError, UsageError
 from dispatcher.domain.report import campaign_document, status_document

@@ -21,9 +21,10 @@ import dispatcher
 from config.settings import FlowerSettings, Settings, WebSettings
 from dispatcher.bootstrap import Urls, migrate
 from dispatcher.cli.campaigns import read_campaign_file
+from dispatcher.cli.console import out
 from dispatcher.cli.load import load_file
 from dispatcher.cli.session import call_on
-from dispatcher.cli.show import counts, load_lines, out, status_table, violations
+from dispatcher.cli.show import counts, load_lines, status_table, violations
 from dispatcher.cli.stack import add_simulator, simulator_arguments, start_stack, stop_stack
 from dispatcher.domain.campaign import CampaignState
 from dispatcher.domain.dnc import DncAdd

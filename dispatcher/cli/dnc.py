@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from dispatcher.cli.console import as_json, err, out
 from dispatcher.cli.session import call
-from dispatcher.cli.show import as_json, entry_document, err, listing, out
+from dispatcher.cli.show import entry_document, listing
 from dispatcher.domain.campaign import read_span
 from dispatcher.domain.dnc import DncAdd, DncImport, DncList, DncListRef, Scope
 from dispatcher.domain.errors import NotFound, UsageError

@@ -11,9 +11,10 @@ import typer
 
 from config.settings import Settings
 from dispatcher.bootstrap import check_credentials, configured_urls
+from dispatcher.cli.console import as_json, out
 from dispatcher.cli.local import reach
 from dispatcher.cli.session import call_on, servers, settings
-from dispatcher.cli.show import as_json, listing, out
+from dispatcher.cli.show import listing
 from dispatcher.cli.stack import running_stack
 from dispatcher.domain.account import Account, AccountState
 from dispatcher.domain.errors import ServerError, UsageError

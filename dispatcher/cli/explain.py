@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from dispatcher.cli.console import as_json, out
 from dispatcher.cli.session import call
-from dispatcher.cli.show import as_json, out
 from dispatcher.domain.errors import NotFound
 from dispatcher.domain.history import DestinationHistory, attempt_document, explain_history, row_document
 from dispatcher.domain.phone import mask

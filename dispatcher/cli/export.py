@@ -13,9 +13,9 @@ from typing import IO, Annotated
 
 import typer
 
+from dispatcher.cli.console import out
 from dispatcher.cli.parquet import parquet_writer
 from dispatcher.cli.session import call
-from dispatcher.cli.show import out
 from dispatcher.domain.errors import ServerError
 from dispatcher.domain.report import EXPORT_COLUMNS, ExportFormat, safe_cell
 from dispatcher.ports import Services

@@ -9,8 +9,9 @@ from typing import Annotated, Any, TextIO
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dispatcher.cli.console import as_json, err, out
 from dispatcher.cli.session import call
-from dispatcher.cli.show import as_json, err, load_lines, out
+from dispatcher.cli.show import load_lines
 from dispatcher.domain.errors import ServerError, UsageError
 from dispatcher.domain.loading import FileFormat, LoadReport, Reject
 from dispatcher.domain.report import REJECT_COLUMNS, reject_cells

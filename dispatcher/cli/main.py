@@ -3,68 +3,63 @@
 import logging
 import signal
 import sys
-from typing import Annotated
 
 import typer
 
 from dispatcher import __version__
-from dispatcher.bootstrap import Urls, configured_urls
-from dispatcher.bootstrap import migrate as migrate_database
-from dispatcher.cli import accounts, campaigns, dnc, explain, export, providers, stack
-from dispatcher.cli.demo import demo
-from dispatcher.cli.doctor import doctor
-from dispatcher.cli.session import call, settings
-from dispatcher.cli.show import as_json, err, out, violations
-from dispatcher.cli.simulator import simulator
+from dispatcher.cli.console import err, out
+from dispatcher.cli.lazy import Definition, lazy_group
 from dispatcher.domain.errors import DispatcherError, UsageError
-from dispatcher.embedded import Embedded
 
+COMMANDS = {
+    "demo": Definition(
+        "dispatcher.cli.demo",
+        "demo",
+        "Dial 2,000 records of every kind of trouble against a simulated provider, and prove the result.",
+    ),
+    "explain": Definition(
+        "dispatcher.cli.explain",
+        "explain",
+        "Tell the whole story of one number in a campaign: what happened, why, what comes next.",
+    ),
+    "export": Definition(
+        "dispatcher.cli.export",
+        "export",
+        "Write every destination of a campaign with its state and result, in the order it was loaded.",
+    ),
+    "doctor": Definition(
+        "dispatcher.cli.doctor",
+        "doctor",
+        "Look at servers, settings, clock and credentials; exits 1 when something is wrong, and says what to do.",
+    ),
+    "simulator": Definition(
+        "dispatcher.cli.simulator",
+        "simulator",
+        "Play a provider until Ctrl-C. The last two digits of a number say what happens to it; nobody is rung.",
+    ),
+    "up": Definition("dispatcher.cli.stack", "up", "Start the dispatcher on this machine: web, workers, beat, flower."),
+    "down": Definition("dispatcher.cli.stack", "down", "Stop what `up` started; calls on the wire are finished first."),
+    "migrate": Definition("dispatcher.cli.database", "migrate", "Bring the database to the schema of this version."),
+    "verify": Definition("dispatcher.cli.database", "verify", "Check every invariant; exits 1 when one does not hold."),
+    "version": Definition("dispatcher.cli.main", "version", "Print the version."),
+    "account": Definition("dispatcher.cli.accounts", "app", "Provider accounts."),
+    "campaign": Definition("dispatcher.cli.campaigns", "app", "Campaigns: create, load, start, watch."),
+    "dnc": Definition("dispatcher.cli.dnc", "app", "Do-not-call lists."),
+    "provider": Definition("dispatcher.cli.providers", "app", "Providers: what they say, and what they can do."),
+}
 app = typer.Typer(
+    cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Dials voice and text campaigns: screened, paced, retried, and never twice by a fault.",
 )
-app.add_typer(accounts.app, name="account")
-app.add_typer(campaigns.app, name="campaign")
-app.add_typer(dnc.app, name="dnc")
-app.add_typer(providers.app, name="provider")
-app.command()(demo)
-app.command()(explain.explain)
-app.command()(export.export)
-app.command()(doctor)
-app.command()(simulator)
-app.command()(stack.up)
-app.command()(stack.down)
 
 
-@app.command()
-def migrate() -> None:
-    """Bring the database to the schema of this version."""
-    chosen = settings()
-    if urls := configured_urls(chosen):
-        before, after = migrate_database(urls)
-    else:
-        with Embedded(chosen.data_folder).borrowed() as servers:
-            before, after = migrate_database(Urls(servers.database_url, servers.redis_url))
-    out.print(f"the schema is {after} already" if before == after else f"schema {before or '(empty)'} -> {after}")
+@app.callback()
+def _root() -> None: ...
 
 
-@app.command()
-def verify(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check every invariant; exits 1 when one does not hold."""
-    found = call(lambda services: services.store.verify())
-    if json:
-        as_json([{"invariant": v.invariant, "culprit": v.culprit} for v in found])
-    elif found:
-        out.print(violations(found))
-    else:
-        out.print("every invariant holds")
-    if found:
-        raise typer.Exit(1)
-
-
-@app.command()
 def version() -> None:
     """Print the version."""
     out.print(__version__)

@@ -10,9 +10,10 @@ import typer
 
 from dispatcher.bootstrap import PROVIDERS, read_body
 from dispatcher.cli.accounts import postback_address
+from dispatcher.cli.console import as_json, err, out
 from dispatcher.cli.local import reach
 from dispatcher.cli.session import call, settings
-from dispatcher.cli.show import as_json, err, listing, out
+from dispatcher.cli.show import listing
 from dispatcher.domain.account import Account
 from dispatcher.domain.campaign import read_span
 from dispatcher.domain.capability import AccountVerification, Capabilities

@@ -1,13 +1,11 @@
 """How things look on a terminal, and as JSON."""
 
-import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 
 from dispatcher.domain.account import Account
@@ -17,27 +15,6 @@ from dispatcher.domain.loading import LoadReport, LoadState
 from dispatcher.domain.report import Status, Violation
 
 _SOON_S = 600
-_PIPE_WIDTH = 250
-"""Nobody reads a pipe's margin: what goes into a file or a program is not wrapped."""
-
-
-def _console(stderr: bool) -> Console:
-    # no markup: names of people's campaigns and files may hold brackets
-    console = Console(stderr=stderr, highlight=False, markup=False, soft_wrap=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=_PIPE_WIDTH)
-
-
-out = _console(stderr=False)
-err = _console(stderr=True)
-
-
-def as_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, default=_as_text, indent=2) + "\n")
-
-
-def _as_text(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def account_document(account: Account) -> dict[str, Any]:

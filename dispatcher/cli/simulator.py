@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dispatcher.cli.console import out
 from dispatcher.cli.session import settings
-from dispatcher.cli.show import out
 from dispatcher.domain.errors import ServerError, UsageError
 from dispatcher.simulator.__main__ import read_arguments, run
 

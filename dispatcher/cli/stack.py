@@ -20,9 +20,9 @@ from config.celery import broker_url
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, configured_urls, flower_password
 from dispatcher.cli.accounts import subscribe_account
+from dispatcher.cli.console import out
 from dispatcher.cli.local import reach
 from dispatcher.cli.session import call_on, servers, settings
-from dispatcher.cli.show import out
 from dispatcher.domain.account import NewAccount
 from dispatcher.domain.errors import NotFound, ServerError
 from dispatcher.embedded import Embedded

@@ -308,7 +308,7 @@ def test_one_url_without_the_other(typed: Type, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_database_that_was_not_migrated(typed: Type, database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'old'")
+        connection.execute("UPDATE alembic_version SET version_num = '0017'")
     code, _, err = typed("campaign", "list")
     assert (code, "run: dispatcher migrate" in err) == (1, True)
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from config.logging import JsonLines
 from config.settings import Settings
 from dispatcher.bootstrap import Urls, make_celery
+from dispatcher.cli.lazy import LazyCommand
 from dispatcher.cli.main import app as cli
 from dispatcher.domain.campaign import Policy
 from dispatcher.domain.results import Disposition as D
@@ -240,8 +241,11 @@ def test_names(golden: Check) -> None:
 
 def commands(command: Any, path: str) -> Iterator[tuple[str, list[str]]]:
     """Each command with its arguments and options."""
-    if inner := getattr(command, "commands", None):
-        for name, child in sorted(inner.items()):
+    if isinstance(command, LazyCommand):
+        command = command.load()
+    if hasattr(command, "list_commands"):
+        children = {name: command.get_command(None, name) for name in command.list_commands(None)}
+        for name, child in sorted(children.items()):
             yield from commands(child, f"{path} {name}")
     else:
         yield path, sorted(word for param in command.params for word in (*param.opts, *param.secondary_opts))
